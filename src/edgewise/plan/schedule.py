@@ -1,0 +1,152 @@
+"""From an order of actions to the steps of a plan: the least that must stay in RAM for that order.
+
+A solver decides an order of *actions*: which op runs when (again), what is paged out and in, and which
+parameters live in the slower tier. Everything else follows. A value stays in RAM from the action that brings it
+until its last reader before the next action that brings it again; an action that nobody needs is dropped; an op
+works in place where its operand's stay ends there anyway. So for a given order this is the smallest RAM at every
+moment, and the solvers need not reason about `Free` at all.
+"""
+
+from typing import Literal, NamedTuple
+
+from edgewise.graph import Graph, Op
+from edgewise.plan.nouns import Compute, Free, PageIn, PageOut, Step
+
+
+class Action(NamedTuple):
+    """`compute` an op, or bring a value `out` to or `in` from the slower tier."""
+
+    what: Literal["compute", "out", "in"]
+    name: str
+
+
+Order = tuple[Action, ...]
+
+
+def plain_order(graph: Graph) -> Order:
+    """Every op once, in the order of the graph, nothing paged: what plain training does."""
+    return tuple(Action("compute", op.name) for op in graph.ops)
+
+
+def lay_out(order: Order, graph: Graph, homes: frozenset[str] = frozenset()) -> tuple[Step, ...]:
+    """Steps of a plan that performs `order` with every value in RAM no longer than it must be.
+
+    Actions without a use are left out. A page-out of the updated value is added for each home that needs it.
+    """
+    return _Layout(order, graph, homes).steps()
+
+
+class _Layout:
+    def __init__(self, order: Order, graph: Graph, homes: frozenset[str]) -> None:
+        self.graph, self.homes = graph, homes
+        self.at_home = frozenset(graph.carries.get(name, name) for name in homes)
+        self.order = self._with_home_writes(order)
+        self.needed: list[bool] = []
+        self.last_use: dict[tuple[int, str], int] = {}  # (bringing action, value) -> last action that reads it
+        self.initial_last_use: dict[str, int] = {}
+        self._trace()
+
+    def _with_home_writes(self, order: Order) -> Order:
+        """Append the page-out of each updated value that lives in the slower tier, unless it is there."""
+        out = {action.name for action in order if action.what == "out"}
+        result: list[Action] = []
+        done: set[str] = set()
+        for action in order:
+            result.append(action)
+            if action.what == "compute" and action.name not in done:
+                done.add(action.name)
+                news = (new for _, new in self.graph.op[action.name].updates)
+                result.extend(Action("out", new) for new in news if new in self.at_home and new not in out)
+        return tuple(result)
+
+    def _firsts(self) -> list[bool]:
+        done: set[str] = set()
+        firsts = []
+        for action in self.order:
+            firsts.append(action.what == "compute" and action.name not in done)
+            done.add(action.name) if action.what == "compute" else None
+        return firsts
+
+    def _trace(self) -> None:
+        """Walk backwards: which actions are needed, and until when each stay in RAM lasts."""
+        self.firsts = self._firsts()
+        end = len(self.order)
+        wanted: dict[str, int] = {name: end for name in self.graph.required if name not in self.at_home}
+        stored_wanted: set[str] = set(self.at_home - self.homes)
+        self.needed = [False] * end
+        self.stay_end: list[dict[str, int]] = [{} for _ in range(end)]
+        for index in range(end - 1, -1, -1):
+            what, name = self.order[index]
+            if what == "in":
+                if name in wanted:
+                    self.needed[index] = True
+                    self.stay_end[index][name] = wanted.pop(name)
+                    stored_wanted.add(name)
+            elif what == "out":
+                if name in stored_wanted:
+                    self.needed[index] = True
+                    stored_wanted.discard(name)
+                    wanted.setdefault(name, index)
+            else:
+                self._trace_compute(index, self.graph.op[name], wanted)
+        self.initial_end = wanted
+
+    def _trace_compute(self, index: int, op: Op, wanted: dict[str, int]) -> None:
+        first = self.firsts[index]
+        made = op.writes if first else op.outputs
+        keeps = [name for name in made if name in wanted]
+        if not keeps and not (first and op.updates):
+            return
+        self.needed[index] = True
+        for name in keeps:
+            # A recomputation ends an earlier stay only if nothing else still needs that one.
+            self.stay_end[index][name] = wanted.pop(name)
+        for name in op.reads if first else op.inputs:
+            wanted.setdefault(name, index)
+
+    def steps(self) -> tuple[Step, ...]:
+        steps: list[Step] = []
+        ends: dict[str, int] = dict(self.initial_end)
+        for value in self.graph.sources():
+            if value.name not in self.homes and value.name not in ends:
+                steps.append(Free(value.name))
+        for index, (what, name) in enumerate(self.order):
+            if not self.needed[index]:
+                continue
+            if what == "in":
+                steps.append(PageIn(name))
+                ends[name] = self.stay_end[index][name]
+                dying = [name] if ends[name] <= index else []
+            elif what == "out":
+                steps.append(PageOut(name))
+                dying = [name] if ends.get(name) == index else []
+            else:
+                dying = self._compute(index, self.graph.op[name], ends, steps)
+            for value in dying:
+                ends.pop(value, None)
+                steps.append(Free(value))
+        return tuple(steps)
+
+    def _compute(self, index: int, op: Op, ends: dict[str, int], steps: list[Step]) -> list[str]:
+        """Append the execution of `op`; return what is to be freed after it."""
+        first = self.firsts[index]
+        dying = {name for name in op.inputs if ends.get(name) == index}
+        stays = self.stay_end[index]
+        option = "whole"
+        best = 0
+        for candidate in op.options:
+            saved = sum(self.graph.value[old].bytes for old, _ in candidate.overwrites) - candidate.workspace_bytes
+            if all(old in dying for old, _ in candidate.overwrites) and saved > best:
+                option, best = candidate.name, saved
+        steps.append(Compute(op.name, option))
+        chosen = op.option(option)
+        gone = {old for old, _ in chosen.overwrites} if chosen else set()
+        unused = [name for name in op.outputs if name not in stays and name not in ends]
+        for old, new in op.updates if first else ():
+            ends.pop(old, None)
+            if new not in stays:
+                unused.append(new)
+        for name in gone:
+            ends.pop(name, None)
+        ends.update(stays)
+        return [name for name in op.inputs if name in dying and name not in gone and ends.get(name) == index] + unused
