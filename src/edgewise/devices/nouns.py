@@ -8,8 +8,8 @@ from edgewise.errors import UsageError
 from edgewise.graph import Graph, Op
 
 CostModel = Literal["full", "poet"]
-"""`full`: transfers take time, and idle power is paid. `poet`: POET's published model, in which paging is free in
-time (research code of arXiv 2207.07697, constraint 7) and only compute and transfers cost energy."""
+"""`full`: transfers take time, and idle power is paid. `poet`: POET's published model, in which paging is
+free in time (research code of arXiv 2207.07697, constraint 7) and only compute and transfers cost energy."""
 
 
 class Cost(NamedTuple):
@@ -22,13 +22,18 @@ class Cost(NamedTuple):
 class Compute(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """How fast and at what energy the device computes.
 
-    `flops_per_second` counts a multiply-add as two. `class_flops_per_second` replaces it for op kinds measured
-    on their own. `bytes_per_second` is the rate at which operands stream through the processor; where it is
-    given, an op takes the longer of its arithmetic and its traffic. `watts_idle` is paid for every second.
+    `flops_per_second` counts a multiply-add as two. `class_flops_per_second` replaces it for op kinds
+    measured on their own. `bytes_per_second` is the rate at which operands stream through the processor;
+    where it is given, an op takes the longer of its arithmetic and its traffic. `watts_idle` is paid for
+    every second.
+
+    The energy of an op is `joules_per_flop` of its arithmetic (how microcontrollers are published) plus
+    `watts_busy`, drawn above idle, for as long as it runs (what can be measured on a computer).
     """
 
     flops_per_second: float
-    joules_per_flop: float
+    joules_per_flop: float = 0.0
+    watts_busy: float = 0.0
     class_flops_per_second: dict[str, float] = {}
     bytes_per_second: float | None = None
     seconds_per_op: float = 0.0
@@ -100,7 +105,9 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
                 traffic = sum(graph.value[name].bytes for name in (*op.inputs, *op.outputs))
                 seconds = max(seconds, traffic / compute.bytes_per_second)
             seconds += compute.seconds_per_op
-        joules = op.joules if op.joules is not None else op.flops * compute.joules_per_flop
+        joules = op.joules
+        if joules is None:
+            joules = op.flops * compute.joules_per_flop + seconds * compute.watts_busy
         return Cost(seconds, joules)
 
     def read_cost(self, size: int) -> Cost:
@@ -119,6 +126,7 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
         paging = self.memory.paging
         if paging is None:
             raise UsageError(
-                f"Device `{self.name}` has no tier to page to. Add `[memory.sd]` or `[memory.flash]` to its profile."
+                f"Device `{self.name}` has no tier to page to. "
+                "Add `[memory.sd]` or `[memory.flash]` to its profile."
             )
         return paging[1]

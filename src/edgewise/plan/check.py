@@ -79,6 +79,7 @@ class _Machine:
         self.live_bytes = sum(graph.value[name].bytes for name in self.ram)
         self.stored_bytes = sum(graph.value[name].bytes for name in self.stored)
         self.done: set[str] = set()
+        self.overwritten: set[str] = set()  # by an update: no copy of them may come back
         self.index = -1
         self.peaks: list[int] = []
         self.lives: list[int] = []
@@ -159,6 +160,7 @@ class _Machine:
             for old, new in op.updates:
                 self._drop(old, f"updates by `{op.name}`")
                 self._hold(new)
+                self.overwritten.add(old)
         return peak
 
     def _page_out(self, name: str) -> None:
@@ -186,6 +188,8 @@ class _Machine:
     def _page_in(self, name: str) -> None:
         if name not in self.stored:
             self.refuse(f"pages in `{name}`, which was not paged out")
+        if name in self.overwritten:
+            self.refuse(f"pages in `{name}`, which was overwritten by its update")
         if name in self.ram:
             self.refuse(f"pages in `{name}`, which is in RAM already")
         size = self.graph.value[name].bytes

@@ -9,7 +9,7 @@ moment, and the solvers need not reason about `Free` at all.
 
 from typing import Literal, NamedTuple
 
-from edgewise.graph import Graph, Op
+from edgewise.graph import Graph, Op, Option
 from edgewise.plan.nouns import Compute, Free, PageIn, PageOut, Step
 
 
@@ -132,12 +132,7 @@ class _Layout:
         first = self.firsts[index]
         dying = {name for name in op.inputs if ends.get(name) == index}
         stays = self.stay_end[index]
-        option = "whole"
-        best = 0
-        for candidate in op.options:
-            saved = sum(self.graph.value[old].bytes for old, _ in candidate.overwrites) - candidate.workspace_bytes
-            if all(old in dying for old, _ in candidate.overwrites) and saved > best:
-                option, best = candidate.name, saved
+        option = _least_memory(op, dying, self.graph).name
         steps.append(Compute(op.name, option))
         chosen = op.option(option)
         gone = {old for old, _ in chosen.overwrites} if chosen else set()
@@ -149,4 +144,15 @@ class _Layout:
         for name in gone:
             ends.pop(name, None)
         ends.update(stays)
-        return [name for name in op.inputs if name in dying and name not in gone and ends.get(name) == index] + unused
+        inputs = dict.fromkeys(op.inputs)  # an op may read a value twice; it is freed once
+        return [name for name in inputs if name in dying and name not in gone and ends.get(name) == index] + unused
+
+
+def _least_memory(op: Op, dying: set[str], graph: Graph) -> Option:
+    """The option that needs least RAM among those that overwrite nothing but `dying` values; `whole` at a tie."""
+    best, least = op.options[0], None
+    for option in sorted(op.options, key=lambda option: option.name != "whole"):
+        need = option.workspace_bytes - sum(graph.value[old].bytes for old, _ in option.overwrites)
+        if all(old in dying for old, _ in option.overwrites) and (least is None or need < least):
+            best, least = option, need
+    return best

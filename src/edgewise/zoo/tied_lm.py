@@ -22,9 +22,8 @@ class TiedLM(nn.Module):
         super().__init__()
         self.vocabulary, self.length = vocabulary, length
         self.embed = nn.Embedding(vocabulary, width)
-        nn.init.normal_(
-            self.embed.weight, std=width**-0.5
-        )  # as an output weight, N(0, 1) would be far too large
+        # N(0, 1), the default of an embedding, would be far too large for an output weight.
+        nn.init.normal_(self.embed.weight, std=width**-0.5)
         self.position_TD = nn.Parameter(0.02 * torch.randn(length, width))
         blocks = (Block(width, heads, dropout=dropout, causal=True) for _ in range(depth))
         self.blocks = nn.Sequential(*blocks)

@@ -1,0 +1,179 @@
+"""Ops that change or draw something, rewritten so that a plan may repeat them.
+
+Batch norm makes its new running statistics once, as updates in place; a recomputation leaves them alone. Everything
+random takes the number of the training step as an operand and draws from a counter keyed by (seed, stream, step), so
+that a recomputation draws the same numbers. Dropout becomes two ops, a mask and a product, because the mask is cheap
+to draw again and a quarter of the size.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from edgewise.capture import philox
+from edgewise.capture.kernels import Program, Tensors
+from edgewise.capture.lowering import STEP, Lowering, Rewrite
+from edgewise.graph import WHOLE, Op, Option
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class BatchNormKernel:
+    """`native_batch_norm` in training. `running` names the running mean and variance, changed on the first run."""
+
+    program: Program
+    operands: tuple[Any, Any, Any]
+    running: tuple[str, str]
+    momentum: float
+    eps: float
+
+    def __call__(self, tensors: Tensors, option: str, first: bool) -> tuple[Tensor, ...]:
+        del option
+        slots = self.program.slots(tensors)
+        x, weight, bias = (None if operand is None else slots[operand.index] for operand in self.operands)
+        mean, variance = (tensors[name] for name in self.running) if first else (None, None)
+        result = torch.native_batch_norm(x, weight, bias, mean, variance, True, self.momentum, self.eps)
+        return tuple(result)
+
+
+@dataclass(frozen=True)
+class FunctionKernel:
+    """`function(slots, option) -> output`, on the slots of `program`."""
+
+    program: Program
+    function: Callable[[Sequence[Any], str], Tensor]
+
+    def __call__(self, tensors: Tensors, option: str, first: bool) -> tuple[Tensor, ...]:
+        del first
+        return (self.function(self.program.slots(tensors), option),)
+
+
+def _batch_norm(low: Lowering, node: fx.Node) -> None:
+    """`_native_batch_norm_legit_functional(x, weight, bias, mean, var, training, momentum, eps)`: five results."""
+    x, weight, bias, mean, var, training, momentum, eps = node.args
+    if not training or mean is None:
+        low.generic(node)
+        return
+    result = low.fake[node]
+    olds = (low.base[mean, None], low.base[var, None])  # type: ignore[index]
+    outputs = tuple(low.new_value(node, result[i], suffix=f".{i}", item=i) for i in range(3))
+    program, operands = low.program((x, weight, bias))
+    news = tuple(low.next_version(old) for old in olds)
+    for index, new in enumerate(news):
+        low.declare(new, result[3 + index], "state")
+        low.base[node, 3 + index] = new
+    op = Op(
+        low.op_name(node),
+        program.operands,
+        outputs,
+        low.fake[x].numel(),  # type: ignore[index]
+        "normalization",
+        updates=tuple(zip(olds, news, strict=True)),
+        layer=low.layer(node),
+    )
+    low.add(op, BatchNormKernel(program, operands, olds, float(momentum), float(eps)), backward=False)  # type: ignore[arg-type]
+
+
+Draw = Callable[[int], Tensor]
+"""`draw(step) -> tensor`: the same numbers for the same step."""
+
+
+def _add_draw(low: Lowering, name: str, output: str, fake: Tensor, draw: Draw, *, layer: str, backward: bool) -> None:
+    """An op that draws `output` from the training step alone."""
+    option = Option("whole", workspace_bytes=philox.scratch_bytes(fake.numel()))
+    op = Op(name, (STEP,), (output,), fake.numel(), "random", options=(option,), layer=layer)
+    kernel = FunctionKernel(Program((STEP,), ()), lambda slots, _: draw(int(slots[0])))
+    low.add(op, kernel, backward=backward)
+
+
+def _draws(fill: Callable[..., Tensor], *parameters: float) -> Rewrite:
+    """A rewrite for an op whose result depends only on its shape: `fill(shape, *parameters, dtype, ...)`."""
+
+    def rewrite(low: Lowering, node: fx.Node) -> None:
+        fake = low.fake[node]
+        args = parameters
+        if node.target is aten.bernoulli.p:
+            args = (float(node.args[1]),)  # type: ignore[arg-type]
+        stream, seed = low.next_stream(), low.seed
+        output = low.new_value(node, fake)
+        shape, dtype = tuple(fake.shape), fake.dtype
+
+        def draw(step: int) -> Tensor:
+            return fill(shape, *args, dtype, step, stream, seed)
+
+        _add_draw(low, output, output, fake, draw, layer=low.layer(node), backward=node not in low.forward)
+
+    return rewrite
+
+
+def _dropout(low: Lowering, node: fx.Node) -> None:
+    """`native_dropout(x, p, train)`: results `x * mask / (1 - p)` and the mask."""
+    x, p = node.args[:2]
+    out, mask = low.fake[node]
+    keep = 1 - float(p)  # type: ignore[arg-type]
+    stream, seed, shape = low.next_stream(), low.seed, tuple(mask.shape)
+    name = low.new_value(node, mask, suffix=".mask", item=1)
+
+    def draw(step: int) -> Tensor:
+        return philox.bernoulli(shape, keep, torch.bool, step, stream, seed)
+
+    _add_draw(low, name, name, mask, draw, layer=low.layer(node), backward=False)
+    _add_product(low, node, x, (node, 1), out, 1 / keep if keep else 0.0, item=0)
+
+
+def _dropout_backward(low: Lowering, node: fx.Node) -> None:
+    """`native_dropout_backward(gradient, mask, scale)`: `gradient * mask * scale`."""
+    gradient, mask, scale = node.args
+    _add_product(low, node, gradient, (mask, None), low.fake[node], float(scale), item=None)  # type: ignore[arg-type]
+
+
+def _add_product(
+    low: Lowering, node: fx.Node, x: Any, mask: tuple[Any, int | None], fake: Tensor, scale: float, *, item: int | None
+) -> None:
+    """An op for `x * mask * scale`, which can take the place of `x`."""
+    program, (slot,) = low.program((x,))
+    mask_value = low.base[mask]
+    overwritable = low.overwritable(node, 0, fake)
+    output = low.new_value(node, fake, item=item)
+    options = [WHOLE, *([Option("in_place", ((overwritable, output),))] if overwritable else [])]
+    op = Op(
+        output,
+        (*program.operands, mask_value),
+        (output,),
+        fake.numel(),
+        "elementwise",
+        options=tuple(options),
+        layer=low.layer(node),
+    )
+    kernel = _ProductKernel(program, slot.index, mask_value, scale)
+    low.add(op, kernel, backward=node not in low.forward)
+
+
+@dataclass(frozen=True)
+class _ProductKernel:
+    program: Program
+    slot: int
+    mask: str
+    scale: float
+
+    def __call__(self, tensors: Tensors, option: str, first: bool) -> tuple[Tensor, ...]:
+        del first
+        x, mask = self.program.slots(tensors)[self.slot], tensors[self.mask]
+        return ((x.mul_(mask) if option == "in_place" else x.mul(mask)).mul_(self.scale),)
+
+
+REWRITES: dict[Any, Rewrite] = {
+    aten._native_batch_norm_legit_functional.default: _batch_norm,  # noqa: SLF001
+    aten.native_dropout.default: _dropout,
+    aten.native_dropout_backward.default: _dropout_backward,
+    aten.bernoulli.p: _draws(philox.bernoulli),
+    aten.rand.default: _draws(philox.uniform),
+    aten.rand_like.default: _draws(philox.uniform),
+    aten.randn.default: _draws(philox.normal),
+    aten.randn_like.default: _draws(philox.normal),
+}
+"""How each such op is lowered; every other op that draws random numbers is refused."""

@@ -1,0 +1,195 @@
+"""From a model and a loss to one FX graph of forward and backward: the only file that knows AOTAutograd.
+
+`aot_export_joint_with_descriptors` is a private path of PyTorch (tested with 2.13.0), so everything that depends on
+it is kept here. Unlike `aot_export_module` it keeps the module path of every node, also in the backward pass, finds
+parameters without a gradient by itself, and says what each input and output is. The trace runs on fake tensors: it
+computes nothing and needs no memory for activations.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx import traceback
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils import _pytree as pytree
+
+Loss = Callable[[Any, Any], Tensor]
+"""`(model output, targets) -> scalar`."""
+
+SourceKind = Literal["parameter", "frozen", "buffer", "input", "constant"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One placeholder of the joint graph: where its tensor comes from."""
+
+    name: str
+    kind: SourceKind
+    node: fx.Node
+    tensor: Tensor
+
+
+@dataclass(frozen=True)
+class JointGraph:
+    """A functional FX graph of one forward and backward pass.
+
+    `gradients` maps a parameter's name to the node of its gradient (parameters without one are left out),
+    `mutations` a buffer's name to its new value.
+    """
+
+    module: fx.GraphModule
+    sources: tuple[Source, ...]
+    loss: fx.Node
+    gradients: dict[str, fx.Node]
+    mutations: dict[str, fx.Node]
+
+
+class _LossModule(nn.Module):
+    """`forward(*batch leaves) -> (loss,)`, with each distinct parameter and buffer of the model registered once.
+
+    AOTAutograd exports tied weights as two parameters with half a gradient each; `functional_call` on the distinct
+    ones gives one parameter with the whole gradient.
+    """
+
+    def __init__(self, model: nn.Module, loss: Loss, spec: pytree.TreeSpec, constants: list[Any]) -> None:
+        super().__init__()
+        self._hidden = (model, loss, spec, constants)  # a tuple, so that the model is no submodule
+        self.names: dict[str, str] = {}  # name here -> name in the model
+        for name, parameter in model.named_parameters():
+            key = f"p{len(self.names)}"
+            self.register_parameter(key, parameter)
+            self.names[key] = name
+        for name, buffer in model.named_buffers():
+            key = f"b{len(self.names)}"
+            self.register_buffer(key, buffer)
+            self.names[key] = name
+
+    def forward(self, *leaves: Tensor) -> tuple[Tensor]:
+        model, loss, spec, constants = self._hidden
+        state = {name: getattr(self, key) for key, name in self.names.items()}
+        inputs, targets = pytree.tree_unflatten(fill(constants, leaves), spec)
+        args, kwargs = call_arguments(inputs)
+        output = torch.func.functional_call(model, state, args, kwargs, tie_weights=True)
+        return (loss(output, targets),)
+
+
+class _Hole:
+    """Marks the place of a tensor among the constant leaves of a batch."""
+
+
+HOLE = _Hole()
+
+
+def split_batch(batch: Any) -> tuple[list[Tensor], list[Any], pytree.TreeSpec]:
+    """Tensors of `batch`, its leaves with a hole for each tensor, and its structure."""
+    leaves, spec = pytree.tree_flatten(batch)
+    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    return tensors, [HOLE if isinstance(leaf, Tensor) else leaf for leaf in leaves], spec
+
+
+def fill(constants: list[Any], tensors: tuple[Tensor, ...]) -> list[Any]:
+    """The leaves of a batch again: each hole filled by the next tensor."""
+    rest = iter(tensors)
+    return [next(rest) if leaf is HOLE else leaf for leaf in constants]
+
+
+def call_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """How a model is called with `inputs`: a dict by keyword, a tuple or list by position, else as one argument."""
+    if isinstance(inputs, dict):
+        return (), inputs
+    if isinstance(inputs, (tuple, list)):
+        return tuple(inputs), {}
+    return (inputs,), {}
+
+
+def trace_joint(model: nn.Module, loss: Loss, batch: tuple[Any, Any]) -> JointGraph:
+    """Trace forward and backward of `loss(model(inputs), targets)` for `batch = (inputs, targets)`.
+
+    Attention is traced by its parts (the math backend), so that each part is an op that can be planned.
+
+    Raises:
+        Exception: whatever tracing raises; `capture` turns it into `ModelUnsupported`.
+    """
+    from torch._functorch.aot_autograd import (  # noqa: PLC0415, PLC2701 (private; kept in one place)
+        aot_export_joint_with_descriptors,
+    )
+
+    tensors, constants, spec = split_batch(batch)
+    module = _LossModule(model, loss, spec, constants)
+    with ExitStack() as stack, _layers(model), sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
+        captured = aot_export_joint_with_descriptors(stack, module, tuple(tensors), decompositions=None)
+    return _read_descriptors(module, tensors, captured.graph_module)
+
+
+def _read_descriptors(module: _LossModule, tensors: list[Tensor], gm: fx.GraphModule) -> JointGraph:
+    """Tell inputs and outputs apart by the descriptors that AOTAutograd leaves on them."""
+    from torch._functorch._aot_autograd import descriptors as d  # noqa: PLC0415, PLC2701
+
+    sources = []
+    for node in gm.graph.find_nodes(op="placeholder"):
+        match node.meta["desc"]:
+            case d.ParamAOTInput(target):
+                parameter = getattr(module, target)
+                kind: SourceKind = "parameter" if parameter.requires_grad else "frozen"
+                sources.append(Source(module.names[target], kind, node, parameter))
+            case d.BufferAOTInput(target):
+                sources.append(Source(module.names[target], "buffer", node, getattr(module, target)))
+            case d.PlainAOTInput(index):
+                sources.append(Source(f"batch.{index}", "input", node, tensors[index]))
+            case d.TangentAOTInput():  # the gradient of the loss with respect to itself
+                fake = node.meta["val"]
+                sources.append(Source("loss.gradient", "constant", node, torch.ones(fake.shape, dtype=fake.dtype)))
+            case other:
+                raise TypeError(f"AOTAutograd made an input that Edgewise does not know: {other}")
+    gradients, mutations, loss = {}, {}, None
+    (output,) = gm.graph.find_nodes(op="output")
+    for node, descriptor in zip(output.args[0], output.meta["desc"], strict=True):
+        match descriptor:
+            case d.PlainAOTOutput():
+                loss = node
+            case d.GradAOTOutput(grad_of=d.ParamAOTInput(target)) if node is not None:
+                gradients[module.names[target]] = node
+            case d.InputMutationAOTOutput(mutated_input=d.BufferAOTInput(target)):
+                mutations[module.names[target]] = node
+            case d.InputMutationAOTOutput(mutated_input=d.ParamAOTInput(target)):
+                raise RuntimeError(f"the forward pass changes the parameter `{module.names[target]}` in place")
+            case _:
+                pass  # gradients and changes of the batch, which nobody reads
+    assert loss is not None  # noqa: S101 (the module returns one)
+    return JointGraph(gm, tuple(sources), loss, gradients, mutations)
+
+
+@contextmanager
+def _layers(model: nn.Module) -> Iterator[None]:
+    """Note on each traced node the path of the module it was called in, as `node.meta["custom"]["layer"]`."""
+    stack: list[str] = []
+
+    def mark() -> None:
+        traceback.current_meta["custom"] = {"layer": stack[-1] if stack else ""}
+
+    def enter(name: str) -> Callable[..., None]:
+        def hook(*_: Any) -> None:
+            stack.append(name)
+            mark()
+
+        return hook
+
+    def leave(*_: Any) -> None:
+        stack.pop()
+        mark()
+
+    handles = []
+    for name, submodule in model.named_modules():
+        handles.append(submodule.register_forward_pre_hook(enter(name)))
+        handles.append(submodule.register_forward_hook(leave, always_call=True))
+    try:
+        with traceback.preserve_node_meta():
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        traceback.current_meta.pop("custom", None)

@@ -1,0 +1,103 @@
+"""Philox4x32-10, the counter-based generator: random numbers as a pure function of a key and a counter.
+
+Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011, section 4.3. A recomputed op
+that draws random numbers must draw the same ones, so Edgewise keeps no generator state at all: element `i` of
+stream `s` in training step `t` under seed `k` is word `i mod 4` of
+
+    philox(counter = (i div 4, low(t), high(t), s), key = (low(k), high(k)))
+
+Only 32-bit multiplies, adds and xors are used, so that a microcontroller computes the same bits. Words are drawn in
+chunks, so that the 64-bit scratch stays small beside the tensor that is filled (`scratch_bytes`).
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+
+_M0, _M1 = 0xD2511F53, 0xCD9E8D57  # multipliers
+_W0, _W1 = 0x9E3779B9, 0xBB67AE85  # Weyl increments of the key
+_MASK = 0xFFFFFFFF
+_ROUNDS = 10
+_MAX_CHUNK = 8192
+_SCRATCH_TENSORS = 8
+
+Shape = tuple[int, ...]
+
+
+def philox(counters: torch.Tensor, step: int, stream: int, seed: int) -> torch.Tensor:
+    """Four 32-bit words for each counter.
+
+    Args:
+        counters: int64 `[n]`, each in [0, 2**32).
+        step: training step, in [0, 2**64).
+        stream: which drawing op of the step, in [0, 2**32).
+        seed: 64-bit seed of the run.
+
+    Returns:
+        int64 `[n, 4]`, each word in [0, 2**32).
+    """
+    c0 = counters
+    c1 = torch.full_like(counters, step & _MASK)
+    c2 = torch.full_like(counters, (step >> 32) & _MASK)
+    c3 = torch.full_like(counters, stream & _MASK)
+    k0, k1 = seed & _MASK, (seed >> 32) & _MASK
+    for _ in range(_ROUNDS):
+        p0, p1 = c0 * _M0, c2 * _M1  # wraps beyond 63 bits; the masked halves are right all the same
+        c0 = ((p1 >> 32) & _MASK) ^ c1 ^ k0
+        c2 = ((p0 >> 32) & _MASK) ^ c3 ^ k1
+        c1, c3 = p1 & _MASK, p0 & _MASK
+        k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
+    return torch.stack((c0, c1, c2, c3), dim=1)
+
+
+def _chunk(count: int) -> int:
+    return min(_MAX_CHUNK, max(64, count // 64))
+
+
+def scratch_bytes(count: int) -> int:
+    """Bytes of scratch needed while `count` numbers are drawn."""
+    return _chunk(count) * 8 * _SCRATCH_TENSORS
+
+
+def _words(count: int, step: int, stream: int, seed: int) -> Iterator[tuple[int, torch.Tensor]]:
+    """`(offset, words)` in chunks that cover `count` numbers; the last chunk may reach beyond."""
+    chunk = _chunk(count)
+    for first in range(0, -(-count // 4), chunk):
+        counters = torch.arange(first, min(first + chunk, -(-count // 4)), dtype=torch.int64)
+        yield first * 4, philox(counters, step, stream, seed).view(-1)
+
+
+def bernoulli(shape: Shape, probability: float, dtype: torch.dtype, step: int, stream: int, seed: int) -> torch.Tensor:
+    """Ones with `probability`, else zeros; `[*shape]` of `dtype`. The probability is rounded to 2**-32."""
+    out = torch.empty(shape, dtype=dtype)
+    flat = out.view(-1)
+    threshold = round(probability * 2**32)
+    for offset, words in _words(flat.numel(), step, stream, seed):
+        part = flat[offset : offset + words.numel()]
+        part.copy_(words[: part.numel()] < threshold)
+    return out
+
+
+def uniform(shape: Shape, dtype: torch.dtype, step: int, stream: int, seed: int) -> torch.Tensor:
+    """Uniform numbers in [0, 1), multiples of 2**-24; `[*shape]` of `dtype`."""
+    out = torch.empty(shape, dtype=dtype)
+    flat = out.view(-1)
+    for offset, words in _words(flat.numel(), step, stream, seed):
+        part = flat[offset : offset + words.numel()]
+        part.copy_((words[: part.numel()] >> 8).to(torch.float64).mul_(2.0**-24))
+    return out
+
+
+def normal(shape: Shape, dtype: torch.dtype, step: int, stream: int, seed: int) -> torch.Tensor:
+    """Standard normal numbers by the Box-Muller transform, two from each pair of words; `[*shape]` of `dtype`."""
+    out = torch.empty(shape, dtype=dtype)
+    flat = out.view(-1)
+    for offset, words in _words(flat.numel(), step, stream, seed):
+        pairs = words.view(-1, 2).to(torch.float64).add_(0.5).mul_(2.0**-32)
+        radius = pairs[:, 0].log().mul_(-2).sqrt_()
+        angle = pairs[:, 1].mul(2 * math.pi)
+        both = torch.stack((radius * angle.cos(), radius * angle.sin()), dim=1).view(-1)
+        part = flat[offset : offset + words.numel()]
+        part.copy_(both[: part.numel()])
+    return out

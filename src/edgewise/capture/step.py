@@ -1,0 +1,135 @@
+"""`capture`: a model, a loss, an optimizer and an example batch become the Graph of one training step."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from edgewise.capture.assemble import Assembled, assemble
+from edgewise.capture.effects import REWRITES
+from edgewise.capture.joint import JointGraph, Loss, split_batch, trace_joint
+from edgewise.capture.kernels import Program, Run
+from edgewise.capture.lowering import Layout, Lowering
+from edgewise.capture.optimizers import Optimizer
+from edgewise.capture.survey import offending_parts
+from edgewise.errors import ModelUnsupported, UsageError
+from edgewise.graph import Graph
+from edgewise.zoo.losses import resolve_loss
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A training step that can be planned (`graph`) and executed (`kernels`).
+
+    `tensors` holds the model's own parameters and buffers (not copies) and constants of the trace, by value name.
+    `states` maps each optimizer state to its parameter; states start at zero. `batch` names the values that the
+    tensors of a batch become, in the order of its leaves; `batch_spec` is the structure they are taken from.
+    """
+
+    graph: Graph
+    kernels: dict[str, Run]
+    layouts: dict[str, Layout]
+    tensors: dict[str, Tensor]
+    states: dict[str, str]
+    batch: tuple[str, ...]
+    batch_leaves: tuple[Any, ...]
+    batch_spec: pytree.TreeSpec
+    loss: Program
+    loss_slot: int
+    model: nn.Module
+    seed: int
+
+
+def capture(
+    model: nn.Module,
+    loss: Loss | str,
+    optimizer: Optimizer,
+    example_batch: tuple[Any, Any],
+    *,
+    name: str | None = None,
+    seed: int = 0,
+) -> Captured:
+    """Capture one training step: forward, backward and optimizer update.
+
+    Args:
+        model: in the mode (`train` or `eval`) that it is to be trained in. Nothing is changed in it.
+        loss: `(model output, targets) -> scalar`, or the name of one (`edgewise.zoo.losses`).
+        optimizer: `SGD` or `AdamW`; each parameter's update is an op that can run as soon as its gradient is ready.
+        example_batch: `(inputs, targets)`; inputs are a tensor, a tuple (positional) or a dict (by keyword).
+            Only shapes and dtypes matter; the step is captured for exactly these.
+        name: name of the graph; the model's class by default.
+        seed: key of everything random in the step; the same seed and step number give the same numbers.
+
+    Raises:
+        ModelUnsupported: the model has parts that cannot be captured, all named with their module paths.
+        UsageError: nothing in the model can be trained, or the batch is no pair.
+    """
+    if not isinstance(example_batch, tuple) or len(example_batch) != 2:
+        raise UsageError("An example batch is a pair `(inputs, targets)`; inputs may be a tensor, a tuple or a dict.")
+    loss = resolve_loss(loss)
+    _check_model(model)
+    batch = pytree.tree_map_only(torch.Tensor, Tensor.contiguous, example_batch)
+    joint = _trace(model, loss, batch)
+    low = Lowering(joint, seed, REWRITES)
+    low.run()
+    if low.unsupported:
+        raise _unsupported(model, tuple(dict.fromkeys(low.unsupported)))
+    assembled = assemble(low, joint, optimizer, name or type(model).__name__)
+    return _captured(model, joint, low, assembled, batch)
+
+
+def _captured(model: nn.Module, joint: JointGraph, low: Lowering, assembled: Assembled, batch: Any) -> Captured:
+    tensors = {source.name: source.tensor.detach() for source in joint.sources if source.kind != "input"}
+    _, leaves, spec = split_batch(batch)
+    return Captured(
+        graph=assembled.graph,
+        kernels=assembled.kernels,
+        layouts=low.layouts,
+        tensors={**tensors, **low.constants},
+        states=assembled.states,
+        batch=tuple(source.name for source in joint.sources if source.kind == "input"),
+        batch_leaves=tuple(leaves),
+        batch_spec=spec,
+        loss=assembled.loss,
+        loss_slot=assembled.loss_slot,
+        model=model,
+        seed=low.seed,
+    )
+
+
+def _trace(model: nn.Module, loss: Loss, batch: tuple[Any, Any]) -> JointGraph:
+    try:
+        return trace_joint(model, loss, batch)
+    except Exception as error:
+        parts = offending_parts(model, loss, batch)
+        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else error!r}"
+        raise _unsupported(model, parts or (f"the model itself: {reason}",)) from error
+
+
+def _unsupported(model: nn.Module, parts: tuple[str, ...]) -> ModelUnsupported:
+    listed = "\n".join(f"  {part}" for part in parts)
+    return ModelUnsupported(
+        f"{type(model).__name__} cannot be captured because of {len(parts)} part(s):\n{listed}\n"
+        "Replace these, or keep them out of the trained model.",
+        parts=parts,
+    )
+
+
+def _check_model(model: nn.Module) -> None:
+    """Refuse what tracing would silently get wrong: nothing to train, other devices, storages that overlap."""
+    parameters = dict(model.named_parameters())
+    if not any(p.requires_grad for p in parameters.values()):
+        raise UsageError(f"{type(model).__name__} has no parameter that requires a gradient: nothing can be trained.")
+    held: dict[int, str] = {}
+    parts = []
+    for name, tensor in (*parameters.items(), *model.named_buffers()):
+        if tensor.device.type != "cpu":
+            parts.append(f"{name}: tensor: lives on {tensor.device}; move the model to the CPU before capturing it")
+        key = tensor.untyped_storage().data_ptr()
+        if tensor.numel() and key in held:
+            parts.append(f"{name}: tensor: shares its storage with `{held[key]}` without being the same tensor")
+        held[key] = name
+    if parts:
+        raise _unsupported(model, tuple(parts))

@@ -1,0 +1,108 @@
+"""Idle gaps of values between their uses, and the stages in which a value might be brought back within each.
+
+A value that is used at stages `a < d` and not between must be kept over the stages strictly between, or brought
+back by a recomputation or a page-in at some stage in `(a, d]`. A value that nobody reads any more may still be
+wanted by recomputations: its *tail*. Candidate stages: `d`, and the candidates of whatever a recomputable reader of
+the value makes, since that reader may have to run again then (research/planner.md section 4, `ti`; generalised from
+one gap a value to all of them).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from edgewise.plan.problem import Problem
+
+Role = Literal["middle", "tail", "head", "rest"]
+"""`middle`: between two uses. `tail`: after the last one. `head` and `rest`: before the first and after the last
+use of a parameter, where only its home decides whether it is in RAM."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Stages strictly between `start` and `end`, in which `value` is not used.
+
+    `stages` are the candidates to bring the value back for good (`middle`), or for one stage only (`tail`, `rest`);
+    `visits` those to have it for one stage within a `middle` gap.
+    """
+
+    value: int
+    start: int
+    end: int
+    role: Role
+    stages: tuple[int, ...] = ()
+    visits: tuple[int, ...] = ()
+
+
+def find_gaps(problem: Problem, *, most: int) -> list[Gap]:
+    """All gaps of all values; each with its `most` latest candidate stages."""
+    return _Finder(problem, most).gaps()
+
+
+class _Finder:
+    def __init__(self, problem: Problem, most: int) -> None:
+        self.problem, self.most = problem, most
+        self.n = len(problem.ops)
+        self.reruns: list[set[int]] = [set() for _ in problem.ops]  # per op, stages at which it might run again
+        self.readers: list[list[int]] = [[] for _ in problem.names]
+        for c, reads in enumerate(problem.inputs):
+            for v in reads:
+                self.readers[v].append(c)
+
+    def gaps(self) -> list[Gap]:
+        found: list[Gap] = []
+        by_birth = sorted(range(len(self.problem.names)), key=lambda v: -self.problem.birth[v])
+        at = 0
+        while at < len(by_birth):
+            birth = self.problem.birth[by_birth[at]]
+            while at < len(by_birth) and self.problem.birth[by_birth[at]] == birth:
+                found += self._gaps_of(by_birth[at])
+                at += 1
+        return found
+
+    def _gaps_of(self, v: int) -> list[Gap]:
+        problem = self.problem
+        demand = self._demand(v)
+        family = problem.family_of.get(v)
+        is_head = family is not None and problem.birth[v] < 0
+        is_last = family is not None and problem.families[family].members[-1] == v
+        points = [problem.birth[v], *problem.uses[v]]
+        if v in problem.required and family is None:
+            points.append(self.n)
+        gaps = []
+        for number, (start, end) in enumerate(zip(points, points[1:], strict=False)):
+            if is_head and number == 0:
+                gaps.append(Gap(v, start, end, "head"))
+            elif end - start > 1:
+                gaps.append(self._middle(v, start, end, demand))
+        if is_last:
+            stages = self._latest(t for t in demand if t > points[-1])
+            gaps.append(Gap(v, points[-1], self.n + 1, "rest", stages))
+        elif points[-1] < self.n and problem.end_of_life[v] is None:
+            stages = self._latest(t for t in demand if t > points[-1])
+            if stages:
+                gaps.append(Gap(v, points[-1], max(stages) + 1, "tail", stages))
+        if problem.remakable[v]:
+            for gap in gaps:
+                self.reruns[problem.birth[v]].update(gap.stages)
+                self.reruns[problem.birth[v]].update(gap.visits)
+        return gaps
+
+    def _middle(self, v: int, start: int, end: int, demand: set[int]) -> Gap:
+        within = self._latest(t for t in demand if start < t < end)
+        return Gap(v, start, end, "middle", (*within[-self.most + 1 :], end), within)
+
+    def _demand(self, v: int) -> set[int]:
+        """Stages at which some reader of `v` might run again."""
+        demand: set[int] = set()
+        for c in self.readers[v]:
+            if self.problem.ops[c].recomputable:
+                demand |= {t for t in self.reruns[c] if self._can_rerun(c, t)}
+        return demand
+
+    def _can_rerun(self, c: int, t: int) -> bool:
+        """Whether every operand of op `c` can still exist at stage `t`."""
+        ends = (self.problem.end_of_life[v] for v in self.problem.inputs[c])
+        return all(end is None or t <= end for end in ends)
+
+    def _latest(self, stages: "object") -> tuple[int, ...]:
+        return tuple(sorted(set(stages)))[-self.most :]  # type: ignore[call-overload]

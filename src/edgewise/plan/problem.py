@@ -1,0 +1,308 @@
+"""A planning problem as plain integer-indexed arrays, and the judge of every proposed order of actions.
+
+Ops that nothing required depends on are left out. Stage `t` is the time from the end of the first execution of op
+`t - 1` to the end of the first execution of op `t`; stage `n` is the end of the step, stage `-1` its start. The
+*overhead* of a plan is its objective above that of the plain plan, which runs every op once and pages nothing
+(research/planner.md section 5.3 says why gaps are measured on it).
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from edgewise.devices import Cost, CostModel, Device
+from edgewise.errors import PlanRejected
+from edgewise.graph import Graph, Op
+from edgewise.plan.check import TOLERANCE, replay
+from edgewise.plan.nouns import Budget, Certificate, Objective, Step
+from edgewise.plan.schedule import Action, Order, lay_out
+
+TIE_BREAK = 1e-6
+"""Weight of the secondary objective, as a share of the primary one: it only decides between equals."""
+
+
+class Family(NamedTuple):
+    """A parameter or state with the values that its updates make of it, first to last, as value indices."""
+
+    members: tuple[int, ...]
+
+    @property
+    def head(self) -> int:
+        """The value that exists before the step, and that may live in the slower tier."""
+        return self.members[0]
+
+
+class InPlace(NamedTuple):
+    """The option of an op that saves most: it overwrites `olds`, needs `workspace` bytes, saves at most `saves`."""
+
+    olds: tuple[int, ...]
+    workspace: int
+    saves: int
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Graph, device, budget and objective, indexed. `limit_bytes` is the RAM that solvers may plan with."""
+
+    graph: Graph
+    device: Device
+    budget: Budget
+    minimize: Objective
+    cost_model: CostModel
+
+    @cached_property
+    def ops(self) -> tuple[Op, ...]:
+        """The ops that something required depends on, in the order of the graph."""
+        wanted = set(self.graph.required)
+        kept = []
+        for op in reversed(self.graph.ops):
+            if op.updates or wanted.intersection(op.outputs):
+                kept.append(op)
+                wanted.update(op.reads)
+        return tuple(reversed(kept))
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Value names; indices of values refer to this."""
+        made = {name for op in self.ops for name in op.writes}
+        sources = {value.name for value in self.graph.sources()}
+        return tuple(value.name for value in self.graph.values if value.name in made or value.name in sources)
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Value name -> index."""
+        return {name: v for v, name in enumerate(self.names)}
+
+    @cached_property
+    def bytes(self) -> list[int]:
+        """Size of each value."""
+        return [self.graph.value[name].bytes for name in self.names]
+
+    @cached_property
+    def inputs(self) -> list[tuple[int, ...]]:
+        """Per op, the values that every execution reads."""
+        return [self._indices(op.inputs) for op in self.ops]
+
+    @cached_property
+    def reads(self) -> list[tuple[int, ...]]:
+        """Per op, the values that its first execution reads."""
+        return [self._indices(op.reads) for op in self.ops]
+
+    @cached_property
+    def outputs(self) -> list[tuple[int, ...]]:
+        """Per op, the values that every execution makes."""
+        return [self._indices(op.outputs) for op in self.ops]
+
+    def _indices(self, names: tuple[str, ...]) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(self.index[name] for name in names))
+
+    @cached_property
+    def birth(self) -> list[int]:
+        """Per value, the op that makes it, or -1 for one that is there from the start."""
+        birth = [-1] * len(self.names)
+        for t, op in enumerate(self.ops):
+            for name in op.writes:
+                birth[self.index[name]] = t
+        return birth
+
+    @cached_property
+    def remakable(self) -> list[bool]:
+        """Per value, whether its op may run again and would make it again."""
+        remakable = [False] * len(self.names)
+        for t, op in enumerate(self.ops):
+            for v in self.outputs[t]:
+                remakable[v] = op.recomputable
+        return remakable
+
+    @cached_property
+    def end_of_life(self) -> list[int | None]:
+        """Per value, the op that overwrites it for good by an update."""
+        ends: list[int | None] = [None] * len(self.names)
+        for t, op in enumerate(self.ops):
+            for old, _ in op.updates:
+                ends[self.index[old]] = t
+        return ends
+
+    @cached_property
+    def uses(self) -> list[tuple[int, ...]]:
+        """Per value, the ops whose first execution reads it, in order."""
+        uses: list[list[int]] = [[] for _ in self.names]
+        for t, reads in enumerate(self.reads):
+            for v in reads:
+                uses[v].append(t)
+        return [tuple(use) for use in uses]
+
+    @cached_property
+    def families(self) -> tuple[Family, ...]:
+        """Parameters and states with their updates."""
+        after = {old: new for op in self.ops for old, new in op.updates}
+        families = []
+        for value in self.graph.sources():
+            if value.kind in ("parameter", "state"):
+                members = [value.name]
+                while members[-1] in after:
+                    members.append(after[members[-1]])
+                families.append(Family(tuple(self.index[name] for name in members)))
+        return tuple(families)
+
+    @cached_property
+    def family_of(self) -> dict[int, int]:
+        """Value -> index of its family, for those that belong to one."""
+        return {v: f for f, family in enumerate(self.families) for v in family.members}
+
+    @cached_property
+    def required(self) -> frozenset[int]:
+        """Values that must be there at the end, in RAM unless they live in the slower tier."""
+        return frozenset(self.index[name] for name in self.graph.required if name in self.index)
+
+    @cached_property
+    def in_place(self) -> list[InPlace | None]:
+        """Per op, the in-place option that saves most, if one saves anything."""
+        best: list[InPlace | None] = []
+        for op in self.ops:
+            found = None
+            for option in op.options:
+                olds = tuple(self.index[old] for old, _ in option.overwrites)
+                saves = sum(self.bytes[v] for v in olds) - option.workspace_bytes + self._whole_workspace(op)
+                if saves > (found.saves if found else 0):
+                    found = InPlace(olds, option.workspace_bytes, saves)
+            best.append(found)
+        return best
+
+    def _whole_workspace(self, op: Op) -> int:
+        whole = op.option("whole")
+        return whole.workspace_bytes if whole else 0
+
+    @cached_property
+    def working_bytes(self) -> list[int]:
+        """Per op, the RAM that its operands, fresh outputs and workspace need, no option in place."""
+        return [
+            sum(self.bytes[v] for v in (*self.reads[t], *self.outputs[t])) + self._whole_workspace(op)
+            for t, op in enumerate(self.ops)
+        ]
+
+    @cached_property
+    def least_working_bytes(self) -> list[int]:
+        """Per op, the RAM it needs by its best option with nothing else in RAM."""
+        return [
+            bytes_ - (in_place.saves if in_place else 0)
+            for bytes_, in_place in zip(self.working_bytes, self.in_place, strict=True)
+        ]
+
+    @property
+    def can_page(self) -> bool:
+        """Whether the device has a tier to page to."""
+        return self.device.memory.paging is not None
+
+    @property
+    def is_additive(self) -> bool:
+        """Whether the objective and the limits are sums over actions: not where transfers overlap with compute."""
+        if self.cost_model == "poet" or not self.device.overlaps:
+            return True
+        timeless = self.minimize == "joules" and self.device.compute.watts_idle == 0
+        return timeless and self.budget.seconds is None
+
+    @cached_property
+    def op_costs(self) -> list[Cost]:
+        """Per op, seconds and joules of one execution, idle power included."""
+        return [self._with_idle(self.device.op_cost(self.graph, op)) for op in self.ops]
+
+    @cached_property
+    def read_costs(self) -> list[Cost]:
+        """Per value, seconds and joules of paging it in. Overlapped or free transfers count no seconds here."""
+        return [self._transfer(self.device.read_cost(size)) for size in self.bytes] if self.can_page else []
+
+    @cached_property
+    def write_costs(self) -> list[Cost]:
+        """Per value, seconds and joules of paging it out; see `read_costs`."""
+        return [self._transfer(self.device.write_cost(size)) for size in self.bytes] if self.can_page else []
+
+    def _transfer(self, cost: Cost) -> Cost:
+        if self.cost_model == "poet" or self.device.overlaps:
+            return Cost(0.0, cost.joules)
+        return self._with_idle(cost)
+
+    def _with_idle(self, cost: Cost) -> Cost:
+        idle = self.device.compute.watts_idle if self.cost_model == "full" else 0.0
+        return Cost(cost.seconds, cost.joules + cost.seconds * idle)
+
+    @cached_property
+    def plain_cost(self) -> Cost:
+        """Seconds and joules of every op once."""
+        return Cost(sum(c.seconds for c in self.op_costs), sum(c.joules for c in self.op_costs))
+
+    def primary(self, cost: Cost) -> float:
+        """What is minimized, of `cost`."""
+        return cost.joules if self.minimize == "joules" else cost.seconds
+
+    def secondary(self, cost: Cost) -> float:
+        """What decides between equals, of `cost`."""
+        return cost.seconds if self.minimize == "joules" else cost.joules
+
+    @cached_property
+    def secondary_weight(self) -> float:
+        """Factor that makes the secondary objective a tie-break on the scale of the primary one."""
+        primary, secondary = self.primary(self.plain_cost), self.secondary(self.plain_cost)
+        if secondary <= 0:
+            return TIE_BREAK
+        return TIE_BREAK * primary / secondary if primary > 0 else 1.0
+
+    def weight(self, cost: Cost) -> float:
+        """Primary objective of `cost` plus the tie-break."""
+        return self.primary(cost) + self.secondary_weight * self.secondary(cost)
+
+    def with_ram(self, ram_bytes: int) -> "Problem":
+        """The same problem with another budget of RAM."""
+        budget = Budget(ram_bytes, self.budget.seconds, self.budget.joules)
+        return Problem(self.graph, self.device, budget, self.minimize, self.cost_model)
+
+
+class Candidate(NamedTuple):
+    """A laid out and replayed order: what a solver proposes, with figures that the replay counted."""
+
+    order: Order
+    homes: frozenset[str]
+    steps: tuple[Step, ...]
+    certificate: Certificate
+    overhead: float
+    rank: tuple[float, float]
+    """Primary and secondary objective: the less the better."""
+
+
+def judge(problem: Problem, order: Order, homes: frozenset[str] = frozenset()) -> Candidate | None:
+    """Lay `order` out and replay it; `None` if it cannot be done. Whether it fits is `fits`'s to say."""
+    steps = lay_out(order, problem.graph, homes)
+    try:
+        found = replay(
+            steps, problem.graph, problem.device, homes=tuple(sorted(homes)), cost_model=problem.cost_model
+        )
+    except PlanRejected:
+        return None
+    cost = Cost(found.seconds, found.joules)
+    overhead = max(0.0, problem.primary(cost) - problem.primary(problem.plain_cost))
+    if overhead <= TOLERANCE * problem.primary(problem.plain_cost) and not found.recomputed and not found.paged_in:
+        overhead = 0.0  # the rounding of a sum
+    return Candidate(order, homes, steps, found, overhead, (problem.primary(cost), problem.secondary(cost)))
+
+
+def fits(problem: Problem, candidate: Candidate) -> bool:
+    """Whether `candidate` keeps every limit of the budget."""
+    budget, found = problem.budget, candidate.certificate
+    return (
+        found.peak_bytes <= budget.ram_bytes
+        and (budget.seconds is None or found.seconds <= budget.seconds * (1 + TOLERANCE / 2))
+        and (budget.joules is None or found.joules <= budget.joules * (1 + TOLERANCE / 2))
+    )
+
+
+def page_everything(problem: Problem) -> tuple[Order, frozenset[str]]:
+    """The order that holds nothing in RAM between ops: each op reads its operands from the tier. Least RAM."""
+    homes = frozenset(problem.names[family.head] for family in problem.families)
+    order = [Action("out", v.name) for v in problem.graph.sources() if v.name not in homes]
+    for t, op in enumerate(problem.ops):
+        order += [Action("in", problem.names[v]) for v in problem.reads[t]]
+        order.append(Action("compute", op.name))
+        order += [Action("out", problem.names[v]) for v in problem.outputs[t]]
+    at_home = {problem.graph.carries.get(name, name) for name in homes}
+    order += [Action("in", name) for name in sorted(problem.graph.required - at_home)]
+    return tuple(order), homes

@@ -1,0 +1,370 @@
+"""The default planner: a time-indexed mixed-integer program over idle gaps, solved by HiGHS.
+
+For each middle gap exactly one of: keep, recompute at a candidate stage, page in at a candidate stage; afterwards the
+value stays to the end of the gap. Tails are kept or brought back for single stages. One row a stage holds all that is in
+RAM while its op runs for the first time. Recomputations and page-ins happen in topological order before that op; rows
+for those moments are added where a replay (or the relaxation) finds them violated. Objective: the overhead in joules or
+seconds. It generalises `ti` of research/planner.md section 4; the first time-indexed form is Checkmate's
+(arXiv 1910.02653 section 4), the paging POET's (arXiv 2207.07697 section 4).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from edgewise.plan.gaps import Gap, find_gaps
+from edgewise.plan.milp import INFINITY, Model, Solution
+from edgewise.plan.problem import Problem
+from edgewise.plan.schedule import Action, Order
+
+ROW_SCALE = 1e4
+"""Memory rows are scaled to this right-hand side, so that HiGHS's tolerance of 1e-6 stays below a byte."""
+
+Terms = list[tuple[int, float]]
+
+
+class TimeIndexed:
+    """The model. After `solve`, `order` turns a solution into actions.
+
+    Args:
+        problem: what to plan.
+        ram_bytes: right-hand side of the memory rows; `None` to minimize it instead of the overhead.
+        most: candidate stages a gap.
+        visits: whether a value may also be brought back for single stages within a middle gap.
+        negligible: values up to this many bytes are always kept.
+    """
+
+    def __init__(
+        self, problem: Problem, ram_bytes: int | None, *, most: int = 24, visits: bool = False, negligible: int = 0
+    ) -> None:
+        self.problem, self.ram_bytes = problem, ram_bytes
+        self.model = Model()
+        self.n = len(problem.ops)
+        self.costs = _scaled_costs(problem)
+        self.gaps = find_gaps(problem, most=most)
+        self.visits = visits
+        self.fixed = [problem.bytes[gap.value] <= negligible for gap in self.gaps]
+        self.of_value: dict[int, list[int]] = defaultdict(list)
+        for g, gap in enumerate(self.gaps):
+            self.of_value[gap.value].append(g)
+        self.keep: dict[int, int] = {}
+        self.stay: dict[int, dict[int, Terms]] = defaultdict(dict)  # gap -> stage -> what brings it back for good
+        self.visit: dict[int, dict[int, Terms]] = defaultdict(dict)  # gap -> stage -> for this stage only
+        self.page_in: dict[tuple[int, int], list[int]] = defaultdict(list)  # (value, stage) -> variables
+        self.rerun: dict[tuple[int, int], int] = {}  # (op, stage) -> variable
+        self.page_out: dict[int, int] = {}
+        self.home: dict[int, int] = {}
+        self.seconds: Terms = []
+        self.joules: Terms = []
+        self.moments: set[tuple[int, int]] = set()
+        self._build()
+
+    # -- variables --
+
+    def _build(self) -> None:
+        self.scale = max(1, self.ram_bytes or max(self.problem.working_bytes, default=1)) / ROW_SCALE
+        self.peak = None
+        if self.ram_bytes is None:
+            self.peak = self.model.variable(0.0, INFINITY, 1.0)
+        self._add_homes()
+        for g in range(len(self.gaps)):
+            self._add_gap(g)
+        for (c, t), _ in list(self.rerun.items()):
+            self._need_inputs(c, t)
+        self._add_limits()
+        for t in range(-1, self.n + 1):
+            self._add_stage(t)
+
+    def _priced(self, cost: tuple[float, float, float]) -> int:
+        """A binary variable for an action of that weight, seconds and joules."""
+        weight, seconds, joules = cost
+        variable = self.model.binary(weight if self.ram_bytes is not None else weight * 1e-6)
+        self.seconds.append((variable, seconds))
+        self.joules.append((variable, joules))
+        return variable
+
+    def _add_homes(self) -> None:
+        if not self.problem.can_page:
+            return
+        for f, family in enumerate(self.problem.families):
+            if self.fixed[self.of_value[family.members[-1]][-1]]:
+                continue
+            read = self.costs.read[family.head] if self.problem.uses[family.head] else (0.0, 0.0, 0.0)
+            write = self.costs.write[family.head] if len(family.members) > 1 else (0.0, 0.0, 0.0)
+            self.home[f] = self._priced(tuple(a + b for a, b in zip(read, write, strict=True)))  # type: ignore[arg-type]
+
+    def _home_of(self, v: int) -> int | None:
+        return self.home.get(self.problem.family_of.get(v, -1))
+
+    def _stored(self, v: int) -> Terms:
+        """Whether `v` is in the tier: paged out, or at home there."""
+        if v not in self.page_out:
+            self.page_out[v] = self._priced(self.costs.write[v])
+        home = self._home_of(v)
+        is_at_home = home is not None and v in self._at_home(v)
+        return [(self.page_out[v], 1.0), *([(home, 1.0)] if is_at_home and home is not None else [])]
+
+    def _at_home(self, v: int) -> tuple[int, int]:
+        members = self.problem.families[self.problem.family_of[v]].members
+        return members[0], members[-1]
+
+    def _rerun(self, c: int, t: int) -> int:
+        if (c, t) not in self.rerun:
+            self.rerun[c, t] = self._priced(self.costs.op[c])
+        return self.rerun[c, t]
+
+    def _add_gap(self, g: int) -> None:
+        gap = self.gaps[g]
+        if self.fixed[g] or gap.role == "head":
+            return
+        if gap.role == "rest":
+            self._add_visits(g, gap.stages, remake=False)
+            return
+        self.keep[g] = self.model.binary()
+        if gap.role == "tail":
+            self._add_visits(g, gap.stages, remake=self.problem.remakable[gap.value])
+            return
+        chosen: Terms = [(self.keep[g], 1.0)]
+        paged: Terms = []
+        for t in gap.stages:
+            terms = self._ways_back(gap.value, t, paged)
+            self.stay[g][t] = terms
+            chosen += terms
+        self.model.row(chosen, 1.0, 1.0)
+        if paged:
+            self.model.row([*paged, *((var, -1.0) for var, _ in self._stored(gap.value))], -INFINITY, 0.0)
+        if self.visits:
+            self._add_visits(g, gap.visits, remake=self.problem.remakable[gap.value])
+
+    def _ways_back(self, v: int, t: int, paged: Terms) -> Terms:
+        """New variables for bringing `v` back at stage `t`; page-ins are noted in `paged` too."""
+        terms: Terms = []
+        if self.problem.remakable[v]:
+            c = self.problem.birth[v]
+            rerun = self._rerun(c, t)
+            if len(self.problem.outputs[c]) > 1 or self.visits:
+                back = self.model.binary()
+                self.model.row([(back, 1.0), (rerun, -1.0)], -INFINITY, 0.0)
+            else:
+                back = rerun  # it runs again for this value alone
+            terms.append((back, 1.0))
+        if self.problem.can_page:
+            back = self._priced(self.costs.read[v])
+            self.page_in[v, t].append(back)
+            paged.append((back, 1.0))
+            terms.append((back, 1.0))
+        return terms
+
+    def _add_visits(self, g: int, stages: Iterable[int], *, remake: bool) -> None:
+        v = self.gaps[g].value
+        for t in stages:
+            terms: Terms = []
+            if remake:
+                c = self.problem.birth[v]
+                back = self._rerun(c, t)
+                if len(self.problem.outputs[c]) > 1 or self.visits:
+                    back = self.model.binary()
+                    self.model.row([(back, 1.0), (self._rerun(c, t), -1.0)], -INFINITY, 0.0)
+                terms.append((back, 1.0))
+            if self.problem.can_page:
+                back = self._priced(self.costs.read[v])
+                self.page_in[v, t].append(back)
+                self.model.row([(back, 1.0), *((var, -1.0) for var, _ in self._stored(v))], -INFINITY, 0.0)
+                terms.append((back, 1.0))
+            self.visit[g][t] = terms
+
+    # -- rows --
+
+    def presence(self, v: int, t: int, *, visiting: bool = True) -> tuple[float, Terms]:
+        """Whether `v` is in RAM at stage `t` before op `t` runs, as a constant plus terms."""
+        for g in self.of_value[v]:
+            gap = self.gaps[g]
+            if gap.start < t < gap.end:
+                return self._gap_presence(g, t, visiting=visiting)
+        used = self.problem.birth[v] < t and (t in self.problem.uses[v] or self._ends_at(v, t))
+        return (1.0 if used else 0.0), []
+
+    def _ends_at(self, v: int, t: int) -> bool:
+        return t == self.n and v in self.problem.required
+
+    def _gap_presence(self, g: int, t: int, *, visiting: bool) -> tuple[float, Terms]:
+        gap = self.gaps[g]
+        if self.fixed[g]:
+            return 1.0, []
+        visit = self.visit[g].get(t, []) if visiting else []
+        if gap.role in ("head", "rest"):
+            home = self._home_of(gap.value)
+            return 1.0, [(home, -1.0), *visit] if home is not None else []
+        terms = [(self.keep[g], 1.0), *visit]
+        for q, back in self.stay[g].items():
+            if q <= t:
+                terms += back
+        return 0.0, terms
+
+    def _need_inputs(self, c: int, t: int) -> None:
+        """An op can only run again at `t` if all its operands are there."""
+        for v in self.problem.inputs[c]:
+            constant, terms = self.presence(v, t)
+            if constant == 1.0 and not terms:
+                continue
+            self.model.row([(self.rerun[c, t], 1.0), *((var, -x) for var, x in terms)], -INFINITY, constant)
+
+    def _add_limits(self) -> None:
+        budget, plain = self.problem.budget, self.problem.plain_cost
+        for limit, spent, terms in (
+            (budget.seconds, plain.seconds, self.seconds),
+            (budget.joules, plain.joules, self.joules),
+        ):
+            if limit is not None:
+                left = limit * (1 + 1e-10) - spent
+                unit = max(spent, limit, 1e-300) / ROW_SCALE
+                self.model.row([(var, x / unit) for var, x in terms], -INFINITY, left / unit)
+        tier = self.problem.device.memory.paging
+        if tier is not None and tier[1].bytes is not None:
+            stored = [(var, float(self.problem.bytes[v])) for v, var in self.page_out.items()]
+            stored += [(var, float(self.problem.bytes[self.problem.families[f].head])) for f, var in self.home.items()]
+            unit = max(1, tier[1].bytes) / ROW_SCALE
+            self.model.row([(var, x / unit) for var, x in stored], -INFINITY, tier[1].bytes / unit)
+
+    def _memory_row(self, constant: float, terms: Terms) -> None:
+        """`constant` plus `terms`, in bytes, within the RAM."""
+        row = [(var, x / self.scale) for var, x in terms]
+        if self.peak is None:
+            self.model.row(row, -INFINITY, (self.ram_bytes or 0) / self.scale - constant / self.scale)
+        else:
+            self.model.row([*row, (self.peak, -1.0)], -INFINITY, -constant / self.scale)
+
+    def _idle(self, t: int, *, skip: frozenset[int] = frozenset(), visiting: bool = False) -> tuple[float, Terms]:
+        """Bytes in RAM at stage `t` of the values whose gaps it lies in."""
+        constant, terms = 0.0, []
+        for g, gap in enumerate(self.gaps):
+            if gap.start < t < gap.end and gap.value not in skip:
+                present, parts = self._gap_presence(g, t, visiting=visiting)
+                size = float(self.problem.bytes[gap.value])
+                constant += present * size
+                terms += [(var, x * size) for var, x in parts]
+        return constant, terms
+
+    def _add_stage(self, t: int) -> None:
+        """The first execution of op `t`; at -1 the start, at n the end of the step."""
+        problem = self.problem
+        if t < 0:
+            sources = [v for v, birth in enumerate(problem.birth) if birth < 0]
+            homes = [(home, v) for v in sources if (home := self._home_of(v)) is not None]
+            self._memory_row(
+                float(sum(problem.bytes[v] for v in sources)), [(h, -float(problem.bytes[v])) for h, v in homes]
+            )
+            return
+        constant, terms = self._idle(t)
+        if t == self.n:
+            families = problem.family_of
+            constant += sum(problem.bytes[v] for v in problem.required if v not in families)
+            self._memory_row(constant, terms)
+            return
+        constant += problem.working_bytes[t]
+        if problem.in_place[t] is not None:
+            saved, parts = self._saved_in_place(t)
+            constant -= saved
+            terms += parts
+        self._memory_row(constant, terms)
+
+    def _saved_in_place(self, t: int) -> tuple[float, Terms]:
+        """Bytes that working in place saves at stage `t`: nothing for operands that are kept afterwards."""
+        in_place = self.problem.in_place[t]
+        if in_place is None:
+            return 0.0, []
+        terms: Terms = []
+        for v in in_place.olds:
+            for g in self.of_value[v]:
+                if self.gaps[g].start == t:
+                    size = float(self.problem.bytes[v])
+                    if g in self.keep:
+                        terms.append((self.keep[g], size))
+                    else:
+                        return 0.0, []  # kept for certain
+            if t + 1 in self.problem.uses[v] or (t + 1 == self.n and v in self.problem.required):
+                return 0.0, []
+        return float(in_place.saves), terms
+
+    # -- solution --
+
+    def solve(self, *, time_limit: float, gap: float, watch: object = None) -> Solution:
+        """Run HiGHS; objective and bound of the result are overheads, in the scaled unit of `costs.unit`."""
+        return self.model.solve(time_limit=time_limit, gap=gap, watch=watch)  # type: ignore[arg-type]
+
+    def order(self, solution: Solution) -> tuple[Order, frozenset[str]]:
+        """The actions that `solution` stands for, and what lives in the tier."""
+        values = solution.values
+        if values is None:
+            raise ValueError("a solution without values has no order")
+        on = {var for var in range(len(values)) if values[var] > 0.5}
+        homes = frozenset(
+            self.problem.names[self.problem.families[f].head] for f, var in self.home.items() if var in on
+        )
+        return _Decoder(self, on, homes).order(), homes
+
+
+class _Decoder:
+    def __init__(self, ti: TimeIndexed, on: set[int], homes: frozenset[str]) -> None:
+        self.ti, self.problem, self.homes = ti, ti.problem, homes
+        self.reruns: dict[int, list[int]] = defaultdict(list)
+        for (c, t), var in ti.rerun.items():
+            if var in on:
+                self.reruns[t].append(c)
+        self.page_ins: dict[int, list[int]] = defaultdict(list)
+        for (v, t), variables in ti.page_in.items():
+            if on.intersection(variables):
+                self.page_ins[t].append(v)
+        for name in homes:
+            v = self.problem.index[name]
+            if self.problem.uses[v]:
+                self.page_ins[self.problem.uses[v][0]].append(v)
+        self.outs = self._first_paged(on)
+
+    def _first_paged(self, on: set[int]) -> dict[int, list[int]]:
+        """Stage -> values to page out there: where the first gap begins in which they are paged in."""
+        outs: dict[int, list[int]] = defaultdict(list)
+        at_home = {self.problem.index[self.problem.graph.carries.get(name, name)] for name in self.homes}
+        for v, var in self.ti.page_out.items():
+            stages = [t for (w, t), variables in self.ti.page_in.items() if w == v and on.intersection(variables)]
+            if var not in on or not stages or self.problem.names[v] in self.homes or v in at_home:
+                continue
+            first = min(stages)
+            outs[max(gap.start for g in self.ti.of_value[v] if (gap := self.ti.gaps[g]).start < first)].append(v)
+        return outs
+
+    def order(self) -> Order:
+        names, ops = self.problem.names, self.problem.ops
+        actions = [Action("out", names[v]) for v in self.outs[-1]]
+        for t in range(self.ti.n + 1):
+            waiting = dict.fromkeys(self.page_ins[t])
+            for c in sorted(self.reruns[t]):
+                for v in self.problem.inputs[c]:
+                    if v in waiting:
+                        waiting.pop(v)
+                        actions.append(Action("in", names[v]))
+                actions.append(Action("compute", ops[c].name))
+            actions += [Action("in", names[v]) for v in waiting]
+            if t == self.ti.n:
+                break
+            made = {v for v in self.outs[t] if self.problem.birth[v] == t}
+            actions += [Action("out", names[v]) for v in self.outs[t] if v not in made]
+            actions.append(Action("compute", ops[t].name))
+            actions += [Action("out", names[v]) for v in made]
+        return tuple(actions)
+
+
+class _Costs:
+    """Weight, seconds and joules of every action; weights are in units of `unit`."""
+
+    def __init__(self, problem: Problem, unit: float) -> None:
+        self.unit = unit
+        self.op = [(problem.weight(c) / unit, c.seconds, c.joules) for c in problem.op_costs]
+        self.read = [(problem.weight(c) / unit, c.seconds, c.joules) for c in problem.read_costs]
+        self.write = [(problem.weight(c) / unit, c.seconds, c.joules) for c in problem.write_costs]
+
+
+def _scaled_costs(problem: Problem) -> _Costs:
+    """Costs in units of the mean op, so that HiGHS's absolute tolerances mean something."""
+    weights = [problem.weight(c) for c in (*problem.op_costs, *problem.read_costs, *problem.write_costs)]
+    positive = [weight for weight in weights if weight > 0]
+    return _Costs(problem, sum(positive) / len(positive) if positive else 1.0)

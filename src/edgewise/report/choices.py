@@ -1,0 +1,174 @@
+"""Why it paid: for each value that was recomputed or paged, what each way would have cost.
+
+A value is *away* between the end of one stay in RAM and the recomputation or page-in that brings it back. Keeping
+it instead would add its bytes to every step of that time; recomputing and paging have the device's prices. The
+price compared is that of the plan's objective; joules include idle power for the seconds that an action takes.
+"""
+
+from typing import Literal, NamedTuple
+
+from edgewise.devices import Cost
+from edgewise.report.nouns import ReportData
+from edgewise.report.trace import Stay, Trace
+from edgewise.report.units import bytes_text, joules_text, seconds_text
+
+How = Literal["recomputed", "paged", "lives in the slower tier"]
+
+
+class Choice(NamedTuple):
+    """One value that did not stay in RAM.
+
+    `idle_seconds` and `idle_steps` are how long it was away, over all `times`. `keep_peak_bytes` is the most RAM
+    that any step of that time would need with the value kept. Costs are those of all times together; `None` where
+    the way is closed. `missing` are operands that a recomputation would first need back in RAM.
+    """
+
+    value: str
+    layer: str
+    bytes: int
+    how: How
+    times: int
+    idle_steps: int
+    idle_seconds: float
+    keep_peak_bytes: int
+    recompute: Cost | None
+    paging: Cost | None
+    missing: tuple[str, ...]
+    reason: str
+    looks_dearer: bool
+
+
+def choices(data: ReportData, trace: Trace) -> tuple[Choice, ...]:
+    """Every value that was recomputed or paged, the largest saving (bytes x seconds away) first."""
+    chooser = _Chooser(data, trace)
+    found = [choice for name in trace.stays_of if (choice := chooser.choice(name)) is not None]
+    return tuple(sorted(found, key=lambda c: (-c.bytes * max(c.idle_seconds, 1e-12), c.value)))
+
+
+class _Chooser:
+    def __init__(self, data: ReportData, trace: Trace) -> None:
+        self.data, self.trace = data, trace
+        self.graph, self.device, self.plan = data.graph, data.device, data.plan
+        self.stays = trace.stays_of
+        self.clock = self._clock()
+        self.homes = frozenset(data.plan.homes)
+        self.writes = [m.name for m in trace.moments if m.what == "page_out"]
+        full = data.plan.cost_model == "full"
+        self.idle_watts = data.device.compute.watts_idle if full else 0.0
+
+    def _clock(self) -> list[float]:
+        """Seconds at which each step begins: compute, and transfers where they do not overlap it."""
+        transfers = self.plan.cost_model == "full" and not self.device.overlaps
+        times = [0.0]
+        for moment in self.trace.moments:
+            counts = moment.what in ("compute", "recompute") or transfers
+            times.append(times[-1] + (moment.cost.seconds if counts else 0.0))
+        return times
+
+    def choice(self, name: str) -> Choice | None:
+        stays = self.stays[name]
+        back = [stay for stay in stays if stay.by in ("recompute", "page_in") and stay.end > stay.begin + 1]
+        if not back:
+            return None
+        gaps = self._gaps(name, stays)
+        recompute = self._recompute(name, len(back))
+        paging = self._paging(name, len(back))
+        at = back[0].begin
+        how = self._how(name, back[0])
+        missing = self._missing(name, at) if how != "recomputed" else ()
+        reason, dearer = self._reason(name, how, recompute, paging, missing)
+        size = self.graph.value[name].bytes
+        return Choice(
+            name,
+            self._layer(name),
+            size,
+            how,
+            len(back),
+            sum(end - begin for begin, end in gaps),
+            sum(self.clock[end] - self.clock[begin] for begin, end in gaps),
+            size + max((m for b, e in gaps for m in self.data.certificate.ram_bytes[b:e]), default=0),
+            recompute,
+            paging,
+            missing,
+            reason,
+            dearer,
+        )
+
+    def _gaps(self, name: str, stays: list[Stay]) -> list[tuple[int, int]]:
+        """Steps `[begin, end)` in which the value is away; for one that lives elsewhere also before its first stay."""
+        ends = ([0] if name in self.homes else []) + [stay.end for stay in stays]
+        begins = [stay.begin for stay in stays] if name in self.homes else [stay.begin for stay in stays[1:]]
+        pairs = zip(ends, begins, strict=False)
+        return [(end, begin) for end, begin in pairs if begin > end]
+
+    def _how(self, name: str, stay: Stay) -> How:
+        if name in self.homes:
+            return "lives in the slower tier"
+        return "recomputed" if stay.by == "recompute" else "paged"
+
+    def _layer(self, name: str) -> str:
+        op = self.graph.producer.get(name)
+        if op is None:
+            op = next((op for op in self.graph.ops if name in op.inputs), None)
+        return op.layer if op else ""
+
+    def _recompute(self, name: str, times: int) -> Cost | None:
+        op = self.graph.producer.get(name)
+        if op is None or not op.recomputable or name not in op.outputs:
+            return None
+        cost = self.device.op_cost(self.graph, op)
+        return self._with_idle(cost.seconds * times, cost.joules * times)
+
+    def _paging(self, name: str, times: int) -> Cost | None:
+        """Once out and `times` in; a value at home goes out only if it was changed."""
+        if self.device.memory.paging is None:
+            return None
+        size = self.graph.value[name].bytes
+        read, write = self.device.read_cost(size), self.device.write_cost(size)
+        writes = 1
+        if name in self.homes:
+            writes = 1 if self.graph.carries.get(name, name) in self.writes else 0
+        seconds = read.seconds * times + write.seconds * writes
+        joules = read.joules * times + write.joules * writes
+        return self._with_idle(seconds if self.plan.cost_model == "full" else 0.0, joules)
+
+    def _with_idle(self, seconds: float, joules: float) -> Cost:
+        return Cost(seconds, joules + seconds * self.idle_watts)
+
+    def _missing(self, name: str, at: int) -> tuple[str, ...]:
+        op = self.graph.producer.get(name)
+        if op is None or not op.recomputable or name not in op.outputs:
+            return ()
+
+        def present(operand: str) -> bool:
+            return any(stay.begin < at < stay.end for stay in self.stays.get(operand, ()))
+
+        return tuple(operand for operand in op.inputs if not present(operand))
+
+    def _price(self, cost: Cost) -> float:
+        return cost.joules if self.plan.minimize == "joules" else cost.seconds
+
+    def _words(self, cost: Cost) -> str:
+        by_energy = self.plan.minimize == "joules"
+        return joules_text(cost.joules) if by_energy else seconds_text(cost.seconds)
+
+    def _reason(
+        self, name: str, how: How, recompute: Cost | None, paging: Cost | None, missing: tuple[str, ...]
+    ) -> tuple[str, bool]:
+        """The choice in words, and whether its alternative has a lower price on the face of it."""
+        if how == "recomputed" and recompute is not None:
+            start = f"recomputed: {self._words(recompute)}"
+            if paging is None:
+                return f"{start}; {self.device.name} has no tier to page to", False
+            dearer = self._price(paging) < self._price(recompute)
+            return f"{start}; paging {'alone' if dearer else 'would cost'} {self._words(paging)}", dearer
+        start = f"{how}: {self._words(paging)}" if paging is not None else how
+        if recompute is None:
+            op = self.graph.producer.get(name)
+            why = "nothing in the step makes it" if op is None else f"{op.name} must run only once"
+            return f"{start}; {why}", False
+        if missing:
+            size = bytes_text(sum(self.graph.value[operand].bytes for operand in missing))
+            return f"{start}; recomputing {self._words(recompute)}, after its operands ({size}) are back", False
+        dearer = paging is not None and self._price(recompute) < self._price(paging)
+        return f"{start}; recomputing {'alone' if dearer else 'would cost'} {self._words(recompute)}", dearer

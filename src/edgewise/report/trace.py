@@ -1,0 +1,153 @@
+"""What a certified plan does, step by step: bytes by kind, and when and where each value stays in RAM.
+
+The plan has passed `check`, so this replay only follows it. The bytes of all groups during a step add up to the
+`ram_bytes` that the certificate states for it.
+"""
+
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from edgewise.devices import Cost, Device
+from edgewise.graph import Graph, Op, Value
+from edgewise.plan import Compute, Free, PageIn, PageOut, Plan, Step
+
+GROUPS = ("parameter", "input", "other", "activation", "gradient")
+"""Kinds as the charts show them, in the order in which they are stacked, from the bottom."""
+
+GROUP_WORDS = {
+    "parameter": "parameters and state",
+    "input": "input",
+    "other": "outputs and workspace",
+    "activation": "activations",
+    "gradient": "gradients",
+}
+_GROUP = {"state": "parameter", "output": "other"}
+
+What = Literal["compute", "recompute", "page_out", "page_in", "free"]
+
+
+def group_of(value: Value) -> str:
+    """The group of `GROUPS` that `value` is shown in."""
+    return _GROUP.get(value.kind, value.kind)
+
+
+class Stay(NamedTuple):
+    """`value` is in RAM at `offset` from step `begin` up to, not including, step `end`. `by` brought it."""
+
+    value: str
+    begin: int
+    end: int
+    offset: int
+    by: What | None
+
+
+class Moment(NamedTuple):
+    """One step: what it does, to what, and its own cost. A transfer's seconds are its time on the link."""
+
+    what: What
+    name: str
+    cost: Cost
+
+
+class Trace(msgspec.Struct, frozen=True):
+    """The replay of a plan; `bytes_by_group[group][i]` is held while step i runs."""
+
+    moments: tuple[Moment, ...]
+    bytes_by_group: dict[str, tuple[int, ...]]
+    stays: tuple[Stay, ...]
+    backward_begin: int | None
+
+    @property
+    def stays_of(self) -> dict[str, list[Stay]]:
+        """Stays by value, in the order in which they begin."""
+        found: dict[str, list[Stay]] = {}
+        for stay in sorted(self.stays, key=lambda stay: (stay.begin, stay.end)):
+            found.setdefault(stay.value, []).append(stay)
+        return found
+
+
+def trace(plan: Plan, graph: Graph, device: Device) -> Trace:
+    """Follow `plan`, which `check` has certified for `graph` and `device`."""
+    follower = _Follower(plan, graph, device)
+    for index, step in enumerate(plan.steps):
+        follower.follow(index, step)
+    return follower.trace()
+
+
+class _Follower:
+    def __init__(self, plan: Plan, graph: Graph, device: Device) -> None:
+        self.plan, self.graph, self.device = plan, graph, device
+        self.held = dict.fromkeys(GROUPS, 0)
+        self.series: dict[str, list[int]] = {group: [] for group in GROUPS}
+        self.open: dict[str, tuple[int, int, What | None]] = {}  # value -> begin, offset, what brought it
+        self.count: dict[str, int] = {}
+        self.stays: list[Stay] = []
+        self.moments: list[Moment] = []
+        self.done: set[str] = set()
+        self.backward_begin: int | None = None
+        for value in graph.sources():
+            if value.name not in plan.homes:
+                self._begin(value.name, 0, None)
+
+    def _begin(self, name: str, index: int, by: What | None) -> None:
+        nth = self.count.get(name, 0)
+        self.count[name] = nth + 1
+        value = self.graph.value[name]
+        self.held[group_of(value)] += value.bytes
+        self.open[name] = (index, self.plan.addresses[name][nth], by)
+
+    def _end(self, name: str, index: int) -> None:
+        begin, offset, by = self.open.pop(name)
+        value = self.graph.value[name]
+        self.held[group_of(value)] -= value.bytes
+        self.stays.append(Stay(name, begin, index, offset, by))
+
+    def follow(self, index: int, step: Step) -> None:
+        before = dict(self.held)
+        if isinstance(step, Compute):
+            self._compute(index, self.graph.op[step.op], step.option, before)
+            return
+        size = self.graph.value[step.value].bytes
+        if isinstance(step, Free):
+            self._end(step.value, index + 1)
+            self._note("free", step.value, Cost(0.0, 0.0), before)
+        elif isinstance(step, PageOut):
+            self._note("page_out", step.value, self.device.write_cost(size), before)
+        elif isinstance(step, PageIn):
+            self._begin(step.value, index, "page_in")
+            self._note("page_in", step.value, self.device.read_cost(size), self.held)
+
+    def _compute(self, index: int, op: Op, option_name: str, during: dict[str, int]) -> None:
+        option = op.option(option_name)
+        overwrites = option.overwrites if option else ()
+        during["other"] += option.workspace_bytes if option else 0
+        in_place = {new for _, new in overwrites}
+        for name in op.outputs:
+            value = self.graph.value[name]
+            during[group_of(value)] += 0 if name in in_place else value.bytes
+        first = op.name not in self.done
+        self.done.add(op.name)
+        what: What = "compute" if first else "recompute"
+        for old, _ in (*overwrites, *(op.updates if first else ())):
+            self._end(old, index)
+        for name in op.writes if first else op.outputs:
+            if name in self.open and name not in in_place:
+                continue  # it is in RAM already, and the same bits land in the same place
+            if name in self.open:
+                self._end(name, index)
+            self._begin(name, index, what)
+        if self.backward_begin is None and any(self.graph.value[n].kind == "gradient" for n in op.outputs):
+            self.backward_begin = index
+        self._note(what, op.name, self.device.op_cost(self.graph, op), during)
+
+    def _note(self, what: What, name: str, cost: Cost, during: dict[str, int]) -> None:
+        self.moments.append(Moment(what, name, cost))
+        for group in GROUPS:
+            self.series[group].append(during[group])
+
+    def trace(self) -> Trace:
+        for name in list(self.open):
+            self._end(name, len(self.plan.steps))
+        series = {group: tuple(sizes) for group, sizes in self.series.items()}
+        return Trace(tuple(self.moments), series, tuple(self.stays), self.backward_begin)
