@@ -1,0 +1,53 @@
+# Everything a user or a contributor runs. Each target sets up `.venv` first, once.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Two test processes share two cores: one thread each, instead of two that wait for one another.
+TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint docs picture bench clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## .venv with pinned dependencies
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Edgewise needs Python 3.11 or newer, this is " \
+	  + sys.version.split()[0] + ". Try: make PYTHON=python3.11 $(MAKECMDGOALS)")'
+	@echo "Setting up $(VENV): a few minutes the first time."
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install -c constraints.txt torch==2.13.0
+	@$(PIP) install -c constraints.txt -e '.[dev,docs]'
+	@touch $@
+
+demo: setup ## train a small network in less than half the memory that plain backprop needs
+	@rm -rf build/demo
+	@mkdir -p build
+	$(BIN)/edgewise train digits --run-dir build/demo
+
+test: setup ## the tests, without the ones that take minutes
+	$(TEST_ENV) $(BIN)/pytest -n 2 -m "not slow"
+
+test-slow: setup ## the tests that take minutes
+	$(TEST_ENV) $(BIN)/pytest -n 2 -m slow
+
+lint: setup ## ruff and mypy --strict
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+docs: setup ## the documentation, into site/
+	$(BIN)/mkdocs build --strict --quiet
+
+picture: setup ## the picture in the README, from a run of the demo
+	$(BIN)/python docs/picture.py
+
+bench: setup ## every claim measured anew; writes docs/benchmarks/
+	@set -e; for claim in benchmarks/[!_]*.py; do echo "== $$claim"; $(BIN)/python $$claim; done
+
+clean: ## remove what the other targets made, but not .venv
+	rm -rf build site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
