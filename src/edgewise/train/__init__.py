@@ -1,0 +1,40 @@
+"""Training runs: recipes, what a run directory holds, and (in `edgewise.train.loop`, which needs torch) the run."""
+
+from edgewise.train.recipe import Recipe, check_recipe
+from edgewise.train.recipe_file import copy_recipe, decode_recipe, encode_recipe, list_recipes, load_recipe
+from edgewise.train.records import (
+    ENVIRONMENT_FORMAT,
+    MEMORY_FORMAT,
+    SUMMARY_FORMAT,
+    Environment,
+    EpochLine,
+    MemoryFile,
+    MetricLine,
+    RunSummary,
+    StepLine,
+)
+from edgewise.train.units import Amount, parse_bytes, parse_seconds
+from edgewise.train.watch import Watch
+
+__all__ = [
+    "ENVIRONMENT_FORMAT",
+    "MEMORY_FORMAT",
+    "SUMMARY_FORMAT",
+    "Amount",
+    "Environment",
+    "EpochLine",
+    "MemoryFile",
+    "MetricLine",
+    "Recipe",
+    "RunSummary",
+    "StepLine",
+    "Watch",
+    "check_recipe",
+    "copy_recipe",
+    "decode_recipe",
+    "encode_recipe",
+    "list_recipes",
+    "load_recipe",
+    "parse_bytes",
+    "parse_seconds",
+]
