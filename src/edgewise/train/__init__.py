@@ -1,4 +1,4 @@
-"""Training runs: recipes, what a run directory holds, and (in `edgewise.train.loop`, which needs torch) the run."""
+"""Training runs: recipes and the files of a run directory, without torch; `train.loop` does the training."""
 
 from edgewise.train.recipe import Recipe, check_recipe
 from edgewise.train.recipe_file import copy_recipe, decode_recipe, encode_recipe, list_recipes, load_recipe

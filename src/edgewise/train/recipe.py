@@ -1,7 +1,7 @@
 """Recipe: everything that decides a training run, read strictly from TOML.
 
-Nothing here imports torch, so that listing and checking recipes is quick. Keys that do not exist are refused with
-their path and the nearest one that does.
+Nothing here imports torch, so that listing and checking recipes is quick. Keys that do not exist are refused
+with their path and the nearest one that does.
 """
 
 import hashlib
@@ -21,18 +21,25 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
 
 class Digits(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="digits", tag_field="kind"
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    tag="digits",
+    tag_field="kind",
 ):
     """scikit-learn's bundled handwritten digits: 1,797 gray images 1x8x8, ten classes."""
 
     test_fraction: float = 0.2
 
 
-class Npz(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="npz", tag_field="kind"):
+class Npz(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="npz", tag_field="kind"
+):
     """Arrays in one `.npz` file. Inputs are divided by `divide_by`; `layout` says which axes the file has.
 
-    `nhw` gains a channel axis of length 1, `nhwc` is turned to channels first, `as-is` is left alone. Where the
-    file has no test arrays, `test_fraction` of the training ones are held out.
+    `nhw` gains a channel axis of length 1, `nhwc` is turned to channels first, `as-is` is left alone. Where
+    the file has no test arrays, `test_fraction` of the training ones are held out.
     """
 
     path: str
@@ -46,11 +53,17 @@ class Npz(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
 
 
 class Images(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="images", tag_field="kind"
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    tag="images",
+    tag_field="kind",
 ):
-    """A folder with one subfolder of images for each class; read one by one, resized to `size` (height, width).
+    """A folder with one subfolder of images for each class; each is resized to `size` (height, width).
 
-    With subfolders `train` and `test`, these are the split; else `test_fraction` of each class is held out.
+    Images are read one by one, when they are due. With subfolders `train` and `test`, these are the split;
+    else `test_fraction` of each class is held out.
     """
 
     path: str
@@ -77,7 +90,9 @@ class Table(
 Data = Digits | Npz | Images | Table
 
 
-class Sgd(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="sgd", tag_field="kind"):
+class Sgd(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="sgd", tag_field="kind"
+):
     """Stochastic gradient descent."""
 
     lr: float
@@ -168,7 +183,9 @@ def check_recipe(recipe: Recipe, where: str = "recipe") -> Recipe:
     if train.seed >= 2**63:
         raise UsageError(f"{where}: `train.seed` is {train.seed}; it must be below 2**63.")
     if not 0 < recipe.data.test_fraction < 1:
-        raise UsageError(f"{where}: `data.test_fraction` is {recipe.data.test_fraction}; it must be in (0, 1).")
+        raise UsageError(
+            f"{where}: `data.test_fraction` is {recipe.data.test_fraction}; it must be in (0, 1)."
+        )
     if isinstance(recipe.data, Npz) and not recipe.data.divide_by > 0:
         raise UsageError(f"{where}: `data.divide_by` is {recipe.data.divide_by}; it must be above 0.")
     if isinstance(recipe.data, Images):
@@ -176,9 +193,9 @@ def check_recipe(recipe: Recipe, where: str = "recipe") -> Recipe:
     for key, value in (("gap", device.gap), ("time_limit_seconds", device.time_limit_seconds)):
         if not value >= 0:
             raise UsageError(f"{where}: `device.{key}` is {value}; it must not be negative.")
-    for key, read in (("ram", lambda: device.ram_amount), ("seconds", lambda: device.seconds_amount)):
+    for key, text, read in (("ram", device.ram, parse_bytes), ("seconds", device.seconds, parse_seconds)):
         try:
-            read()
+            read(text or "1")
         except UsageError as error:
             raise UsageError(f"{where}: `device.{key}`: {error}") from error
     return recipe

@@ -20,7 +20,7 @@ def load_recipe(path: Path | str, overrides: Iterable[str] = ()) -> Recipe:
     """The recipe in the file `path`, or the shipped one of that name, with `a.b=value` overrides applied.
 
     Raises:
-        UsageError: no such file or recipe, no TOML, an unknown or missing key, a value of the wrong type or range.
+        UsageError: no such file or recipe, no TOML, an unknown or missing key, a wrong type or value.
     """
     text, where = _read(path)
     return decode_recipe(text, where=where, overrides=overrides)
@@ -66,7 +66,9 @@ def copy_recipe(name: str, dest: Path) -> Path:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError as error:
-        raise UsageError(f"{path} is there already and will not be overwritten. Name another file.") from error
+        raise UsageError(
+            f"{path} is there already and will not be overwritten. Name another file."
+        ) from error
     except OSError as error:
         raise UsageError(f"Cannot write {path}: {error.strerror}.") from error
     return path
@@ -89,7 +91,7 @@ def _read(path: Path | str) -> tuple[str, str]:
         data = Path(path).read_bytes()
     except OSError as error:
         raise UsageError(
-            f"Cannot read the recipe {path}: {error.strerror}. `edgewise recipes ls` lists those that come along."
+            f"Cannot read the recipe {path}: {error.strerror}. `edgewise recipes ls` lists the shipped ones."
         ) from error
     if len(data) > MAX_FILE_BYTES:
         raise UsageError(f"{path}: {len(data):,} bytes are more than a recipe may have ({MAX_FILE_BYTES:,}).")
@@ -112,7 +114,7 @@ def _override(table: dict[str, Any], text: str) -> None:
 
 
 def _toml_value(text: str) -> Any:
-    """`text` as a TOML value; what is none (`resnet18`, `256KiB`) is taken as a string, to spare the quotes."""
+    """`text` as a TOML value; what is none (`resnet18`, `256KiB`) is a string, to spare the quotes."""
     try:
         found = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
@@ -121,7 +123,7 @@ def _toml_value(text: str) -> Any:
 
 
 def _check_keys(table: Mapping[str, Any], kind: Any, path: tuple[str, ...], where: str) -> None:
-    """Refuse the first key of `table` that the struct `kind` does not have, with its path and the nearest one."""
+    """Refuse the first key of `table` that `kind` does not have, with its path and the nearest one."""
     struct = _struct_for(table, kind)
     if struct is None:
         return
@@ -148,7 +150,7 @@ def _struct_for(table: Mapping[str, Any], kind: Any) -> Any:
 
 
 def _readable(error: msgspec.ValidationError) -> str:
-    """The library's message with the path in front, as a recipe spells it: `train.batch: Expected int, got str`."""
+    """The library's message with the path in front: `train.batch`: Expected `int`, got `str`."""
     what, at, path = str(error).partition(" - at `$")
     return f"`{path.strip('`.')}`: {what}." if at and path.strip("`.") else f"{what}."
 
@@ -170,7 +172,7 @@ def _key(key: str) -> str:
 
 
 def _value(value: Any) -> str:
-    """A TOML value. JSON's strings, numbers and booleans are TOML's too, except for DEL, which must be escaped."""
+    """A TOML value. JSON's strings, numbers and booleans are TOML's too, but DEL must be escaped."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(_value(item) for item in value)}]"
     if isinstance(value, dict):

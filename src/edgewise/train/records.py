@@ -52,8 +52,8 @@ MetricLine = StepLine | EpochLine
 class MemoryFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`memory.json`: the peak of the live bytes that the executor measured during each step of the plan.
 
-    All of one training step, number `step`. `process_bytes` is how far the process's own high-water mark rose in
-    it; 0 where the kernel does not tell.
+    All of one training step, number `step`. `process_bytes` is how far the process's own high-water mark rose
+    in it; 0 where the kernel does not tell.
     """
 
     format: str
@@ -87,8 +87,8 @@ class RunSummary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         planned_peak_bytes: the plan's own claim.
         certified_peak_bytes: what the independent check found.
         measured_peak_bytes: the most that the executor counted in any step of this call.
-        process_bytes: the most that the process's high-water mark rose in a step, but for the first, which also
-            loads libraries; `None` where the kernel does not tell.
+        process_bytes: the most that the process's high-water mark rose in a step of this call, but for the
+            first, which also loads libraries; 0 where the kernel does not tell.
         evaluation_peak_bytes: what evaluation held: parameters, resident states, one chunk, its activations.
         plain_seconds: one step of plain training on the device, predicted; `plain_joules` likewise.
         planned_seconds: one planned step on the device, predicted; `planned_joules` likewise.

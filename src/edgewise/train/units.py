@@ -28,7 +28,9 @@ def parse_bytes(text: str) -> Amount:
     Raises:
         UsageError: it is none of these, or zero.
     """
-    return _parse(text, _BYTES, "B", "a size such as `256KiB`, or a multiple of plain training's such as `0.5x`")
+    return _parse(
+        text, _BYTES, "B", "a size such as `256KiB`, or a multiple of plain training's such as `0.5x`"
+    )
 
 
 def parse_seconds(text: str) -> Amount:
@@ -37,7 +39,9 @@ def parse_seconds(text: str) -> Amount:
     Raises:
         UsageError: it is none of these, or zero.
     """
-    return _parse(text, _SECONDS, "s", "a time such as `200ms`, or a multiple of plain training's such as `1.5x`")
+    return _parse(
+        text, _SECONDS, "s", "a time such as `200ms`, or a multiple of plain training's such as `1.5x`"
+    )
 
 
 def _parse(text: str, units: dict[str, float] | dict[str, int], default: str, wanted: str) -> Amount:

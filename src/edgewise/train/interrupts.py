@@ -1,0 +1,36 @@
+"""Ctrl-C that waits for the end of a step: in the middle of one, parameters are part old, part new."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+
+class Interrupts:
+    """While entered, the first Ctrl-C only sets `requested`; a second one raises `KeyboardInterrupt` at once.
+
+    Outside of the main thread signals cannot be caught, and nothing is changed.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: Any = None
+        self._installed = False
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._note)
+            self._installed = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._installed:
+            signal.signal(signal.SIGINT, self._before)
+            self._installed = False
+
+    def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 (a signal handler's signature)
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
