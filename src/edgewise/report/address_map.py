@@ -1,10 +1,10 @@
 """The address map: where in the arena each value stays, and from which step to which."""
 
-from edgewise.report.chart import Frame, chart, grid, legend, step_ticks, x_of
+from edgewise.report.chart import Caption, Frame, chart, grid, legend, step_ticks, x_of
 from edgewise.report.nouns import ReportData
-from edgewise.report.svg import WIDTH, Markup, box, join, line, path, words
+from edgewise.report.svg import WIDTH, Markup, box, join, line, path, tag, visible, words
 from edgewise.report.trace import GROUP_WORDS, GROUPS, Stay, Trace, group_of
-from edgewise.report.units import bytes_text, nice_step, plural
+from edgewise.report.units import bytes_text, clipped, nice_step, plural
 
 MAX_BOXES = 6000
 """Most rectangles that are drawn; the smallest areas are left out beyond it, and the page says how many."""
@@ -28,6 +28,7 @@ def address_map(data: ReportData, trace: Trace) -> Markup:
     stays.sort(key=lambda stay: -sizes[stay.value] * (stay.end - stay.begin))
     drawn = stays[:MAX_BOXES]
     groups = {value.name: group_of(value) for value in data.graph.values}
+    keys = [(f"fill {group}", GROUP_WORDS[group]) for group in GROUPS if group in set(groups.values())]
     step = nice_step(frame.y_max, 5, binary=True)
     ticks = [step * i for i in range(int(frame.y_max / step) + 1)]
     shapes = [grid(frame, ticks)]
@@ -35,19 +36,20 @@ def address_map(data: ReportData, trace: Trace) -> Markup:
         boxes = (_box(frame, stay, sizes[stay.value], count) for stay in drawn if groups[stay.value] == group)
         shapes.append(path("".join(box(*edges) for edges in boxes), f"block {group}"))
     if budget <= frame.y_max:
+        keys.append(("stroke budget", f"budget {bytes_text(budget)}"))
         shapes.append(path(line(((0, frame.y(budget)), (WIDTH, frame.y(budget)))), "budget"))
+    about = f"{plural(len(stays), 'stay')} of values in RAM, in an arena of {bytes_text(arena)}."
     body = chart(
         frame,
+        Caption("addresses", "Address of each value over the steps of the plan", about),
         shapes,
         [*_names(frame, drawn, sizes, count), step_ticks(count, frame.total - 6, "step")],
-        title=f"Address of each value over the steps of the plan, in an arena of {bytes_text(arena)}",
         ticks=[(frame.y(t), bytes_text(t)) for t in ticks],
         tips={"boxes": [_tip(frame, stay, sizes[stay.value], count) for stay in drawn[:MAX_TIPS]]},
     )
     left_out = len(stays) - len(drawn)
-    note = f"The {plural(left_out, 'smallest stay')} are not drawn." if left_out else ""
-    keys = [(f"fill {group}", GROUP_WORDS[group]) for group in GROUPS if group in set(groups.values())]
-    return join((legend(keys), body, Markup(f'<p class="note">{note}</p>') if note else ""))
+    note = f"Not drawn: the {plural(left_out, 'stay')} of the smallest area." if left_out else ""
+    return join((legend(keys), body, tag("p", note, class_="note") if note else ""))
 
 
 def _box(frame: Frame, stay: Stay, size: int, count: int) -> tuple[float, float, float, float]:
@@ -71,5 +73,5 @@ def _names(frame: Frame, drawn: list[Stay], sizes: dict[str, int], count: int) -
 def _tip(frame: Frame, stay: Stay, size: int, count: int) -> list[object]:
     """Edges of the box and its words, for the tooltip."""
     left, top, width, height = _box(frame, stay, size, count)
-    text = f"{stay.value}\n{bytes_text(size)} at {stay.offset:,}\nsteps {stay.begin:,} to {stay.end - 1:,}"
+    text = f"{visible(clipped(stay.value, 60))}\n{bytes_text(size)} at {stay.offset:,}\nsteps {stay.begin:,} to {stay.end - 1:,}"
     return [*(round(edge, 1) for edge in (left, top, left + width, top + height)), text]

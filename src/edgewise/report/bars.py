@@ -6,6 +6,7 @@ from edgewise.report.svg import WIDTH, Markup, box, drawing, join, path, tag
 from edgewise.report.units import joules_text, percent, seconds_text
 
 HEIGHT = 22.0
+TIMES = "\N{MULTIPLICATION SIGN}"
 ENLARGE_BELOW = 0.1
 """An extra below this share of plain training is drawn a second time, enlarged, or one would not see it."""
 
@@ -26,22 +27,23 @@ def _comparison(title: str, planned: Split, plain: Split, unit: str) -> Markup:
     scale = max(planned.total, plain.total) or 1.0
     extra = planned.total - plain.total
     share = extra / plain.total if plain.total > 0 else 0.0
+    amount = f"{_words(planned.total, unit)} ({percent(share, signed=True)})"
     rows = [
-        _row("plain", _bar(plain, scale, title), _words(plain.total, unit)),
-        _row("planned", _bar(planned, scale, title), f"{_words(planned.total, unit)} ({percent(share, signed=True)})"),
+        _row("plain", _bar(plain, scale, f"{title}, plain"), _words(plain.total, unit)),
+        _row("planned", _bar(planned, scale, f"{title}, planned"), amount),
     ]
     overhead = Split(0.0, planned.recompute, planned.paging, max(0.0, planned.idle - plain.idle))
     if 0 < share < ENLARGE_BELOW and overhead.total > 0:
-        label = f"the extra, ×{scale / overhead.total:,.0f}"
+        label = f"the extra, {TIMES}{scale / overhead.total:,.0f}"
         rows.append(_row(label, _bar(overhead, overhead.total, label), _words(overhead.total, unit)))
-    detail = ", ".join(
-        f"{PART_WORDS[part]} {_words(getattr(planned, part), unit)}" for part in PARTS if getattr(planned, part) > 0
-    )
+    spent = [(PART_WORDS[part], getattr(planned, part)) for part in PARTS if getattr(planned, part) > 0]
+    detail = ", ".join(f"{text} {_words(amount, unit)}" for text, amount in spent)
     return tag("div", tag("h3", title), *rows, tag("p", f"Planned: {detail}.", class_="note"), class_="bars")
 
 
 def _row(label: str, bar: Markup, amount: str) -> Markup:
-    return tag("div", tag("span", label, class_="bar-label"), bar, tag("span", amount, class_="bar-amount"), class_="bar")
+    left, right = tag("span", label, class_="bar-label"), tag("span", amount, class_="bar-amount")
+    return tag("div", left, bar, right, class_="bar")
 
 
 def _bar(split: Split, scale: float, title: str) -> Markup:

@@ -28,6 +28,7 @@ class Split(NamedTuple):
 
     @property
     def total(self) -> float:
+        """All parts together."""
         return sum(self)
 
 

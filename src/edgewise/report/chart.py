@@ -1,14 +1,15 @@
-"""The frame that the charts share: a gutter with the y axis, a plot that stretches with the page, tooltips as data.
+"""The frame of the charts: a gutter with the y axis, a plot that stretches with the page, tooltips as data.
 
 Coordinates: x in units of the drawing (0 to `WIDTH`, stretched), y in pixels from the top of the frame.
 """
 
 import json
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
-from edgewise.report.svg import WIDTH, Markup, drawing, join, line, path, tag, words
+from edgewise.report.svg import WIDTH, Markup, drawing, join, line, path, tag, visible, words
 
 GUTTER = 84
 """Pixels left of the plot, for the labels of the y axis."""
@@ -18,7 +19,7 @@ MAX_COLUMNS = 1200
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """`y_max` stands at `top` pixels, zero (or `y_min`) at `top + height`; `below` pixels are left under the plot."""
+    """`y_max` is at `top` pixels, zero (or `y_min`) at `top + height`; `below` pixels are under the plot."""
 
     height: float
     y_max: float
@@ -62,58 +63,71 @@ def grid(frame: Frame, ticks: Sequence[float]) -> Markup:
     return path("".join(line(((0, frame.y(t)), (WIDTH, frame.y(t)))) for t in ticks), "grid")
 
 
-def step_ticks(count: int, y: float, word: str, first: int = 0) -> Markup:
-    """Numbers under the plot: first, quarters, last."""
-    shares = (0.0, 0.25, 0.5, 0.75, 1.0)
+def step_ticks(count: int, y: float, word: str) -> Markup:
+    """Numbers under the plot: where it begins, each quarter, where it ends."""
+    shares = (0.0, 0.25, 0.5, 0.75, 1.0) if count >= 8 else (0.0, 1.0)
     labels = []
     for share in shares:
-        number = first + round(share * count)
+        number = round(share * count)
         anchor = "start" if share == 0 else "end" if share == 1 else "middle"
         text = f"{word} {number:,}" if share == 0 else f"{number:,}"
         labels.append(words(text, share * WIDTH, y, anchor=anchor, class_="tick"))
     return join(labels)
 
 
+class Caption(NamedTuple):
+    """`name` is the chart's own on the page, `title` and `about` say it to those who cannot see it."""
+
+    name: str
+    title: str
+    about: str
+
+
 def chart(
     frame: Frame,
+    caption: Caption,
     shapes: Sequence[object],
     overlay: Sequence[object],
     *,
-    title: str,
     ticks: Sequence[tuple[float, str]],
     rows: Sequence[tuple[float, str, str]] = (),
     tips: dict[str, object] | None = None,
 ) -> Markup:
-    """The whole chart. `ticks` are `(pixel, label)`, `rows` `(pixel, label, class)` of strips under the plot."""
+    """The whole chart. `ticks` are `(pixel, label)`, `rows` `(pixel, label, class)` of strips below."""
+    name, title, about = caption
+    edge = float(GUTTER - 10)
     labels = [
-        tag("text", label, x=float(GUTTER - 10), y=pixel + 4, text_anchor="end", class_="tick")
-        for pixel, label in ticks
-    ]
-    labels += [
-        tag("text", label, x=float(GUTTER - 10), y=pixel + 4, text_anchor="end", class_=f"tick row {class_}")
-        for pixel, label, class_ in rows
+        tag("text", label, x=edge, y=pixel + 4, text_anchor="end", class_=class_)
+        for pixel, label, class_ in (*((p, text, "tick") for p, text in ticks), *_strips(rows))
     ]
     gutter = tag("svg", *labels, class_="gutter", width=float(GUTTER), height=frame.total, aria_hidden="true")
     plot = tag(
         "svg",
-        tag("title", title),
+        tag("title", title, id=f"{name}-title"),
+        tag("desc", about, id=f"{name}-about"),
         drawing(frame.total, *shapes),
         *overlay,
         class_="plot",
         width="100%",
         height=frame.total,
         role="img",
-        aria_label=title,
+        aria_labelledby=f"{name}-title {name}-about",
     )
-    cursor = tag("div", class_="cursor", style=f"top:{frame.top:.0f}px;height:{frame.total - frame.top - 20:.0f}px")
-    return tag("div", gutter, tag("div", plot, cursor, class_="stage"), _data(tips), class_="chart")
+    height = frame.total - frame.top - 20
+    cursor = tag("div", class_="cursor", style=f"top:{frame.top:.0f}px;height:{height:.0f}px")
+    stage = tag("div", plot, cursor, class_="stage")
+    return tag("div", gutter, stage, _data(tips), class_="chart", id=name)
+
+
+def _strips(rows: Sequence[tuple[float, str, str]]) -> list[tuple[float, str, str]]:
+    return [(pixel, label, f"tick row {class_}") for pixel, label, class_ in rows]
 
 
 def _data(tips: dict[str, object] | None) -> Markup:
     """Tooltips as JSON that cannot end its element: a `<` in a name is written as an escape."""
     if tips is None:
         return Markup("")
-    text = json.dumps(tips, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(tips, separators=(",", ":"))
     safe = text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
     return tag("script", Markup(safe), type="application/json", class_="tips")
 
@@ -121,7 +135,7 @@ def _data(tips: dict[str, object] | None) -> Markup:
 def column_tips(count: int, runs: Sequence[range], text: Callable[[int], str]) -> dict[str, object]:
     """Tooltips by column: `text(i)` for the i-th run."""
     edges = [round(x_of(run.start, count), 2) for run in runs]
-    return {"edges": edges, "text": [text(i) for i in range(len(runs))]}
+    return {"edges": edges, "text": [visible(text(i)) for i in range(len(runs))]}
 
 
 def legend(entries: Sequence[tuple[str, str]]) -> Markup:

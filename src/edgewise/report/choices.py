@@ -1,16 +1,18 @@
 """Why it paid: for each value that was recomputed or paged, what each way would have cost.
 
-A value is *away* between the end of one stay in RAM and the recomputation or page-in that brings it back. Keeping
-it instead would add its bytes to every step of that time; recomputing and paging have the device's prices. The
-price compared is that of the plan's objective; joules include idle power for the seconds that an action takes.
+A value is *away* between the end of one stay in RAM and the recomputation or page-in that brings it back.
+Keeping it instead would add its bytes to every step of that time; recomputing and paging have the device's
+prices. The price compared is that of the plan's objective; joules include idle power for the seconds that an
+action takes.
 """
 
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from edgewise.devices import Cost
 from edgewise.report.nouns import ReportData
 from edgewise.report.trace import Stay, Trace
-from edgewise.report.units import bytes_text, joules_text, seconds_text
+from edgewise.report.units import bytes_text, clipped, joules_text, seconds_text
 
 How = Literal["recomputed", "paged", "lives in the slower tier"]
 
@@ -18,9 +20,11 @@ How = Literal["recomputed", "paged", "lives in the slower tier"]
 class Choice(NamedTuple):
     """One value that did not stay in RAM.
 
-    `idle_seconds` and `idle_steps` are how long it was away, over all `times`. `keep_peak_bytes` is the most RAM
-    that any step of that time would need with the value kept. Costs are those of all times together; `None` where
-    the way is closed. `missing` are operands that a recomputation would first need back in RAM.
+    `gaps` are the runs of steps `[begin, end)` for which it was away; it came back `times` times.
+    `idle_seconds` is how long that is on the device. `keep_peak_bytes` is the most RAM that any of these steps
+    would need with the value kept. Costs are those of all times together; `None` where the way is closed.
+    `missing` are operands that a recomputation would first need back in RAM. `looks_dearer`: on its own, the
+    other way costs less.
     """
 
     value: str
@@ -28,7 +32,7 @@ class Choice(NamedTuple):
     bytes: int
     how: How
     times: int
-    idle_steps: int
+    gaps: tuple[tuple[int, int], ...]
     idle_seconds: float
     keep_peak_bytes: int
     recompute: Cost | None
@@ -36,6 +40,16 @@ class Choice(NamedTuple):
     missing: tuple[str, ...]
     reason: str
     looks_dearer: bool
+
+    @property
+    def idle_steps(self) -> int:
+        """Steps for which the value was away."""
+        return sum(end - begin for begin, end in self.gaps)
+
+    @property
+    def paid(self) -> Cost | None:
+        """What the way that was taken costs."""
+        return self.recompute if self.how == "recomputed" else self.paging
 
 
 def choices(data: ReportData, trace: Trace) -> tuple[Choice, ...]:
@@ -84,7 +98,7 @@ class _Chooser:
             size,
             how,
             len(back),
-            sum(end - begin for begin, end in gaps),
+            gaps,
             sum(self.clock[end] - self.clock[begin] for begin, end in gaps),
             size + max((m for b, e in gaps for m in self.data.certificate.ram_bytes[b:e]), default=0),
             recompute,
@@ -94,12 +108,11 @@ class _Chooser:
             dearer,
         )
 
-    def _gaps(self, name: str, stays: list[Stay]) -> list[tuple[int, int]]:
-        """Steps `[begin, end)` in which the value is away; for one that lives elsewhere also before its first stay."""
-        ends = ([0] if name in self.homes else []) + [stay.end for stay in stays]
-        begins = [stay.begin for stay in stays] if name in self.homes else [stay.begin for stay in stays[1:]]
-        pairs = zip(ends, begins, strict=False)
-        return [(end, begin) for end, begin in pairs if begin > end]
+    def _gaps(self, name: str, stays: list[Stay]) -> tuple[tuple[int, int], ...]:
+        """Steps `[begin, end)` without the value; for one that lives elsewhere also before its first stay."""
+        found = [(0, stays[0].begin)] if name in self.homes else []
+        found += [(stay.end, after.begin) for stay, after in pairwise(stays)]
+        return tuple((begin, end) for begin, end in found if end > begin)
 
     def _how(self, name: str, stay: Stay) -> How:
         if name in self.homes:
@@ -157,18 +170,17 @@ class _Chooser:
     ) -> tuple[str, bool]:
         """The choice in words, and whether its alternative has a lower price on the face of it."""
         if how == "recomputed" and recompute is not None:
-            start = f"recomputed: {self._words(recompute)}"
+            start = f"recomputing costs {self._words(recompute)}"
             if paging is None:
                 return f"{start}; {self.device.name} has no tier to page to", False
-            dearer = self._price(paging) < self._price(recompute)
-            return f"{start}; paging {'alone' if dearer else 'would cost'} {self._words(paging)}", dearer
-        start = f"{how}: {self._words(paging)}" if paging is not None else how
+            return f"{start}, paging {self._words(paging)}", self._price(paging) < self._price(recompute)
+        start = f"paging costs {self._words(paging)}" if paging is not None else how
         if recompute is None:
             op = self.graph.producer.get(name)
-            why = "nothing in the step makes it" if op is None else f"{op.name} must run only once"
+            why = "no op makes it" if op is None else f"{clipped(op.name)} must run only once"
             return f"{start}; {why}", False
         if missing:
             size = bytes_text(sum(self.graph.value[operand].bytes for operand in missing))
-            return f"{start}; recomputing {self._words(recompute)}, after its operands ({size}) are back", False
+            return f"{start}; recomputing {self._words(recompute)} once its operands ({size}) are back", False
         dearer = paging is not None and self._price(recompute) < self._price(paging)
-        return f"{start}; recomputing {'alone' if dearer else 'would cost'} {self._words(recompute)}", dearer
+        return f"{start}, recomputing {self._words(recompute)}", dearer

@@ -1,24 +1,34 @@
 """The loss of each training step, raw and smoothed, and the test accuracy of each epoch."""
 
-from edgewise.report.chart import Frame, chart, column_tips, columns, grid, legend, x_of
-from edgewise.report.nouns import ReportData, StepLine
+import math
+from collections.abc import Callable
+from itertools import pairwise
+
+from edgewise.report.chart import Caption, Frame, chart, column_tips, columns, grid, legend, x_of
+from edgewise.report.nouns import ReportData
 from edgewise.report.svg import WIDTH, Markup, join, line, path, tag, words
-from edgewise.report.units import figure, nice_step, percent
+from edgewise.report.units import figure, nice_step, percent, plural
+from edgewise.train import StepLine
 
 MAX_POINTS = 600
+MAX_DOTS = 60
 SMOOTHING = 40
 """The smoothed loss is the mean over one part in so many of the run."""
 
 
 def loss_curve(data: ReportData) -> Markup:
-    """Loss per step; empty if no step has a loss."""
+    """Loss per step; empty if nothing was trained."""
+    if data.steps and all(line_.loss is None for line_ in data.steps):
+        text = f"None of {plural(len(data.steps), 'step')} had a loss that is a number: training diverged."
+        return tag("p", text, class_="note warn")
     lines = [line_ for line_ in data.steps if line_.loss is not None]
     if not lines:
         return Markup("")
     losses = [line_.loss or 0.0 for line_ in lines]
     frame = _frame(losses)
     step = nice_step(frame.y_max - frame.y_min, 5)
-    ticks = [step * i for i in range(int(frame.y_min // step), int(frame.y_max / step) + 1) if step * i >= frame.y_min]
+    first = math.ceil(frame.y_min / step)
+    ticks = [step * i for i in range(first, math.floor(frame.y_max / step) + 1)]
     count = len(lines)
     smooth = smoothed(losses, max(1, count // SMOOTHING))
     runs = columns(count, MAX_POINTS)
@@ -29,13 +39,21 @@ def loss_curve(data: ReportData) -> Markup:
     ]
     body = chart(
         frame,
+        Caption("loss", "Loss of each training step", _about(smooth)),
         shapes,
         [*_ends(lines, frame)],
-        title=f"Loss over {count:,} steps, from {figure(smooth[0])} to {figure(smooth[-1])}",
         ticks=[(frame.y(t), figure(t)) for t in ticks],
         tips=column_tips(count, runs, lambda i: _loss_tip(lines, losses, smooth, runs[i])),
     )
-    return join((legend([("stroke raw", "each step"), ("stroke smooth", "running mean")]), body))
+    broken = len(data.steps) - count
+    note = f"{plural(broken, 'step')} had a loss that is no number, and {'is' if broken == 1 else 'are'} left out."
+    keys = legend([("stroke raw", "each step"), ("stroke smooth", "running mean")])
+    return join((keys, body, tag("p", note, class_="note warn") if broken else ""))
+
+
+def _about(smooth: list[float]) -> str:
+    ends = f"{figure(smooth[0])} to {figure(smooth[-1])}"
+    return f"The running mean goes from {ends} in {plural(len(smooth), 'step')}."
 
 
 def smoothed(amounts: list[float], radius: int) -> list[float]:
@@ -51,7 +69,7 @@ def smoothed(amounts: list[float], radius: int) -> list[float]:
 
 
 def _frame(losses: list[float]) -> Frame:
-    low, high = min(0.0, *losses), max(losses)
+    low, high = min(0.0, *losses), max(0.0, *losses)
     return Frame(220, high * 1.05 if high > low else low + 1.0, low, top=12)
 
 
@@ -77,29 +95,46 @@ def _ends(lines: list[StepLine], frame: Frame) -> list[Markup]:
 
 def _loss_tip(lines: list[StepLine], losses: list[float], smooth: list[float], run: range) -> str:
     at = run.start
-    return f"step {lines[at].step:,}, epoch {lines[at].epoch}\nloss {figure(losses[at])}\nmean {figure(smooth[at])}"
+    where = f"step {lines[at].step:,}, epoch {lines[at].epoch}"
+    return f"{where}\nloss {figure(losses[at])}\nmean {figure(smooth[at])}"
 
 
-def accuracy_curve(data: ReportData) -> Markup:
-    """Test accuracy per epoch; empty if there is none."""
-    points = data.accuracies
-    if not points:
+def epoch_curve(data: ReportData) -> Markup:
+    """Test accuracy (or, where targets are numbers, the error) of each epoch; empty if there is none."""
+    if data.accuracies:
+        return _by_epoch("accuracy", data.accuracies, Frame(220, 1.0, top=12), percent)
+    finite = [share for _, share in data.errors if math.isfinite(share)]
+    if not finite:
         return Markup("")
-    frame = Frame(220, 1.0, top=12)
-    ticks = (0.0, 0.25, 0.5, 0.75, 1.0)
+    return _by_epoch("mean squared error", data.errors, Frame(220, max(finite) * 1.08 or 1.0, top=12), figure)
+
+
+def _by_epoch(
+    what: str, points: tuple[tuple[int, float], ...], frame: Frame, text: Callable[[float], str]
+) -> Markup:
+    tick = nice_step(frame.y_max, 4)
+    ticks = [tick * i for i in range(math.floor(frame.y_max / tick + 1e-9) + 1)]
     first, last = points[0][0], points[-1][0]
-    places = [((epoch - first) / max(last - first, 1) * (WIDTH - 24) + 12, frame.y(share)) for epoch, share in points]
-    dots = [
-        tag("circle", cx=f"{x / WIDTH * 100:.2f}%", cy=y, r=3.5, class_="dot") for x, y in places
-    ] if len(places) <= 60 else []
+    span = max(last - first, 1)
+    places = [((epoch - first) / span * (WIDTH - 24) + 12, frame.y(amount)) for epoch, amount in points]
+    dots = [tag("circle", cx=f"{x / WIDTH * 100:.2f}%", cy=y, r=3.5, class_="dot") for x, y in places]
     y = frame.total - 6
-    overlay = [*dots, words(f"epoch {first}", 0, y, class_="tick"), words(last, WIDTH, y, anchor="end", class_="tick")]
-    middle = [(x + next_x) / 2 for (x, _), (next_x, _) in zip(places, places[1:], strict=False)]
+    overlay = [*(dots if len(dots) <= MAX_DOTS else []), words(f"epoch {first}", 0, y, class_="tick")]
+    if last > first:
+        overlay.append(words(f"{last:,}", WIDTH, y, anchor="end", class_="tick"))
+    middle = [(x + next_x) / 2 for (x, _), (next_x, _) in pairwise(places)]
     tips = {
         "edges": [0.0, *(round(x, 1) for x in middle)],
-        "text": [f"epoch {epoch}\ntest accuracy {percent(share)}" for epoch, share in points],
+        "text": [f"epoch {epoch}\ntest {what} {text(amount)}" for epoch, amount in points],
     }
-    title = f"Test accuracy from {percent(points[0][1])} to {percent(points[-1][1])}"
-    shapes = [grid(frame, ticks), path(line(places), "smooth")]
-    body = chart(frame, shapes, overlay, title=title, ticks=[(frame.y(t), percent(t)) for t in ticks], tips=tips)
+    body = chart(
+        frame,
+        Caption(
+            "epochs", f"Test {what} of each epoch", f"From {text(points[0][1])} to {text(points[-1][1])}."
+        ),
+        [grid(frame, ticks), path(line(places), "smooth")],
+        overlay,
+        ticks=[(frame.y(t), text(t)) for t in ticks],
+        tips=tips,
+    )
     return join((legend([("stroke smooth", "on the test data")]), body))

@@ -1,4 +1,4 @@
-"""From a run directory or a `plan.json` to ReportData. Reading is strict; absent pieces are simply not there."""
+"""From a run directory or a `plan.json` to ReportData: read strictly, hold back what is not there."""
 
 import hashlib
 from collections.abc import Callable
@@ -7,18 +7,21 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from edgewise.devices import Device
+from edgewise.devices import Device, decode_device, encode_device, load_device
 from edgewise.errors import CorruptArtifact, UsageError
-from edgewise.graph import Graph, decode_graph
+from edgewise.graph import decode_graph
 from edgewise.plan import Plan, check, replay
-from edgewise.plan.schedule import lay_out, plain_order
-from edgewise.report.nouns import (
+from edgewise.report.nouns import Digest, ReportData
+from edgewise.report.trace import plain_steps
+from edgewise.train import (
+    ENVIRONMENT_FORMAT,
     MEMORY_FORMAT,
-    Digest,
+    SUMMARY_FORMAT,
+    Environment,
     EpochLine,
     MemoryFile,
     MetricLine,
-    ReportData,
+    RunSummary,
     StepLine,
 )
 
@@ -28,13 +31,15 @@ MAX_FILE_BYTES = 256 * 2**20
 PLAN_FORMAT = "edgewise.plan/1"
 
 T = TypeVar("T")
+WithFormat = TypeVar("WithFormat", Environment, MemoryFile, RunSummary)
+Decoder = Callable[[bytes, Path], T]
 
 
 def load_report(source: Path, device: Device | None = None) -> ReportData:
     """Everything a report shows, from `source`: a run directory, or a plan file with `graph.json` beside it.
 
     `device` is what the plan was made for; without it, the device is read from `environment.json` or
-    `device.toml` beside the plan, or it is the built-in profile of that name.
+    `device.toml` beside the plan, or it is the profile of that name on the shelf.
 
     Raises:
         UsageError: there is no plan or no graph, or the device is not to be found.
@@ -42,66 +47,94 @@ def load_report(source: Path, device: Device | None = None) -> ReportData:
     """
     is_run = source.is_dir()
     folder = source if is_run else source.parent
+    reader = _Reader(folder)
     plan_path = source / "plan.json" if is_run else source
-    digests: list[Digest] = []
-    plan = _decode_plan(_read(plan_path, digests, needed="the plan"), plan_path)
+    plan = _decode_plan(reader.needed(plan_path, "the plan"), plan_path)
     graph_path = folder / "graph.json"
-    graph = decode_graph(_read(graph_path, digests, needed="the plan's graph"), where=str(graph_path))
-    environment = _optional(folder / "environment.json", digests, _decode_environment)
-    device = device or _find_device(plan, folder, environment, digests)
+    graph = decode_graph(reader.needed(graph_path, "the plan's graph"), where=str(graph_path))
+    environment = reader.optional("environment.json", _decode_environment)
+    device = device or _find_device(plan, reader, environment)
     certificate = check(plan, graph, device)
-    plain = replay(lay_out(plain_order(graph), graph), graph, device, cost_model=plan.cost_model)
-    data = ReportData(source, graph, device, plan, certificate, plain, is_run, environment=environment)
-    return _with_run(data, folder, digests) if is_run else msgspec.structs.replace(data, digests=tuple(digests))
+    plain = replay(plain_steps(graph), graph, device, cost_model=plan.cost_model)
+    data = ReportData(source, graph, device, plan, certificate, plain, is_run=is_run, environment=environment)
+    if is_run:
+        data = _with_run(data, reader)
+    return msgspec.structs.replace(data, digests=tuple(reader.digests))
 
 
-def _with_run(data: ReportData, folder: Path, digests: list[Digest]) -> ReportData:
+def _with_run(data: ReportData, reader: "_Reader") -> ReportData:
     """`data` with what only a run leaves behind."""
-    recipe = _optional(folder / "recipe.toml", digests, _decode_text)
-    lines = _optional(folder / "metrics.jsonl", digests, _decode_metrics) or ()
-    memory = _optional(folder / "memory.json", digests, _decode_memory)
-    if memory is not None and len(memory) != len(data.plan.steps):
+    lines = reader.optional("metrics.jsonl", _decode_metrics) or ()
+    memory = reader.optional("memory.json", _decode_memory)
+    if memory is not None and len(memory.live_bytes) != len(data.plan.steps):
         raise CorruptArtifact(
-            f"{folder / 'memory.json'} has {len(memory):,} figures, but the plan has {len(data.plan.steps):,} "
-            "steps. It belongs to another plan; run again or remove it."
+            f"{reader.folder / 'memory.json'} has {len(memory.live_bytes):,} figures, but the plan has "
+            f"{len(data.plan.steps):,} steps. It belongs to another plan; run again or remove it."
         )
-    for path in sorted(folder.glob("checkpoint.*")):
-        if path.is_file():
-            digests.append(_digest_large(path))
+    summary = reader.optional("summary.json", _decode_summary)
+    if summary is not None and summary.certified_peak_bytes != data.certificate.peak_bytes:
+        raise CorruptArtifact(
+            f"{reader.folder / 'summary.json'} states a certified peak of {summary.certified_peak_bytes:,} B, "
+            f"but the plan has {data.certificate.peak_bytes:,} B. It belongs to another plan; run again or "
+            "remove it."
+        )
     steps = {line.step: line for line in lines if isinstance(line, StepLine)}  # a resumed run repeats some
     epochs = {line.epoch: line for line in lines if isinstance(line, EpochLine)}
+    recipe = reader.optional("recipe.toml", _decode_text)
+    reader.digest_checkpoint()
     return msgspec.structs.replace(
         data,
-        memory=memory,
+        memory_file=memory,
         recipe=recipe,
+        summary=summary,
         steps=tuple(steps[number] for number in sorted(steps)),
         epochs=tuple(epochs[number] for number in sorted(epochs)),
-        digests=tuple(digests),
     )
 
 
-def _read(path: Path, digests: list[Digest], *, needed: str) -> bytes:
-    try:
+class _Reader:
+    """Reads files of one folder and keeps the digest of each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.digests: list[Digest] = []
+
+    def needed(self, path: Path, what: str) -> bytes:
+        try:
+            return self._read(path)
+        except OSError as error:
+            raise UsageError(
+                f"Cannot read {what} {path}: {error.strerror}. Give a run directory, or a plan.json with its "
+                "graph.json beside it."
+            ) from error
+
+    def optional(self, name: str, decode: Decoder[T]) -> T | None:
+        path = self.folder / name
+        try:
+            data = self._read(path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise UsageError(f"Cannot read {path}: {error.strerror}. Mend or remove it.") from error
+        return decode(data, path)
+
+    def digest_checkpoint(self) -> None:
+        """Digests of the checkpoint's files, which are too large to be read whole."""
+        for path in sorted(self.folder.glob("checkpoint.*")):
+            if path.is_file():
+                with path.open("rb") as file:
+                    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+                self.digests.append(Digest(path.name, path.stat().st_size, sha256))
+
+    def _read(self, path: Path) -> bytes:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
-            raise CorruptArtifact(f"{path}: {size:,} bytes is more than a report reads ({MAX_FILE_BYTES:,}).")
+            raise CorruptArtifact(
+                f"{path}: {size:,} bytes are more than a report reads ({MAX_FILE_BYTES:,})."
+            )
         data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(
-            f"Cannot read {needed} {path}: {error.strerror}. Give a run directory, or a plan.json with its "
-            "graph.json beside it."
-        ) from error
-    digests.append(Digest(path.name, len(data), hashlib.sha256(data).hexdigest()))
-    return data
-
-
-def _optional(path: Path, digests: list[Digest], decode: Callable[[bytes, Path], T]) -> T | None:
-    return decode(_read(path, digests, needed="the file"), path) if path.exists() else None
-
-
-def _digest_large(path: Path) -> Digest:
-    with path.open("rb") as file:
-        return Digest(path.name, path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+        self.digests.append(Digest(path.name, len(data), hashlib.sha256(data).hexdigest()))
+        return data
 
 
 def _decode(data: bytes, kind: type[T], path: Path, what: str) -> T:
@@ -113,10 +146,33 @@ def _decode(data: bytes, kind: type[T], path: Path, what: str) -> T:
 
 def _decode_plan(data: bytes, path: Path) -> Plan:
     fields = _decode(data, dict[str, Any], path, "a plan file")
-    found = fields.pop("format", None)
-    if found != PLAN_FORMAT:
-        raise CorruptArtifact(f"{path}: format `{found}` is not `{PLAN_FORMAT}`, the one this version reads.")
+    _check_format(fields.pop("format", None), PLAN_FORMAT, path)
     return _decode(msgspec.json.encode(fields), Plan, path, "a plan file")
+
+
+def _decode_formatted(
+    data: bytes, kind: type[WithFormat], path: Path, what: str, expected: str
+) -> WithFormat:
+    found = _decode(data, kind, path, what)
+    _check_format(found.format, expected, path)
+    return found
+
+
+def _check_format(found: object, expected: str, path: Path) -> None:
+    if found != expected:
+        raise CorruptArtifact(f"{path}: format `{found}` is not `{expected}`, the one this version reads.")
+
+
+def _decode_environment(data: bytes, path: Path) -> Environment:
+    return _decode_formatted(data, Environment, path, "an environment file", ENVIRONMENT_FORMAT)
+
+
+def _decode_memory(data: bytes, path: Path) -> MemoryFile:
+    return _decode_formatted(data, MemoryFile, path, "a memory file", MEMORY_FORMAT)
+
+
+def _decode_summary(data: bytes, path: Path) -> RunSummary:
+    return _decode_formatted(data, RunSummary, path, "a run's summary", SUMMARY_FORMAT)
 
 
 def _decode_text(data: bytes, path: Path) -> str:
@@ -126,19 +182,8 @@ def _decode_text(data: bytes, path: Path) -> str:
         raise CorruptArtifact(f"{path} is not text in UTF-8: {error}. Restore the file.") from error
 
 
-def _decode_environment(data: bytes, path: Path) -> dict[str, Any]:
-    return _decode(data, dict[str, Any], path, "an environment file")
-
-
-def _decode_memory(data: bytes, path: Path) -> tuple[int, ...]:
-    file = _decode(data, MemoryFile, path, "a memory file")
-    if file.format != MEMORY_FORMAT:
-        raise CorruptArtifact(f"{path}: format `{file.format}` is not `{MEMORY_FORMAT}`, the one this version reads.")
-    return file.live_bytes
-
-
 def _decode_metrics(data: bytes, path: Path) -> tuple[MetricLine, ...]:
-    """Every line of `metrics.jsonl`. A last line without its end was cut off when the run died: it is left out."""
+    """Every line of `metrics.jsonl`. A last line without its end was cut off when the run died: left out."""
     rows = data.split(b"\n")
     rows.pop()  # empty if the file ends as it should, else the torn line
     decoder = msgspec.json.Decoder(MetricLine)
@@ -147,31 +192,31 @@ def _decode_metrics(data: bytes, path: Path) -> tuple[MetricLine, ...]:
         try:
             lines.append(decoder.decode(row))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise CorruptArtifact(f"{path}, line {number}: {error}. Restore the file or run again.") from error
+            raise CorruptArtifact(
+                f"{path}, line {number}: {error}. Restore the file or run again."
+            ) from error
     return tuple(lines)
 
 
-def _find_device(
-    plan: Plan, folder: Path, environment: dict[str, Any] | None, digests: list[Digest]
-) -> Device:
-    if environment is not None and "device" in environment:
-        path = folder / "environment.json"
-        try:
-            return msgspec.convert(environment["device"], Device)
-        except msgspec.ValidationError as error:
-            raise CorruptArtifact(f"{path}: `device` is not a device: {error}. Run again.") from error
-    profile = _optional(folder / "device.toml", digests, _decode_device)
-    return profile or _built_in(plan)
-
-
-def _decode_device(data: bytes, path: Path) -> Device:
+def _find_device(plan: Plan, reader: _Reader, environment: Environment | None) -> Device:
+    if environment is not None:
+        return _run_device(environment.device, reader.folder / "environment.json")
+    beside = reader.optional("device.toml", lambda data, path: decode_device(data, where=str(path)))
+    if beside is not None:
+        return beside
     try:
-        return msgspec.toml.decode(data, type=Device)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CorruptArtifact(f"{path} is not a device profile: {error}. Restore the file.") from error
+        return load_device(plan.device)
+    except UsageError as error:
+        raise UsageError(
+            f"The plan is for device `{plan.device}`, and there is no profile of that name. "
+            f"Put its device.toml beside the plan, or pass `--device`."
+        ) from error
 
 
-def _built_in(plan: Plan) -> Device:
-    raise UsageError(
-        f"The plan is for device `{plan.device}`, whose profile is not beside it. Put its `device.toml` there."
-    )
+def _run_device(fields: dict[str, Any], path: Path) -> Device:
+    """The device as the run recorded it, held to the same rules as a profile on the shelf."""
+    try:
+        device = msgspec.convert(fields, Device)
+    except msgspec.ValidationError as error:
+        raise CorruptArtifact(f"{path}: `device` is not a device: {error}. Run again.") from error
+    return decode_device(encode_device(device).encode(), where=f"{path}, `device`")

@@ -1,43 +1,13 @@
-"""ReportData: everything a page is made of, loaded and checked; and the lines of a run's files."""
+"""ReportData: everything a page is made of, loaded and checked."""
 
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from edgewise.devices import Device
 from edgewise.graph import Graph
 from edgewise.plan import Certificate, Plan
-
-MEMORY_FORMAT = "edgewise.memory/1"
-
-
-class StepLine(msgspec.Struct, frozen=True, tag="step", tag_field="type"):
-    """One training step in `metrics.jsonl`. A loss that is no number is `None`."""
-
-    step: int
-    epoch: int = 0
-    loss: float | None = None
-    seconds: float | None = None
-    peak_bytes: int | None = None
-
-
-class EpochLine(msgspec.Struct, frozen=True, tag="epoch", tag_field="type"):
-    """One epoch in `metrics.jsonl`; epoch 0 is the model before training."""
-
-    epoch: int
-    train_loss: float | None = None
-    test_accuracy: float | None = None
-
-
-MetricLine = StepLine | EpochLine
-
-
-class MemoryFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`memory.json`: the peak of the live bytes that the executor measured during each step of the plan."""
-
-    format: str
-    live_bytes: tuple[int, ...]
+from edgewise.train import Environment, EpochLine, MemoryFile, RunSummary, StepLine
 
 
 class Digest(msgspec.Struct, frozen=True):
@@ -51,8 +21,8 @@ class Digest(msgspec.Struct, frozen=True):
 class ReportData(msgspec.Struct, frozen=True):
     """A checked plan and, where it was run, what the run left behind. Absent pieces are `None` or empty.
 
-    `certificate` is what `check` found for `plan`; `plain` is the same graph with every op once and every value
-    kept until its last use, replayed on the same device under the same cost model.
+    `certificate` is what `check` found for `plan`; `plain` is the same graph with every op once and every
+    value kept until its last use, replayed on the same device under the same cost model.
     """
 
     source: Path
@@ -61,21 +31,39 @@ class ReportData(msgspec.Struct, frozen=True):
     plan: Plan
     certificate: Certificate
     plain: Certificate
+    digests: tuple[Digest, ...] = ()
     is_run: bool = False
-    memory: tuple[int, ...] | None = None
+    memory_file: MemoryFile | None = None
     steps: tuple[StepLine, ...] = ()
     epochs: tuple[EpochLine, ...] = ()
     recipe: str | None = None
-    environment: dict[str, Any] | None = None
-    digests: tuple[Digest, ...] = ()
+    environment: Environment | None = None
+    summary: RunSummary | None = None
+
+    @property
+    def memory(self) -> tuple[int, ...]:
+        """Measured peak of live bytes in each step of the plan; empty if nothing was measured."""
+        return self.memory_file.live_bytes if self.memory_file else ()
 
     @property
     def measured_peak_bytes(self) -> int | None:
         """The most bytes that any step of the run was measured to hold; `None` if nothing was measured."""
         peaks = [line.peak_bytes for line in self.steps if line.peak_bytes is not None]
-        return max([*peaks, *(self.memory or ())], default=None)
+        return max([*peaks, *self.memory], default=None)
+
+    @property
+    def process_bytes(self) -> int | None:
+        """How far the process's high-water mark rose in a step; `None` where the kernel did not tell."""
+        whole = self.summary.process_bytes if self.summary else None
+        one = self.memory_file.process_bytes if self.memory_file else None
+        return whole or one or None
 
     @property
     def accuracies(self) -> tuple[tuple[int, float], ...]:
         """`(epoch, test accuracy)` for each epoch that has one."""
         return tuple((e.epoch, e.test_accuracy) for e in self.epochs if e.test_accuracy is not None)
+
+    @property
+    def errors(self) -> tuple[tuple[int, float], ...]:
+        """`(epoch, mean squared error)` for each epoch that has one: where targets are numbers."""
+        return tuple((e.epoch, e.test_mse) for e in self.epochs if e.test_mse is not None)

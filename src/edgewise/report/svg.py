@@ -1,10 +1,11 @@
 """Markup by hand: escaped HTML and SVG elements, and the few shapes that the charts are made of.
 
-Shapes live in a drawing whose width stretches with the page (`preserveAspectRatio="none"`), so strokes must be
-`non-scaling-stroke` (the style sheet sees to it) and text must not be among them: `chart.py` places text beside them.
+Shapes live in a drawing whose width stretches with the page (`preserveAspectRatio="none"`), so strokes must
+be `non-scaling-stroke` (the style sheet sees to it) and text must not be among them: `chart.py` places it.
 """
 
 import html
+import re
 from collections.abc import Iterable, Sequence
 
 WIDTH = 1000.0
@@ -17,9 +18,20 @@ class Markup(str):
     __slots__ = ()
 
 
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
+"""Characters that a page must not hold, or that would make a name look like another one."""
+
+
+def visible(text: str) -> str:
+    """`text` with control characters, marks of direction and halves of pairs spelt out."""
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def escape(text: object) -> Markup:
     """`text` with every character that means something in HTML or XML made harmless."""
-    return text if isinstance(text, Markup) else Markup(html.escape(str(text)))
+    return text if isinstance(text, Markup) else Markup(html.escape(visible(str(text))))
 
 
 def join(parts: Iterable[object], separator: str = "") -> Markup:
@@ -27,8 +39,8 @@ def join(parts: Iterable[object], separator: str = "") -> Markup:
     return Markup(separator.join(escape(part) for part in parts))
 
 
-def tag(name: str, *children: object, **attributes: object) -> Markup:
-    """An element. `class_` is `class`, `stroke_width` is `stroke-width`; attributes that are `None` are left out."""
+def tag(name: str, /, *children: object, **attributes: object) -> Markup:
+    """An element. `class_` is `class`, `stroke_width` is `stroke-width`; `None` leaves an attribute out."""
     words = [
         f' {key.rstrip("_").replace("_", "-")}="{escape(_attribute(value))}"'
         for key, value in attributes.items()
@@ -38,7 +50,7 @@ def tag(name: str, *children: object, **attributes: object) -> Markup:
     return Markup(f"<{name}{''.join(words)}>{inner}</{name}>")
 
 
-def void(name: str, **attributes: object) -> Markup:
+def void(name: str, /, **attributes: object) -> Markup:
     """An element that HTML gives no end tag (`meta`, `link`)."""
     return Markup(tag(name, **attributes).removesuffix(f"</{name}>"))
 
@@ -103,7 +115,9 @@ def path(data: str, class_: str) -> Markup:
     return tag("path", d=data, class_=class_) if data else Markup("")
 
 
-def words(text: object, x: float, y: float, *, anchor: str = "start", dx: float = 0, class_: str = "") -> Markup:
-    """Text at `x` (in units of the drawing, placed in percent so that it does not stretch) and `y` in pixels."""
+def words(
+    text: object, x: float, y: float, *, anchor: str = "start", dx: float = 0, class_: str = ""
+) -> Markup:
+    """Text at `x` (in units of the drawing, but placed in percent: it does not stretch) and `y` in pixels."""
     place = f"{x / WIDTH * 100:.2f}%"
     return tag("text", text, x=place, y=float(y), dx=dx or None, text_anchor=anchor, class_=class_ or None)

@@ -1,7 +1,7 @@
 """What a certified plan does, step by step: bytes by kind, and when and where each value stays in RAM.
 
-The plan has passed `check`, so this replay only follows it. The bytes of all groups during a step add up to the
-`ram_bytes` that the certificate states for it.
+The steps have passed `check`, so this replay only follows them. The bytes of all groups during a step add up
+to the `ram_bytes` that the certificate states for it.
 """
 
 from typing import Literal, NamedTuple
@@ -11,6 +11,7 @@ import msgspec
 from edgewise.devices import Cost, Device
 from edgewise.graph import Graph, Op, Value
 from edgewise.plan import Compute, Free, PageIn, PageOut, Plan, Step
+from edgewise.plan.schedule import lay_out, plain_order
 
 GROUPS = ("parameter", "input", "other", "activation", "gradient")
 """Kinds as the charts show them, in the order in which they are stacked, from the bottom."""
@@ -43,11 +44,15 @@ class Stay(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """One step: what it does, to what, and its own cost. A transfer's seconds are its time on the link."""
+    """One step: what it does, to what, and its own cost. A transfer's seconds are its time on the link.
+
+    `updates` says that it overwrites parameters by their new versions.
+    """
 
     what: What
     name: str
     cost: Cost
+    updates: bool = False
 
 
 class Trace(msgspec.Struct, frozen=True):
@@ -69,15 +74,24 @@ class Trace(msgspec.Struct, frozen=True):
 
 def trace(plan: Plan, graph: Graph, device: Device) -> Trace:
     """Follow `plan`, which `check` has certified for `graph` and `device`."""
-    follower = _Follower(plan, graph, device)
-    for index, step in enumerate(plan.steps):
-        follower.follow(index, step)
-    return follower.trace()
+    return _Follower(graph, device, plan.homes, plan.addresses).follow(plan.steps)
+
+
+def trace_plain(graph: Graph, device: Device) -> Trace:
+    """Follow plain training: every op once, each value kept until its last use. Stays have no addresses."""
+    return _Follower(graph, device, (), {}).follow(plain_steps(graph))
+
+
+def plain_steps(graph: Graph) -> tuple[Step, ...]:
+    """The steps of plain training."""
+    return lay_out(plain_order(graph), graph)
 
 
 class _Follower:
-    def __init__(self, plan: Plan, graph: Graph, device: Device) -> None:
-        self.plan, self.graph, self.device = plan, graph, device
+    def __init__(
+        self, graph: Graph, device: Device, homes: tuple[str, ...], addresses: dict[str, tuple[int, ...]]
+    ) -> None:
+        self.graph, self.device, self.addresses = graph, device, addresses
         self.held = dict.fromkeys(GROUPS, 0)
         self.series: dict[str, list[int]] = {group: [] for group in GROUPS}
         self.open: dict[str, tuple[int, int, What | None]] = {}  # value -> begin, offset, what brought it
@@ -87,7 +101,7 @@ class _Follower:
         self.done: set[str] = set()
         self.backward_begin: int | None = None
         for value in graph.sources():
-            if value.name not in plan.homes:
+            if value.name not in homes:
                 self._begin(value.name, 0, None)
 
     def _begin(self, name: str, index: int, by: What | None) -> None:
@@ -95,7 +109,7 @@ class _Follower:
         self.count[name] = nth + 1
         value = self.graph.value[name]
         self.held[group_of(value)] += value.bytes
-        self.open[name] = (index, self.plan.addresses[name][nth], by)
+        self.open[name] = (index, self.addresses[name][nth] if self.addresses else 0, by)
 
     def _end(self, name: str, index: int) -> None:
         begin, offset, by = self.open.pop(name)
@@ -103,7 +117,15 @@ class _Follower:
         self.held[group_of(value)] -= value.bytes
         self.stays.append(Stay(name, begin, index, offset, by))
 
-    def follow(self, index: int, step: Step) -> None:
+    def follow(self, steps: tuple[Step, ...]) -> Trace:
+        for index, step in enumerate(steps):
+            self._follow(index, step)
+        for name in list(self.open):
+            self._end(name, len(steps))
+        series = {group: tuple(sizes) for group, sizes in self.series.items()}
+        return Trace(tuple(self.moments), series, tuple(self.stays), self.backward_begin)
+
+    def _follow(self, index: int, step: Step) -> None:
         before = dict(self.held)
         if isinstance(step, Compute):
             self._compute(index, self.graph.op[step.op], step.option, before)
@@ -139,15 +161,12 @@ class _Follower:
             self._begin(name, index, what)
         if self.backward_begin is None and any(self.graph.value[n].kind == "gradient" for n in op.outputs):
             self.backward_begin = index
-        self._note(what, op.name, self.device.op_cost(self.graph, op), during)
+        learns = first and any(self.graph.value[old].kind == "parameter" for old, _ in op.updates)
+        self._note(what, op.name, self.device.op_cost(self.graph, op), during, updates=learns)
 
-    def _note(self, what: What, name: str, cost: Cost, during: dict[str, int]) -> None:
-        self.moments.append(Moment(what, name, cost))
+    def _note(
+        self, what: What, name: str, cost: Cost, during: dict[str, int], *, updates: bool = False
+    ) -> None:
+        self.moments.append(Moment(what, name, cost, updates))
         for group in GROUPS:
             self.series[group].append(during[group])
-
-    def trace(self) -> Trace:
-        for name in list(self.open):
-            self._end(name, len(self.plan.steps))
-        series = {group: tuple(sizes) for group, sizes in self.series.items()}
-        return Trace(tuple(self.moments), series, tuple(self.stays), self.backward_begin)

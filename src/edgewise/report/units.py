@@ -1,15 +1,20 @@
 """Figures for people: every number with its unit, at most four digits, never a bare `0.00`."""
 
+import math
+
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB")
+MINUS = "\N{MINUS SIGN}"
 _METRIC = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p"))
 
 
 def figure(number: float) -> str:
-    """`number` to three significant digits without an exponent, whole above 100: `0.813`, `12.3`, `4,096`."""
+    """`number` to three significant digits, whole above 100: `0.0813`, `12.3`, `4,096`, `8.1e-07`."""
     size = abs(number)
     if size == 0:
         return "0"
-    places = 0 if size >= 99.95 else 1 if size >= 9.995 else 2 if size >= 0.9995 else 3
+    if size < 1e-4 or size >= 1e15:
+        return f"{number:.2g}"
+    places = 0 if size >= 99.95 else max(1, 2 - math.floor(math.log10(size * 1.0005)))
     text = f"{number:,.{places}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
@@ -53,13 +58,18 @@ def joules_text(joules: float) -> str:
 
 def percent(share: float, *, signed: bool = False) -> str:
     """`share` of one as percent; a small share stays visible (`<0.01%`) and zero is `0%`."""
-    sign = "+" if signed and share > 0 else "−" if share < 0 else ""
+    sign = "+" if signed and share > 0 else MINUS if share < 0 else ""
     size = abs(share) * 100
     if size == 0:
         return "0%"
     if size < 0.01:
         return f"{sign}<0.01%"
     return f"{sign}{size:.2f}%" if size < 1 else f"{sign}{figure(size)}%"
+
+
+def clipped(text: str, limit: int = 96) -> str:
+    """`text`, cut to `limit` characters: a name is somebody else's, and may be of any length."""
+    return text if len(text) <= limit else text[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def plural(count: int, noun: str) -> str:

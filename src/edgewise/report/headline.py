@@ -1,0 +1,163 @@
+"""The head of the page: the verdict in one sentence, and the figures that everything else explains."""
+
+from edgewise.report.breakdown import Breakdown
+from edgewise.report.nouns import ReportData
+from edgewise.report.svg import Markup, escape, join, tag
+from edgewise.report.units import (
+    bytes_text,
+    clipped,
+    exact_bytes,
+    joules_text,
+    percent,
+    plural,
+    seconds_text,
+)
+
+ARROW = "\N{RIGHTWARDS ARROW}"
+
+
+def head(data: ReportData, breakdown: Breakdown) -> Markup:
+    """Title, verdict and tiles."""
+    title = f"{clipped(data.graph.name)} on {clipped(data.device.name)}"
+    return tag(
+        "header",
+        tag("h1", title),
+        tag("p", verdict(data, breakdown), class_="verdict"),
+        tiles(data, breakdown),
+    )
+
+
+def verdict(data: ReportData, breakdown: Breakdown) -> str:
+    """One sentence: what fits where, and what it costs."""
+    budget, plain = data.plan.budget.ram_bytes, data.plain.peak_bytes
+    peak = data.certificate.peak_bytes
+    does = "One training step took" if data.is_run and data.memory else "One training step takes"
+    if peak >= plain:
+        return (
+            f"{does} {bytes_text(peak)} of RAM, as plain training does; the budget is {bytes_text(budget)}."
+        )
+    extra = [f"{_more(breakdown.extra_joules)} energy", f"{_more(breakdown.extra_seconds)} time"]
+    return (
+        f"{does} {bytes_text(peak)} of RAM within a budget of {bytes_text(budget)}, where plain training needs "
+        f"{bytes_text(plain)}. The price is {extra[0]} and {extra[1]}."
+    )
+
+
+def _more(share: float) -> str:
+    if share == 0:
+        return "no more"
+    return f"{percent(abs(share))} {'more' if share > 0 else 'less'}"
+
+
+def tiles(data: ReportData, breakdown: Breakdown) -> Markup:
+    """The figures, each with the words that say what it is."""
+    plain, budget = data.plain.peak_bytes, data.plan.budget.ram_bytes
+    found = [
+        _tile(
+            "Plain training needs",
+            bytes_text(plain),
+            f"{exact_bytes(plain)}, each value kept until its last use",
+        ),
+        _tile("Budget", bytes_text(budget), f"{exact_bytes(budget)}{_share_of_plain(budget, plain)}"),
+        _peaks(data),
+        _tile(
+            "Energy of one step",
+            percent(breakdown.extra_joules, signed=True),
+            f"{joules_text(data.certificate.joules)}; plain {joules_text(data.plain.joules)}",
+        ),
+        _tile(
+            "Time of one step",
+            percent(breakdown.extra_seconds, signed=True),
+            f"{seconds_text(data.certificate.seconds)}; plain {seconds_text(data.plain.seconds)}",
+        ),
+        _plan_tile(data),
+        *_learnt(data),
+    ]
+    return tag("div", *found, class_="tiles")
+
+
+def _tile(label: str, big: str, small: object, class_: str = "") -> Markup:
+    return tag(
+        "dl",
+        tag("dt", label),
+        tag("dd", big, class_=f"big {class_}".strip()),
+        tag("dd", small, class_="small"),
+        class_="tile",
+    )
+
+
+def _share_of_plain(size: int, plain: int) -> str:
+    return f", {percent(size / plain)} of plain training" if plain else ""
+
+
+def _peaks(data: ReportData) -> Markup:
+    """Planned, certified and measured, side by side."""
+    rows: list[object] = []
+    figures = [
+        ("planned", data.plan.peak_bytes),
+        ("certified", data.certificate.peak_bytes),
+        ("measured", data.measured_peak_bytes),
+    ]
+    for label, size in figures:
+        text = "not run" if size is None else bytes_text(size)
+        over = size is not None and size > data.plan.budget.ram_bytes
+        rows += [
+            tag("b", text, class_="warn" if over else None),
+            tag("span", f"{label}{_off(data, label, size)}"),
+        ]
+    return tag("dl", tag("dt", "Peak of RAM"), tag("dd", *rows, class_="peaks"), class_="tile")
+
+
+def _off(data: ReportData, label: str, size: int | None) -> str:
+    if label != "measured" or size is None:
+        return ""
+    if size > data.plan.budget.ram_bytes:
+        return ", above the budget"
+    difference = size / data.plan.peak_bytes - 1 if data.plan.peak_bytes else 0.0
+    return f", {percent(difference, signed=True)} of planned" if difference else ", as planned"
+
+
+def _plan_tile(data: ReportData) -> Markup:
+    plan, found = data.plan, data.certificate
+    done = (
+        f"{plural(len(found.recomputed), 'op')} recomputed, {plural(len(found.paged_out), 'value')} paged out, "
+        f"{len(found.paged_in):,} paged in"
+    )
+    thing = "energy" if plan.minimize == "joules" else "time"
+    if plan.status == "optimal":
+        bound = f"no plan has less extra {thing}"
+    elif plan.gap < 1:
+        bound = f"a better one saves at most {percent(plan.gap)} of the extra {thing}"
+    else:
+        bound = f"how much extra {thing} a better one would save is not known"
+    return _tile("Plan", plan.status, escape(f"{done}; {bound}"))
+
+
+def _learnt(data: ReportData) -> list[Markup]:
+    tiles_ = []
+    for what, points, text in (
+        ("Test accuracy", data.accuracies, percent),
+        ("Test mean squared error", data.errors, lambda x: f"{x:.4g}"),
+    ):
+        if not points:
+            continue
+        (first, before), (last, after) = points[0], points[-1]
+        start = "before training" if first == 0 else f"after epoch {first:,}"
+        if last == first:
+            tiles_.append(_tile(what, text(after), start))
+        else:
+            tiles_.append(
+                _tile(what, f"{text(before)} {ARROW} {text(after)}", f"{start}, and after epoch {last:,}")
+            )
+    return tiles_
+
+
+def subtitle(data: ReportData) -> Markup:
+    """What the page was made from and how the plan was found."""
+    cost = "" if data.plan.cost_model == "full" else f", cost model {data.plan.cost_model}"
+    return join(
+        (
+            f"{plural(len(data.graph.ops), 'op')}, {plural(len(data.plan.steps), 'step')} of the plan, "
+            f"solver {clipped(data.plan.solver)}, least {data.plan.minimize}{cost}",
+        )
+    )

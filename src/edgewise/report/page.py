@@ -1,0 +1,173 @@
+"""The page: every section that the data have something to say in, in one file that needs nothing else."""
+
+import base64
+import hashlib
+from statistics import median
+
+from edgewise import __version__
+from edgewise.report.address_map import address_map
+from edgewise.report.bars import bars
+from edgewise.report.breakdown import break_down
+from edgewise.report.categories import categories
+from edgewise.report.choices import Choice, choices
+from edgewise.report.curves import epoch_curve, loss_curve
+from edgewise.report.headline import head
+from edgewise.report.nouns import ReportData
+from edgewise.report.script import SCRIPT
+from edgewise.report.style import STYLE
+from edgewise.report.svg import Markup, join, tag, void
+from edgewise.report.tables import choice_table, device_table, environment_table, file_table, recipe_text
+from edgewise.report.timeline import timeline
+from edgewise.report.trace import trace
+from edgewise.report.units import bytes_text, clipped, percent, plural, seconds_text
+
+
+_SOURCE = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+POLICY = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{_SOURCE}'; base-uri 'none'"
+"""What a browser may do with the page: fetch nothing, and run this one script."""
+
+
+def render_report(data: ReportData) -> str:
+    """`data` as one HTML page that loads nothing, runs no script but its own, and can be read without it."""
+    followed = trace(data.plan, data.graph, data.device)
+    breakdown = break_down(data, followed)
+    body = [
+        head(data, breakdown),
+        _section("Memory, step by step", _timeline_words(data), timeline(data, followed)),
+        _choices(data, choices(data, followed)),
+        _section("Energy and time", _price_words(data), bars(breakdown)),
+        _section(
+            "RAM by category", "At the step that holds most, in either way.", categories(data, followed)
+        ),
+        _section("Addresses", _address_words(data), address_map(data, followed)),
+        _learning(data),
+        _run(data),
+        _device(data),
+        _section("Files", "This page was made from these files, and nothing else.", file_table(data)),
+        tag("footer", f"Made by Edgewise {__version__}."),
+    ]
+    return _document(f"{clipped(data.graph.name)} on {clipped(data.device.name)}", join(body))
+
+
+def _document(title: str, body: Markup) -> str:
+    policy = void("meta", http_equiv="Content-Security-Policy", content=POLICY)
+    head_ = tag(
+        "head",
+        void("meta", charset="utf-8"),
+        policy,
+        void("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("title", title),
+        tag("style", Markup(STYLE)),
+    )
+    page = tag("html", head_, tag("body", tag("main", body), tag("script", Markup(SCRIPT))), lang="en")
+    return f"<!DOCTYPE html>\n{page}\n"
+
+
+def _section(title: str, about: object, *content: object) -> Markup:
+    """A section, or nothing if it has no content."""
+    if not any(content):
+        return Markup("")
+    return tag("section", tag("h2", title), tag("p", about, class_="about") if about else "", *content)
+
+
+def _timeline_words(data: ReportData) -> str:
+    measured = " The solid line is what the run was measured to hold." if data.memory else ""
+    return (
+        f"What the plan holds in RAM during each of its {plural(len(data.plan.steps), 'step')}, by kind.{measured} "
+        "The dashed line is what plain training holds when it has come equally far."
+    )
+
+
+def _choices(data: ReportData, found: tuple[Choice, ...]) -> Markup:
+    title = "What did not stay in RAM, and why it paid"
+    if not found:
+        return _section(title, "", tag("p", "Nothing: every value stays in RAM until its last use."))
+    tier = data.device.memory.paging
+    where = f" or read back from {tier[0]}" if tier else ""
+    about = (
+        f"{plural(len(found), 'value')} left RAM before the last use, to be recomputed{where} later. Prices are "
+        f"those of {clipped(data.device.name)} for all times together, idle power included; the largest saving, in "
+        "bytes times time, stands first."
+    )
+    dearer = sum(choice.looks_dearer for choice in found)
+    note = (
+        f"For {plural(dearer, 'value')} the other way costs less by itself. Values share their operands and "
+        "their room, so the plan weighs all of them at once"
+        + (
+            "."
+            if data.plan.status == "optimal"
+            else "; and this plan is not proven to be the best, so some of these may not pay."
+        )
+    )
+    return _section(title, about, choice_table(found), tag("p", note, class_="note") if dearer else "")
+
+
+def _price_words(data: ReportData) -> str:
+    free = " Paging takes no time in this cost model." if data.plan.cost_model == "poet" else ""
+    return (
+        f"One training step on {clipped(data.device.name)}, predicted from its profile, against plain training: "
+        f"the same ops, each once, on a device with RAM enough.{free}"
+    )
+
+
+def _address_words(data: ReportData) -> str:
+    arena, peak = data.certificate.arena_bytes, data.certificate.peak_bytes
+    waste = percent(arena / peak - 1) if peak and arena > peak else ""
+    return (
+        f"One arena of {bytes_text(arena)}: each rectangle is a value, as high as its bytes, as wide as its stay. "
+        + (f"Gaps between values cost {waste} above the peak." if waste else "No byte is lost to gaps.")
+    )
+
+
+def _learning(data: ReportData) -> Markup:
+    loss, epochs = loss_curve(data), epoch_curve(data)
+    what = "Accuracy" if data.accuracies else "Error"
+    parts = [
+        tag("div", tag("h3", title), chart) for title, chart in (("Loss", loss), (what, epochs)) if chart
+    ]
+    return _section("What it learnt", "", tag("div", *parts, class_="pair") if parts else "")
+
+
+def _run(data: ReportData) -> Markup:
+    """Where and how the run took place."""
+    if not data.is_run:
+        return Markup("")
+    recipe, environment = recipe_text(data), join((_facts(data), environment_table(data)))
+    parts = [
+        tag("div", tag("h3", title), content)
+        for title, content in (("Recipe", recipe), ("Environment", environment))
+        if content
+    ]
+    return _section("The run", "", tag("div", *parts, class_="pair") if parts else "")
+
+
+def _facts(data: ReportData) -> Markup:
+    """What was measured on the machine that ran the plan, as opposed to predicted for the device."""
+    facts = []
+    seconds = [line.seconds for line in data.steps if line.seconds is not None]
+    if seconds:
+        facts.append(
+            f"A step took {seconds_text(median(seconds))} on this machine (median of {len(seconds):,})."
+        )
+    if data.process_bytes is not None:
+        facts.append(
+            f"The process grew by {bytes_text(data.process_bytes)} at most in a step, all overhead included."
+        )
+    summary = data.summary
+    if summary is not None:
+        facts.append(f"Training and evaluation took {seconds_text(summary.training_seconds)}.")
+        if summary.evaluation_peak_bytes is not None:
+            facts.append(f"Evaluation held {bytes_text(summary.evaluation_peak_bytes)} at most.")
+        if summary.interrupted:
+            facts.append("The run was interrupted, and can be resumed.")
+    return tag("p", " ".join(facts)) if facts else Markup("")
+
+
+def _device(data: ReportData) -> Markup:
+    device = data.device
+    assumed = (
+        f" {plural(len(device.assumed), 'figure')} of it are assumed." if len(device.assumed) > 1 else ""
+    )
+    return _section(
+        f"Device: {clipped(device.name)}", f"{clipped(device.description, 400)}.{assumed}", device_table(data)
+    )

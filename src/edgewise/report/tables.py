@@ -1,0 +1,139 @@
+"""The tables of the page: what did not stay in RAM, where it ran, the device's figures, and the files."""
+
+from collections.abc import Iterable, Sequence
+
+from edgewise.devices import numbers
+from edgewise.report.choices import Choice
+from edgewise.report.nouns import ReportData
+from edgewise.report.svg import Markup, join, tag
+from edgewise.report.units import (
+    bytes_text,
+    clipped,
+    figure,
+    joules_text,
+    plural,
+    seconds_text,
+)
+
+SHOWN = 15
+"""Rows of a table that are seen at once; the others unfold."""
+
+MAX_ROWS = 400
+MAX_TEXT = 64 * 1024
+"""Most characters of a text that is shown as it is."""
+
+DASH = "\N{EM DASH}"
+EN_DASH = "\N{EN DASH}"
+
+
+def choice_table(found: Sequence[Choice]) -> Markup:
+    """Every value that was recomputed or paged, the largest saving first."""
+    heads = ("Value", "What", "Size", "Away from RAM", "RAM if kept", "Time", "Energy", "Why it paid")
+    rows = [_choice_row(choice) for choice in found[:MAX_ROWS]]
+    table = _folding(heads, rows, numeric={2, 4, 5, 6})
+    left_out = len(found) - len(rows)
+    if left_out:
+        size = bytes_text(sum(choice.bytes for choice in found[MAX_ROWS:]))
+        table = join((table, _note(f"Not listed: {plural(left_out, 'value')} more, {size} together.")))
+    return table
+
+
+def _choice_row(choice: Choice) -> Markup:
+    paid = choice.paid
+    name = [tag("code", clipped(choice.value))]
+    if choice.layer:
+        name.append(tag("div", clipped(choice.layer), class_="under"))
+    kind = "recomputed" if choice.how == "recomputed" else "paged"
+    times = f" {TIMES}{choice.times:,}" if choice.times > 1 else ""
+    cells: list[object] = [
+        tag("td", *name, class_="long"),
+        tag("td", tag("span", f"{choice.how}{times}", class_=f"badge {kind}")),
+        tag("td", bytes_text(choice.bytes), class_="number"),
+        tag("td", _away(choice)),
+        tag("td", bytes_text(choice.keep_peak_bytes), class_="number"),
+        tag("td", seconds_text(paid.seconds) if paid else DASH, class_="number"),
+        tag("td", joules_text(paid.joules) if paid else DASH, class_="number"),
+        tag("td", choice.reason, class_="long"),
+    ]
+    return tag("tr", *cells)
+
+
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+def _away(choice: Choice) -> Markup:
+    spans = [f"{begin:,}{EN_DASH}{end - 1:,}" for begin, end in choice.gaps[:2]]
+    more = ", ..." if len(choice.gaps) > len(spans) else ""
+    steps = plural(choice.idle_steps, "step")
+    return join((steps, tag("div", ", ".join(spans) + more, class_="under")))
+
+
+def _note(text: str) -> Markup:
+    return tag("p", text, class_="note")
+
+
+def _folding(heads: Sequence[str], rows: Sequence[Markup], numeric: Iterable[int] = ()) -> Markup:
+    """A table whose rows beyond `SHOWN` unfold."""
+    first = _table(heads, rows[:SHOWN], numeric)
+    rest = rows[SHOWN:]
+    if not rest:
+        return first
+    return join((first, tag("details", tag("summary", f"{len(rest):,} more"), _table(heads, rest, numeric))))
+
+
+def _table(heads: Sequence[str], rows: Sequence[Markup], numeric: Iterable[int] = ()) -> Markup:
+    right = set(numeric)
+    cells = [
+        tag("th", text, scope="col", class_="number" if nth in right else None)
+        for nth, text in enumerate(heads)
+    ]
+    return tag("div", tag("table", tag("thead", tag("tr", *cells)), tag("tbody", *rows)), class_="scroll")
+
+
+def device_table(data: ReportData) -> Markup:
+    """Every number of the profile with where it is from."""
+    device = data.device
+    rows = []
+    for name, number in numbers(device).items():
+        source, assumed = device.sources.get(name), device.assumed.get(name)
+        origin = source or (f"assumed: {assumed}" if assumed else "not stated")
+        amount = bytes_text(number) if name.endswith((".bytes", "bytes_per_second")) else figure(number)
+        unit = "/s" if name.endswith("bytes_per_second") else ""
+        cells = [
+            tag("td", tag("code", clipped(name)), class_="long"),
+            tag("td", f"{amount}{unit}", class_="number"),
+        ]
+        rows.append(tag("tr", *cells, tag("td", clipped(origin, 600), class_="long")))
+    return _folding(("Figure", "Value", "Source"), rows[:MAX_ROWS], numeric={1})
+
+
+def environment_table(data: ReportData) -> Markup:
+    """Where the run took place."""
+    found = data.environment
+    if found is None:
+        return Markup("")
+    facts = [("platform", found.platform), ("threads", f"{found.threads:,}"), *sorted(found.versions.items())]
+    rows = [
+        tag("tr", tag("th", clipped(name), scope="row"), tag("td", clipped(text, 300), class_="long"))
+        for name, text in facts[:MAX_ROWS]
+    ]
+    return tag("div", tag("table", tag("tbody", *rows)), class_="scroll")
+
+
+def recipe_text(data: ReportData) -> Markup:
+    """The recipe as it was run."""
+    return tag("pre", clipped(data.recipe, MAX_TEXT)) if data.recipe is not None else Markup("")
+
+
+def file_table(data: ReportData) -> Markup:
+    """Name, size and digest of each file that the page was made from."""
+    rows = [
+        tag(
+            "tr",
+            tag("td", clipped(digest.name), class_="long"),
+            tag("td", f"{digest.bytes:,} B", class_="number"),
+            tag("td", tag("code", digest.sha256), class_="long"),
+        )
+        for digest in data.digests
+    ]
+    return _table(("File", "Size", "SHA-256"), rows, numeric={1})
