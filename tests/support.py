@@ -72,14 +72,18 @@ def naive_addresses(steps: tuple, graph: Graph, homes: frozenset[str]) -> dict[s
     return {name: tuple(offsets) for name, offsets in where.items()}
 
 
-def random_order(graph: Graph, rng: random.Random, *, forget: float, page: float) -> tuple[Order, frozenset[str]]:
+def random_order(
+    graph: Graph, rng: random.Random, *, forget: float, page: float
+) -> tuple[Order, frozenset[str]]:
     """A valid order that forgets values at random and recomputes or pages them in when they are wanted.
 
-    `forget` is the chance that a value in RAM is dropped after each op, `page` the share of values that are paged
-    rather than recomputed. Also picks homes in the slower tier.
+    `forget` is the chance that a value in RAM is dropped after each op, `page` the share of values that are
+    paged rather than recomputed. Also picks homes in the slower tier.
     """
     sources = {v.name: v for v in graph.sources()}
-    homes = frozenset(n for n, v in sources.items() if v.kind in ("parameter", "state") and rng.random() < page)
+    homes = frozenset(
+        n for n, v in sources.items() if v.kind in ("parameter", "state") and rng.random() < page
+    )
     actions: list[Action] = []
     present = set(sources) - homes
     stored = set(homes)
@@ -116,7 +120,11 @@ def random_order(graph: Graph, rng: random.Random, *, forget: float, page: float
         return all(n in present or n in stored or forgettable_deep(n) for n in graph.op[op_name].inputs)
 
     def forgettable_deep(name: str) -> bool:
-        return name in graph.producer and name in graph.producer[name].outputs and recoverable(graph.producer[name].name)
+        return (
+            name in graph.producer
+            and name in graph.producer[name].outputs
+            and recoverable(graph.producer[name].name)
+        )
 
     last_use = {name: i for i, op in enumerate(graph.ops) for name in op.reads}
     for index, op in enumerate(graph.ops):

@@ -56,8 +56,9 @@ class Assembled:
 
 
 def assemble(low: Lowering, joint: JointGraph, optimizer: Optimizer, name: str) -> Assembled:
-    """The whole step: `low`'s ops, each parameter's update as soon as its gradient is ready and its last reader ran,
-    and each mutated buffer carried to the next step."""
+    """The whole step: `low`'s ops, each parameter's update as soon as its gradient is ready and its last
+    reader ran, and each mutated buffer carried to the next step.
+    """
     drafts = list(low.drafts)
     states: dict[str, str] = {}
     for parameter, node in joint.gradients.items():

@@ -1,8 +1,8 @@
 """Class and arithmetic of an ATen op: what the device's rates are multiplied with.
 
 Products count a multiply-add as two flops, and a backward convolution or product counts each gradient that it
-makes. Everything else counts one per element of its largest operand or result: such ops are bound by memory traffic
-on every device we know, and devices whose rates differ say so per class.
+makes. Everything else counts one per element of its largest operand or result: such ops are bound by memory
+traffic on every device we know, and devices whose rates differ say so per class.
 """
 
 import math
@@ -71,7 +71,16 @@ def _class_of(name: str, target: Any) -> str:
         if part in name:
             return kind
     tags = getattr(target, "tags", ())
-    if torch.Tag.reduction in tags or name in {"sum", "mean", "amax", "amin", "var", "argmax", "argmin", "prod"}:
+    if torch.Tag.reduction in tags or name in {
+        "sum",
+        "mean",
+        "amax",
+        "amin",
+        "var",
+        "argmax",
+        "argmin",
+        "prod",
+    }:
         return "reduction"
     if torch.Tag.pointwise in tags or name.endswith("_backward"):
         return "elementwise"

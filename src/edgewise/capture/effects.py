@@ -1,9 +1,9 @@
 """Ops that change or draw something, rewritten so that a plan may repeat them.
 
-Batch norm makes its new running statistics once, as updates in place; a recomputation leaves them alone. Everything
-random takes the number of the training step as an operand and draws from a counter keyed by (seed, stream, step), so
-that a recomputation draws the same numbers. Dropout becomes two ops, a mask and a product, because the mask is cheap
-to draw again and a quarter of the size.
+Batch norm makes its new running statistics once, as updates in place; a recomputation leaves them alone.
+Everything random takes the number of the training step as an operand and draws from a counter keyed by (seed,
+stream, step), so that a recomputation draws the same numbers. Dropout becomes two ops, a mask and a product,
+because the mask is cheap to draw again and a quarter of the size.
 """
 
 from collections.abc import Callable, Sequence
@@ -82,7 +82,9 @@ Draw = Callable[[int], Tensor]
 """`draw(step) -> tensor`: the same numbers for the same step."""
 
 
-def _add_draw(low: Lowering, name: str, output: str, fake: Tensor, draw: Draw, *, layer: str, backward: bool) -> None:
+def _add_draw(
+    low: Lowering, name: str, output: str, fake: Tensor, draw: Draw, *, layer: str, backward: bool
+) -> None:
     """An op that draws `output` from the training step alone."""
     option = Option("whole", workspace_bytes=philox.scratch_bytes(fake.numel()))
     op = Op(name, (STEP,), (output,), fake.numel(), "random", options=(option,), layer=layer)
@@ -132,7 +134,14 @@ def _dropout_backward(low: Lowering, node: fx.Node) -> None:
 
 
 def _add_product(
-    low: Lowering, node: fx.Node, x: Any, mask: tuple[Any, int | None], fake: Tensor, scale: float, *, item: int | None
+    low: Lowering,
+    node: fx.Node,
+    x: Any,
+    mask: tuple[Any, int | None],
+    fake: Tensor,
+    scale: float,
+    *,
+    item: int | None,
 ) -> None:
     """An op for `x * mask * scale`, which can take the place of `x`."""
     program, (slot,) = low.program((x,))

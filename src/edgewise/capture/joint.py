@@ -1,9 +1,9 @@
 """From a model and a loss to one FX graph of forward and backward: the only file that knows AOTAutograd.
 
-`aot_export_joint_with_descriptors` is a private path of PyTorch (tested with 2.13.0), so everything that depends on
-it is kept here. Unlike `aot_export_module` it keeps the module path of every node, also in the backward pass, finds
-parameters without a gradient by itself, and says what each input and output is. The trace runs on fake tensors: it
-computes nothing and needs no memory for activations.
+`aot_export_joint_with_descriptors` is a private path of PyTorch (tested with 2.13.0), so everything that
+depends on it is kept here. Unlike `aot_export_module` it keeps the module path of every node, also in the
+backward pass, finds parameters without a gradient by itself, and says what each input and output is. The
+trace runs on fake tensors: it computes nothing and needs no memory for activations.
 """
 
 from collections.abc import Callable, Iterator
@@ -49,10 +49,11 @@ class JointGraph:
 
 
 class _LossModule(nn.Module):
-    """`forward(*batch leaves) -> (loss,)`, with each distinct parameter and buffer of the model registered once.
+    """`forward(*batch leaves) -> (loss,)`, with each distinct parameter and buffer of the model registered
+    once.
 
-    AOTAutograd exports tied weights as two parameters with half a gradient each; `functional_call` on the distinct
-    ones gives one parameter with the whole gradient.
+    AOTAutograd exports tied weights as two parameters with half a gradient each; `functional_call` on the
+    distinct ones gives one parameter with the whole gradient.
     """
 
     def __init__(self, model: nn.Module, loss: Loss, spec: pytree.TreeSpec, constants: list[Any]) -> None:
@@ -114,20 +115,20 @@ def trace_joint(model: nn.Module, loss: Loss, batch: tuple[Any, Any]) -> JointGr
     Raises:
         Exception: whatever tracing raises; `capture` turns it into `ModelUnsupported`.
     """
-    from torch._functorch.aot_autograd import (  # noqa: PLC0415, PLC2701 (private; kept in one place)
+    from torch._functorch.aot_autograd import (  # noqa: PLC0415 (private; kept in one place)
         aot_export_joint_with_descriptors,
     )
 
     tensors, constants, spec = split_batch(batch)
     module = _LossModule(model, loss, spec, constants)
-    with ExitStack() as stack, _layers(model), sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
+    with ExitStack() as stack, _layers(model), trace_friendly(), torch.enable_grad():
         captured = aot_export_joint_with_descriptors(stack, module, tuple(tensors), decompositions=None)
     return _read_descriptors(module, tensors, captured.graph_module)
 
 
 def _read_descriptors(module: _LossModule, tensors: list[Tensor], gm: fx.GraphModule) -> JointGraph:
     """Tell inputs and outputs apart by the descriptors that AOTAutograd leaves on them."""
-    from torch._functorch._aot_autograd import descriptors as d  # noqa: PLC0415, PLC2701
+    from torch._functorch._aot_autograd import descriptors as d  # noqa: PLC0415
 
     sources = []
     for node in gm.graph.find_nodes(op="placeholder"):
@@ -142,7 +143,9 @@ def _read_descriptors(module: _LossModule, tensors: list[Tensor], gm: fx.GraphMo
                 sources.append(Source(f"batch.{index}", "input", node, tensors[index]))
             case d.TangentAOTInput():  # the gradient of the loss with respect to itself
                 fake = node.meta["val"]
-                sources.append(Source("loss.gradient", "constant", node, torch.ones(fake.shape, dtype=fake.dtype)))
+                sources.append(
+                    Source("loss.gradient", "constant", node, torch.ones(fake.shape, dtype=fake.dtype))
+                )
             case other:
                 raise TypeError(f"AOTAutograd made an input that Edgewise does not know: {other}")
     gradients, mutations, loss = {}, {}, None
@@ -156,11 +159,20 @@ def _read_descriptors(module: _LossModule, tensors: list[Tensor], gm: fx.GraphMo
             case d.InputMutationAOTOutput(mutated_input=d.BufferAOTInput(target)):
                 mutations[module.names[target]] = node
             case d.InputMutationAOTOutput(mutated_input=d.ParamAOTInput(target)):
-                raise RuntimeError(f"the forward pass changes the parameter `{module.names[target]}` in place")
+                raise RuntimeError(
+                    f"the forward pass changes the parameter `{module.names[target]}` in place"
+                )
             case _:
                 pass  # gradients and changes of the batch, which nobody reads
     assert loss is not None  # noqa: S101 (the module returns one)
     return JointGraph(gm, tuple(sources), loss, gradients, mutations)
+
+
+@contextmanager
+def trace_friendly() -> Iterator[None]:
+    """Attention by its parts, and the flag by which a model sees that it must not look at the values of tensors."""
+    with sdpa_kernel(SDPBackend.MATH), torch.compiler._compile_session_context():  # noqa: SLF001
+        yield
 
 
 @contextmanager

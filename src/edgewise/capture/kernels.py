@@ -1,7 +1,7 @@
 """Executable bodies of ops: small straight-line programs over ATen, with views replayed from stored values.
 
-A graph's values are storages; the views that lie between a stored tensor and the op that reads it are part of that
-op's program. So a program is: some views of the operands, then one computation.
+A graph's values are storages; the views that lie between a stored tensor and the op that reads it are part of
+that op's program. So a program is: some views of the operands, then one computation.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -69,7 +69,8 @@ def resolve(arg: Any, slots: Sequence[Any]) -> Any:
 
 @dataclass(frozen=True)
 class AtenKernel:
-    """One ATen call. `kept[i]` is the position of `Op.outputs[i]` among the call's results; `None` for a lone result.
+    """One ATen call. `kept[i]` is the position of `Op.outputs[i]` among the call's results; `None` for a lone
+    result.
 
     `in_place` maps the name of an option to the call that executes it.
     """

@@ -1,13 +1,13 @@
 """From the nodes of the joint FX graph to ops, values and kernels.
 
-Storage decides what a value is: every node is evaluated on fake tensors, and a result that shares the storage of an
-operand is a view, folded into whoever reads it; a result with a storage of its own is a value. Ops that change or
-draw something are rewritten by `effects`.
+Storage decides what a value is: every node is evaluated on fake tensors, and a result that shares the storage
+of an operand is a view, folded into whoever reads it; a result with a storage of its own is a value. Ops that
+change or draw something are rewritten by `effects`.
 """
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,7 +82,7 @@ class Lowering:
     # -- the walk over the nodes ---------------------------------------------------------------------------------
 
     def run(self) -> None:
-        from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: PLC0415, PLC2701
+        from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: PLC0415
 
         self.mode = FakeTensorMode()
         graph = self.joint.module.graph
@@ -90,7 +90,9 @@ class Lowering:
         self.forward = _ancestors([self.joint.loss, *self.joint.mutations.values()])
         self._source(STEP, torch.zeros((), dtype=torch.int64), "input")
         for source in self.joint.sources:
-            kind: Kind = {"buffer": "state", "constant": "state", "input": "input"}.get(source.kind, "parameter")  # type: ignore[assignment]
+            kind: Kind = {"buffer": "state", "constant": "state", "input": "input"}.get(
+                source.kind, "parameter"
+            )  # type: ignore[assignment]
             self.fake[source.node] = self._source(source.name, source.tensor, kind)
             self.base[source.node, None] = source.name
         for node in graph.nodes:
@@ -240,7 +242,9 @@ class Lowering:
             kept = indices
         in_place = self._in_place(node, tuple(slots), kwargs) if kept is None else {}
         options = [WHOLE, *(Option(n, ((old, outputs[0]),)) for n, (old, _) in in_place.items())]
-        kind, flops = cost_of(node.target, self.fake_of(args), [t for t in _flat(result) if isinstance(t, Tensor)])
+        kind, flops = cost_of(
+            node.target, self.fake_of(args), [t for t in _flat(result) if isinstance(t, Tensor)]
+        )
         op = Op(outputs[0] if kept is None else self.op_name(node), program.operands, tuple(outputs),
                 flops, kind, options=tuple(options), layer=self.layer(node))  # fmt: skip
         calls = {name: instruction for name, (_, instruction) in in_place.items()}
@@ -253,7 +257,9 @@ class Lowering:
 
     # -- working in place ------------------------------------------------------------------------------------------
 
-    def _in_place(self, node: fx.Node, slots: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, tuple[str, Instruction]]:
+    def _in_place(
+        self, node: fx.Node, slots: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> dict[str, tuple[str, Instruction]]:
         """Options that overwrite an operand: name -> (value overwritten, call)."""
         found: dict[str, tuple[str, Instruction]] = {}
         target = node.target
@@ -266,7 +272,10 @@ class Lowering:
                 call = getattr(twin, target._overloadname)  # type: ignore[union-attr]  # noqa: SLF001
                 found["in_place"] = (old, Instruction(call, slots, kwargs))
             elif "grad_input" in packet.overloads():
-                found["in_place"] = (old, Instruction(packet.grad_input, slots, {**kwargs, "grad_input": slots[0]}))
+                found["in_place"] = (
+                    old,
+                    Instruction(packet.grad_input, slots, {**kwargs, "grad_input": slots[0]}),
+                )
         commutes = target in (aten.add.Tensor, aten.mul.Tensor) and not kwargs
         if commutes and len(slots) == 2 and (old := self.overwritable(node, 1)) is not None:
             call = aten.add_.Tensor if target is aten.add.Tensor else aten.mul_.Tensor
@@ -288,7 +297,11 @@ class Lowering:
         fills = fake.storage_offset() == 0 and fake.numel() * fake.element_size() == self.values[name].bytes
         others = [a for a in _nodes_in((args, node.kwargs)) if a is not operand]
         alone = all(self._owner(self.fake[other]) != name for other in others)
-        return name if same and fills and alone and result.untyped_storage().nbytes() == self.values[name].bytes else None
+        return (
+            name
+            if same and fills and alone and result.untyped_storage().nbytes() == self.values[name].bytes
+            else None
+        )
 
 
 def _problem(result: Any, tensors: list[Tensor], shared: list[bool], target: Any) -> str | None:
@@ -302,7 +315,9 @@ def _problem(result: Any, tensors: list[Tensor], shared: list[bool], target: Any
     if any(shared) and not all(shared):
         return "some of its results share storage with an operand and some do not"
     if torch.Tag.nondeterministic_seeded in getattr(target, "tags", ()):
-        return "it draws random numbers in a way that cannot be repeated; use dropout, bernoulli, rand or randn"
+        return (
+            "it draws random numbers in a way that cannot be repeated; use dropout, bernoulli, rand or randn"
+        )
     return None
 
 

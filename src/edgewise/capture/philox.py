@@ -1,13 +1,13 @@
 """Philox4x32-10, the counter-based generator: random numbers as a pure function of a key and a counter.
 
-Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011, section 4.3. A recomputed op
-that draws random numbers must draw the same ones, so Edgewise keeps no generator state at all: element `i` of
-stream `s` in training step `t` under seed `k` is word `i mod 4` of
+Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011, section 4.3. A recomputed
+op that draws random numbers must draw the same ones, so Edgewise keeps no generator state at all: element `i`
+of stream `s` in training step `t` under seed `k` is word `i mod 4` of
 
     philox(counter = (i div 4, low(t), high(t), s), key = (low(k), high(k)))
 
-Only 32-bit multiplies, adds and xors are used, so that a microcontroller computes the same bits. Words are drawn in
-chunks, so that the 64-bit scratch stays small beside the tensor that is filled (`scratch_bytes`).
+Only 32-bit multiplies, adds and xors are used, so that a microcontroller computes the same bits. Words are
+drawn in chunks, so that the 64-bit scratch stays small beside the tensor that is filled (`scratch_bytes`).
 """
 
 import math
@@ -68,7 +68,9 @@ def _words(count: int, step: int, stream: int, seed: int) -> Iterator[tuple[int,
         yield first * 4, philox(counters, step, stream, seed).view(-1)
 
 
-def bernoulli(shape: Shape, probability: float, dtype: torch.dtype, step: int, stream: int, seed: int) -> torch.Tensor:
+def bernoulli(
+    shape: Shape, probability: float, dtype: torch.dtype, step: int, stream: int, seed: int
+) -> torch.Tensor:
     """Ones with `probability`, else zeros; `[*shape]` of `dtype`. The probability is rounded to 2**-32."""
     out = torch.empty(shape, dtype=dtype)
     flat = out.view(-1)

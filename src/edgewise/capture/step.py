@@ -11,7 +11,7 @@ from edgewise.capture.assemble import Assembled, assemble
 from edgewise.capture.effects import REWRITES
 from edgewise.capture.joint import JointGraph, Loss, split_batch, trace_joint
 from edgewise.capture.kernels import Program, Run
-from edgewise.capture.lowering import Layout, Lowering
+from edgewise.capture.lowering import STEP, Layout, Lowering
 from edgewise.capture.optimizers import Optimizer
 from edgewise.capture.survey import offending_parts
 from edgewise.errors import ModelUnsupported, UsageError
@@ -19,19 +19,24 @@ from edgewise.graph import Graph
 from edgewise.zoo.losses import resolve_loss
 
 
+RESERVED = ("batch.", "constant.", "loss.gradient")
+"""Beginnings of names that inputs and constants of a step have; no parameter may be called so."""
+
+
 @dataclass(frozen=True)
 class Captured:
     """A training step that can be planned (`graph`) and executed (`kernels`).
 
-    `tensors` holds the model's own parameters and buffers (not copies) and constants of the trace, by value name.
+    Parameters and buffers are those of `model`, under the same names; `constants` holds what else the trace found.
     `states` maps each optimizer state to its parameter; states start at zero. `batch` names the values that the
-    tensors of a batch become, in the order of its leaves; `batch_spec` is the structure they are taken from.
+    tensors of a batch become; `batch_leaves` are all its leaves with a hole for each tensor, and `batch_spec` is
+    the structure they are taken from.
     """
 
     graph: Graph
     kernels: dict[str, Run]
     layouts: dict[str, Layout]
-    tensors: dict[str, Tensor]
+    constants: dict[str, Tensor]
     states: dict[str, str]
     batch: tuple[str, ...]
     batch_leaves: tuple[Any, ...]
@@ -40,6 +45,14 @@ class Captured:
     loss_slot: int
     model: nn.Module
     seed: int
+
+    def empty(self, name: str) -> tuple[Tensor, Tensor]:
+        """A new tensor for the value `name`, content undefined, and its storage as flat bytes (uint8)."""
+        layout = self.layouts[name]
+        storage = torch.empty(self.graph.value[name].bytes, dtype=torch.uint8)
+        tensor = torch.empty(0, dtype=layout.dtype)
+        tensor.set_(storage.untyped_storage(), layout.offset, layout.size, layout.stride)  # type: ignore[call-overload]
+        return tensor, storage
 
 
 def capture(
@@ -56,7 +69,7 @@ def capture(
     Args:
         model: in the mode (`train` or `eval`) that it is to be trained in. Nothing is changed in it.
         loss: `(model output, targets) -> scalar`, or the name of one (`edgewise.zoo.losses`).
-        optimizer: `SGD` or `AdamW`; each parameter's update is an op that can run as soon as its gradient is ready.
+        optimizer: `SGD` or `AdamW`; each parameter's update is an op that can run once its gradient is ready.
         example_batch: `(inputs, targets)`; inputs are a tensor, a tuple (positional) or a dict (by keyword).
             Only shapes and dtypes matter; the step is captured for exactly these.
         name: name of the graph; the model's class by default.
@@ -67,7 +80,9 @@ def capture(
         UsageError: nothing in the model can be trained, or the batch is no pair.
     """
     if not isinstance(example_batch, tuple) or len(example_batch) != 2:
-        raise UsageError("An example batch is a pair `(inputs, targets)`; inputs may be a tensor, a tuple or a dict.")
+        raise UsageError(
+            "An example batch is a pair `(inputs, targets)`; inputs may be a tensor, a tuple or a dict."
+        )
     loss = resolve_loss(loss)
     _check_model(model)
     batch = pytree.tree_map_only(torch.Tensor, Tensor.contiguous, example_batch)
@@ -80,14 +95,16 @@ def capture(
     return _captured(model, joint, low, assembled, batch)
 
 
-def _captured(model: nn.Module, joint: JointGraph, low: Lowering, assembled: Assembled, batch: Any) -> Captured:
-    tensors = {source.name: source.tensor.detach() for source in joint.sources if source.kind != "input"}
+def _captured(
+    model: nn.Module, joint: JointGraph, low: Lowering, assembled: Assembled, batch: Any
+) -> Captured:
+    constants = {source.name: source.tensor for source in joint.sources if source.kind == "constant"}
     _, leaves, spec = split_batch(batch)
     return Captured(
         graph=assembled.graph,
         kernels=assembled.kernels,
         layouts=low.layouts,
-        tensors={**tensors, **low.constants},
+        constants={**constants, **low.constants},
         states=assembled.states,
         batch=tuple(source.name for source in joint.sources if source.kind == "input"),
         batch_leaves=tuple(leaves),
@@ -104,7 +121,9 @@ def _trace(model: nn.Module, loss: Loss, batch: tuple[Any, Any]) -> JointGraph:
         return trace_joint(model, loss, batch)
     except Exception as error:
         parts = offending_parts(model, loss, batch)
-        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else error!r}"
+        reason = (
+            f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else error!r}"
+        )
         raise _unsupported(model, parts or (f"the model itself: {reason}",)) from error
 
 
@@ -121,15 +140,24 @@ def _check_model(model: nn.Module) -> None:
     """Refuse what tracing would silently get wrong: nothing to train, other devices, storages that overlap."""
     parameters = dict(model.named_parameters())
     if not any(p.requires_grad for p in parameters.values()):
-        raise UsageError(f"{type(model).__name__} has no parameter that requires a gradient: nothing can be trained.")
+        raise UsageError(
+            f"{type(model).__name__} has no parameter that requires a gradient: nothing can be trained."
+        )
     held: dict[int, str] = {}
     parts = []
+    for name in (*parameters, *dict(model.named_buffers())):
+        if name == STEP or name.startswith(RESERVED):
+            parts.append(f"{name}: tensor: Edgewise uses this name itself; rename the parameter or buffer")
     for name, tensor in (*parameters.items(), *model.named_buffers()):
         if tensor.device.type != "cpu":
-            parts.append(f"{name}: tensor: lives on {tensor.device}; move the model to the CPU before capturing it")
+            parts.append(
+                f"{name}: tensor: lives on {tensor.device}; move the model to the CPU before capturing it"
+            )
         key = tensor.untyped_storage().data_ptr()
         if tensor.numel() and key in held:
-            parts.append(f"{name}: tensor: shares its storage with `{held[key]}` without being the same tensor")
+            parts.append(
+                f"{name}: tensor: shares its storage with `{held[key]}` without being the same tensor"
+            )
         held[key] = name
     if parts:
         raise _unsupported(model, tuple(parts))

@@ -9,13 +9,22 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgewise.capture.effects import REWRITES
-from edgewise.capture.joint import Loss, call_arguments
+from edgewise.capture.joint import Loss, call_arguments, trace_friendly
 
 _REASONS = {
     torch.Tag.data_dependent_output: "reads a value out of a tensor, so the graph would depend on the data",
     torch.Tag.dynamic_output_shape: "has a result whose shape depends on the data",
 }
-_COMPOSITE_DRAWS = {"dropout", "native_dropout", "bernoulli_", "bernoulli", "rand", "rand_like", "randn", "randn_like"}
+_COMPOSITE_DRAWS = {
+    "dropout",
+    "native_dropout",
+    "bernoulli_",
+    "bernoulli",
+    "rand",
+    "rand_like",
+    "randn",
+    "randn_like",
+}
 
 
 class _Survey(TorchDispatchMode):
@@ -37,15 +46,24 @@ class _Survey(TorchDispatchMode):
 
 @contextmanager
 def _tracked(model: nn.Module, layers: list[str]) -> Iterator[None]:
+    def leave(*_: Any) -> None:
+        layers.pop()
+
     handles = []
     for name, module in model.named_modules():
         handles.append(module.register_forward_pre_hook(lambda *_, name=name: layers.append(name)))
-        handles.append(module.register_forward_hook(lambda *_: layers.pop() and None, always_call=True))
+        handles.append(module.register_forward_hook(leave, always_call=True))
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        yield
 
 
 def offending_parts(model: nn.Module, loss: Loss, batch: tuple[Any, Any]) -> tuple[str, ...]:
@@ -57,7 +75,7 @@ def offending_parts(model: nn.Module, loss: Loss, batch: tuple[Any, Any]) -> tup
     args, kwargs = call_arguments(inputs)
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     survey = _Survey()
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), _tracked(model, survey.layers), survey:
+    with _undisturbed(), trace_friendly(), _tracked(model, survey.layers), survey:
         try:
             output = torch.func.functional_call(model, buffers, args, kwargs)
             loss(output, targets)

@@ -1,7 +1,7 @@
-"""Executes a Plan in PyTorch: what is freed is freed, what is paged out is on disk, and every byte is counted."""
+"""Executes a Plan in PyTorch: what is freed is freed, what is paged out is on disk, every byte is counted."""
 
 import time
-from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,9 +14,11 @@ from torch.utils import _pytree as pytree
 from edgewise.capture import Captured
 from edgewise.capture.lowering import STEP
 from edgewise.devices import Device
-from edgewise.errors import UsageError
-from edgewise.plan import Certificate, Compute, Free, PageIn, PageOut, Plan, check
+from edgewise.errors import DeviceError, UsageError
+from edgewise.plan import Certificate, Compute, Free, PageIn, PageOut, Plan, Step, check
 from edgewise.run import process
+from edgewise.run.carried import Carried
+from edgewise.run.counter import Counter
 from edgewise.run.pager import Pager
 
 
@@ -40,8 +42,13 @@ class StepResult(msgspec.Struct, frozen=True):
 class Executor:
     """Runs the steps of one plan, again and again, on the parameters of the captured model.
 
-    The plan is checked first. While the executor is open it owns the model's parameters and buffers: those that live
-    in the slower tier are not in memory between steps. `sync` or `close` puts them back into the model.
+    The plan is checked first. While the executor is open it owns the model's parameters and buffers: what the plan
+    moves out of RAM is out of the model's memory too, also between steps if it lives in the slower tier. `sync` or
+    `close` puts everything back into the model.
+
+    Parameters change in place as soon as their gradients are ready, so a step that is interrupted (an error, a full
+    disk, Ctrl-C) may leave them part old, part new. The executor knows: if nothing had changed yet, it goes back to
+    where the step began; else `step`, `state` and `sync` refuse until `load_state` has put a whole state back.
 
     Args:
         captured: the training step; `captured.model` is what gets trained.
@@ -51,7 +58,7 @@ class Executor:
 
     Raises:
         PlanRejected: the plan does not pass `check`.
-        DeviceError: the paging directory cannot hold what the plan pages.
+        DeviceError: the paging directory cannot hold what the plan pages; nothing was changed.
     """
 
     def __init__(
@@ -60,58 +67,89 @@ class Executor:
         self.captured, self.plan = captured, plan
         self.certificate: Certificate = check(plan, captured.graph, device)
         process.return_freed_memory()
-        self._owners = _owners(captured)
-        self._pager = self._open_pager(paging_dir)
+        self._pager = _open_pager(captured, plan, paging_dir)
+        try:
+            self._carried = Carried(captured, plan, self._pager)
+        except BaseException:
+            self._close_pager()
+            raise
         self._tensors: dict[str, Tensor] = {}
-        self._counter = _Counter()
+        self._counter = Counter()
         self._done: set[str] = set()
-        self._take_sources()
+        self._changed = False  # whether the step under way has changed a parameter, buffer or state
+        self._torn: int | None = None  # the step that was interrupted after it had changed something
+        self._closed = False
 
-    # -- between steps -----------------------------------------------------------------------------------------------
+    # -- between steps -----------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Tensor]:
-        """Copies of all parameters, buffers and optimizer states, by name."""
-        return {name: self._fetch(name).clone() for name in self._carried()}
+        """Copies of all parameters, buffers and optimizer states, by name.
+
+        Raises:
+            UsageError: the executor is closed, or the last step was interrupted half-way.
+            DeviceError: a value cannot be read from the paging file.
+        """
+        self._check_whole()
+        return self._carried.state()
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Replace parameters, buffers and optimizer states by those of `state`.
 
         Raises:
-            UsageError: a tensor is missing, unknown, or of another shape or dtype.
+            UsageError: the executor is closed; a tensor is missing, unknown, or of another shape or dtype.
+            DeviceError: a value cannot be written to the paging file.
         """
-        expected = set(self._carried())
-        if expected != set(state):
-            odd = sorted(expected ^ set(state))
-            raise UsageError(f"The state does not fit this model and optimizer: {', '.join(odd[:8])} missing or unknown.")
-        for name, tensor in state.items():
-            layout = self.captured.layouts[name]
-            if tuple(tensor.shape) != layout.size or tensor.dtype != layout.dtype:
-                raise UsageError(f"The state has `{name}` as {tuple(tensor.shape)} {tensor.dtype}, not {layout.size} {layout.dtype}.")
-            held = self._fetch(name)
-            with torch.no_grad():
-                held.copy_(tensor)
-            self._store_back(name, held)
+        self._check_open()
+        self._carried.load(state)
+        self._torn = None
 
     def sync(self) -> None:
-        """Bring every parameter and buffer up to date in the model, also those that live in the slower tier."""
-        for name in self._owners:
-            if name in self.plan.homes:
-                _set(self._owners[name], self._fetch(name))
+        """Bring every parameter and buffer up to date in the model, also those that live in the slower tier.
+
+        Raises:
+            UsageError: the executor is closed, or the last step was interrupted half-way.
+            DeviceError: a value cannot be read from the paging file.
+        """
+        self._check_whole()
+        self._carried.sync()
 
     def close(self) -> None:
-        """Give the parameters back to the model and remove the paging file."""
-        if self._pager is not None:
-            self.sync()
-            self._pager.close()
-            self._pager = None
+        """Give the parameters back to the model, whole or not, and remove the paging file."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self._carried.sync()
+        finally:
+            self._close_pager()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # A second failure of the disk must not hide the first.
+        with suppress(DeviceError) if error is not None else nullcontext():
+            self.close()
 
-    # -- one step ------------------------------------------------------------------------------------------------------
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError("This executor is closed; its parameters are in the model. Make a new one.")
+
+    def _check_whole(self) -> None:
+        self._check_open()
+        if self._torn is not None:
+            raise UsageError(
+                f"Training step {self._torn} was interrupted after it had begun to change the parameters: they are "
+                "part old, part new. Put a whole state back with `load_state`, as from the last checkpoint."
+            )
+
+    def _close_pager(self) -> None:
+        if self._pager is not None:
+            self._pager.close()
+
+    # -- one step ----------------------------------------------------------------------------------------------
 
     def step(self, batch: tuple[Any, Any], step: int) -> StepResult:
         """Run one training step.
@@ -121,38 +159,59 @@ class Executor:
             step: number of the step, from 0: the key of everything random, and the optimizer's count.
 
         Raises:
-            UsageError: the batch has another structure, shape or dtype than the captured one.
-            DeviceError: paging failed; parameters are then part old, part new: resume from a checkpoint.
+            UsageError: the batch has another structure, shape or dtype than the captured one; the executor is
+                closed, or an earlier step was interrupted half-way.
+            DeviceError: paging failed.
         """
-        self._release_homes()
-        tensors = self._tensors
-        tensors.update(self._bind(batch))
+        self._check_whole()
+        bound = self._bind(batch)
+        self._changed = False
+        try:
+            return self._execute(bound, step)
+        except BaseException:
+            self._rescue(step)
+            raise
+
+    def _execute(self, batch: dict[str, Tensor], step: int) -> StepResult:
+        tensors = self._tensors = {**self._carried.begin(), **batch}
         if STEP in self.captured.graph.value:
             tensors[STEP] = torch.tensor(step, dtype=torch.int64)
-        counter = self._counter
-        counter.start(tensors)
-        self._done.clear()
         written, read = self._traffic()
         before = process.resident_bytes() if process.reset_peak() else None
         begin = time.perf_counter()
-        peaks = []
-        with torch.no_grad():
-            for action in self.plan.steps:
-                counter.peak = counter.live
-                self._run(action)
-                peaks.append(counter.peak)
-        if self._pager is not None:
-            self._pager.wait_all()
+        peaks = self._run_all()
         seconds = time.perf_counter() - begin
         rise = process.peak_resident_bytes() - before if before is not None else 0
         loss = float(self.captured.loss.slots(tensors)[self.captured.loss_slot])
-        self._finish()
+        self._carried.end(tensors)
+        self._tensors = {}
         now_written, now_read = self._traffic()
         return StepResult(
-            loss, seconds, max([counter.first, *peaks]), tuple(peaks), max(rise, 0), now_written - written, now_read - read
+            loss=loss,
+            seconds=seconds,
+            peak_bytes=max(peaks),
+            live_bytes=tuple(peaks[1:]),
+            process_bytes=max(rise, 0),
+            bytes_written=now_written - written,
+            bytes_read=now_read - read,
         )
 
-    def _run(self, action: Compute | Free | PageOut | PageIn) -> None:
+    def _run_all(self) -> list[int]:
+        """Peaks of live bytes: before the first step of the plan, then during each."""
+        counter = self._counter
+        counter.start(self._tensors.values())
+        self._done.clear()
+        peaks = [counter.peak_bytes]
+        with torch.no_grad():
+            for action in self.plan.steps:
+                counter.mark()
+                self._run(action)
+                peaks.append(counter.peak_bytes)
+        if self._pager is not None:
+            self._pager.wait_all()
+        return peaks
+
+    def _run(self, action: Step) -> None:
         match action:
             case Compute(op, option):
                 self._compute(op, option)
@@ -160,174 +219,99 @@ class Executor:
                 self._wait(name)
                 self._counter.drop(self._tensors.pop(name))
             case PageOut(name):
-                self._wait(name)
-                assert self._pager is not None  # noqa: S101 (check refuses plans that page without a tier)
-                self._pager.write(name, self._tensors[name])
+                self._the_pager().write(name, self._tensors[name])
             case PageIn(name):
-                self._page_in(name)
+                tensor, storage = self.captured.empty(name)
+                self._tensors[name] = tensor
+                self._counter.add(tensor)
+                self._the_pager().read(name, storage)
 
-    def _compute(self, name: str, option: str) -> None:
-        op, tensors = self.captured.graph.op[name], self._tensors
+    def _compute(self, name: str, option_name: str) -> None:
+        op = self.captured.graph.op[name]
+        option = op.option(option_name) or op.options[0]
         first = name not in self._done
         self._done.add(name)
-        for operand in op.reads if first else op.inputs:
+        for operand in (*(op.reads if first else op.inputs), *op.outputs):
             self._wait(operand)
-        results = self.captured.kernels[name](tensors, option, first)
-        chosen = op.option(option)
-        overwritten = {new: old for old, new in chosen.overwrites} if chosen else {}
+        self._changed = self._changed or (first and bool(op.updates))
+        results = self.captured.kernels[name](self._tensors, option.name, first)
+        overwritten = {new: old for old, new in option.overwrites}
         results = tuple(
             result if output in overwritten else self._own(result)
-            for output, result in zip(op.outputs, results, strict=False)
+            for output, result in zip(op.outputs, results, strict=True)
         )
-        self._counter.note_compute(results, chosen.workspace_bytes if chosen else 0)
-        for old in overwritten.values():
-            self._counter.drop(tensors.pop(old))
-        for output, result in zip(op.outputs, results, strict=True):
-            if output in tensors:
-                self._counter.drop(tensors.pop(output))
-            tensors[output] = result
-            self._counter.add(result)
+        self._counter.note_compute(results, option.workspace_bytes)
+        self._hold(dict(zip(op.outputs, results, strict=True)), tuple(overwritten.values()))
         if first:
             for old, new in op.updates:
-                tensors[new] = tensors.pop(old)
+                self._tensors[new] = self._tensors.pop(old)
+
+    def _hold(self, results: dict[str, Tensor], overwritten: tuple[str, ...]) -> None:
+        for old in overwritten:
+            self._counter.drop(self._tensors.pop(old))
+        for output, result in results.items():
+            if output in self._tensors:
+                self._counter.drop(self._tensors.pop(output))
+            self._tensors[output] = result
+            self._counter.add(result)
 
     def _own(self, result: Tensor) -> Tensor:
         """`result` in a storage of its own, should a kernel have returned a view of an operand after all."""
         return result.clone() if self._counter.holds(result) else result
 
-    def _page_in(self, name: str) -> None:
-        assert self._pager is not None  # noqa: S101
-        self._wait(name)
-        layout = self.captured.layouts[name]
-        storage = torch.empty(self.captured.graph.value[name].bytes, dtype=torch.uint8)
-        tensor = torch.empty(0, dtype=layout.dtype)
-        tensor.set_(storage.untyped_storage(), layout.offset, layout.size, layout.stride)  # type: ignore[call-overload]
-        self._tensors[name] = tensor
-        self._counter.add(tensor)
-        self._pager.read(name, storage)
+    def _rescue(self, step: int) -> None:
+        """After a step that did not finish: back to its beginning if nothing was changed, else torn."""
+        if self._pager is not None:
+            self._pager.settle()
+        if not self._carried.rescue(self._tensors, changed=self._changed):
+            self._torn = step
+        self._tensors = {}
 
     def _wait(self, name: str) -> None:
         if self._pager is not None:
             self._pager.wait(name)
 
-    # -- sources and what is carried ---------------------------------------------------------------------------------
-
-    def _carried(self) -> list[str]:
-        return [v.name for v in self.captured.graph.sources() if v.kind in ("parameter", "state")]
-
-    def _open_pager(self, directory: Path | None) -> Pager | None:
-        graph = self.captured.graph
-        paged = dict.fromkeys((*self.plan.homes, *(s.value for s in self.plan.steps if isinstance(s, PageOut))))
-        if not paged:
-            return None
-        replaced = {graph.carries[home]: home for home in self.plan.homes if home in graph.carries}
-        pager = Pager({n: graph.value[n].bytes for n in paged if n not in replaced}, directory)
-        for new, old in replaced.items():
-            pager.share_slot(old, new)
-        return pager
-
-    def _take_sources(self) -> None:
-        """Hold the model's own tensors and zero states; move those at home in the slower tier there."""
-        for name in self._carried():
-            tensor = self.captured.tensors.get(name)
-            if tensor is None:
-                layout = self.captured.layouts[name]
-                tensor = torch.zeros(layout.count, dtype=layout.dtype).as_strided(layout.size, layout.stride)
-            self._tensors[name] = tensor
-            if name in self.plan.homes:
-                self._store_back(name, tensor)
-                del self._tensors[name]
-
-    def _store_back(self, name: str, tensor: Tensor) -> None:
-        if name in self.plan.homes and self._pager is not None:
-            self._pager.write(name, tensor)
-            self._pager.wait(name)
-
-    def _release_homes(self) -> None:
-        """Take what lives in the slower tier out of the model's memory."""
-        for name in self.plan.homes:
-            if name in self._owners:
-                _set(self._owners[name], None)
-                self.captured.tensors.pop(name, None)
-
-    def _fetch(self, name: str) -> Tensor:
-        """The current tensor of a carried value, read from the slower tier if it lives there."""
-        if name in self._tensors:
-            return self._tensors[name]
-        self._page_in(name)
-        self._wait(name)
-        return self._tensors.pop(name)
-
-    def _finish(self) -> None:
-        """Give each carried value the name under which the next step looks for it; drop everything else."""
-        carries = self.captured.graph.carries
-        kept = {name: self._tensors[carries.get(name, name)] for name in self._carried() if name not in self.plan.homes}
-        self._tensors = kept
+    def _the_pager(self) -> Pager:
+        if self._pager is None:
+            raise UsageError("The plan pages, but no paging file is open. Make a new executor.")
+        return self._pager
 
     def _bind(self, batch: tuple[Any, Any]) -> dict[str, Tensor]:
+        """The tensors of `batch` by value name, each in a storage that holds nothing else."""
+        captured = self.captured
         leaves, spec = pytree.tree_flatten(batch)
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        if spec != self.captured.batch_spec or len(tensors) != len(self.captured.batch):
-            raise UsageError(f"The batch has another structure ({spec}) than the captured one ({self.captured.batch_spec}).")
+        if spec != captured.batch_spec or len(tensors) != len(captured.batch):
+            raise UsageError(
+                f"The batch has another structure ({spec}) than the captured one ({captured.batch_spec}). "
+                "Use batches like the example, or capture again."
+            )
         bound = {}
-        for name, tensor in zip(self.captured.batch, tensors, strict=True):
-            layout = self.captured.layouts[name]
+        for name, tensor in zip(captured.batch, tensors, strict=True):
+            layout = captured.layouts[name]
             if tuple(tensor.shape) != layout.size or tensor.dtype != layout.dtype:
                 raise UsageError(
                     f"Tensor `{name}` is {tuple(tensor.shape)} {tensor.dtype}; the step was captured for "
                     f"{layout.size} {layout.dtype}. Use batches of that size, or capture again."
                 )
-            if name in self.captured.graph.value:
-                bound[name] = tensor.detach().contiguous()
+            if name in captured.graph.value:
+                whole = tensor.detach().contiguous()
+                alone = whole.untyped_storage().nbytes() == captured.graph.value[name].bytes
+                bound[name] = whole if alone else whole.clone()
         return bound
 
     def _traffic(self) -> tuple[int, int]:
         return (self._pager.bytes_written, self._pager.bytes_read) if self._pager else (0, 0)
 
 
-class _Counter:
-    """Counts the bytes of the storages that are held, each storage once."""
-
-    def __init__(self) -> None:
-        self.sizes: dict[int, int] = {}
-        self.live = self.peak = self.first = 0
-
-    def start(self, tensors: dict[str, Tensor]) -> None:
-        self.sizes.clear()
-        self.live = 0
-        for tensor in tensors.values():
-            self.add(tensor)
-        self.peak = self.first = self.live
-
-    def holds(self, tensor: Tensor) -> bool:
-        return tensor.untyped_storage().data_ptr() in self.sizes and tensor.untyped_storage().nbytes() > 0
-
-    def add(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        key = storage.data_ptr()
-        if key not in self.sizes:
-            self.sizes[key] = storage.nbytes()
-            self.live += storage.nbytes()
-            self.peak = max(self.peak, self.live)
-
-    def drop(self, tensor: Tensor) -> None:
-        self.live -= self.sizes.pop(tensor.untyped_storage().data_ptr(), 0)
-
-    def note_compute(self, results: tuple[Tensor, ...], workspace_bytes: int) -> None:
-        fresh = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in results}
-        new = sum(size for key, size in fresh.items() if key not in self.sizes)
-        self.peak = max(self.peak, self.live + new + workspace_bytes)
-
-
-Setter = Callable[[Tensor], None]
-
-
-def _owners(captured: Captured) -> dict[str, Tensor]:
-    """The model's own parameter and buffer objects, by value name."""
-    named = {**dict(captured.model.named_parameters()), **dict(captured.model.named_buffers())}
-    return {name: tensor for name, tensor in named.items() if name in captured.graph.value}
-
-
-def _set(owner: Tensor, content: Tensor | None) -> None:
-    """Give the model's tensor `owner` other contents, or none."""
-    owner.data = content if content is not None else torch.empty(0, dtype=owner.dtype)
+def _open_pager(captured: Captured, plan: Plan, directory: Path | None) -> Pager | None:
+    """A pager with a slot for each value that `plan` pages; what replaces a value at home takes its slot."""
+    graph = captured.graph
+    paged = dict.fromkeys((*plan.homes, *(s.value for s in plan.steps if isinstance(s, PageOut))))
+    if not paged:
+        return None
+    replaced = {graph.carries[home]: home for home in plan.homes if home in graph.carries}
+    pager = Pager({n: graph.value[n].bytes for n in paged if n not in replaced}, directory)
+    for new, old in replaced.items():
+        pager.share_slot(old, new)
+    return pager

@@ -1,12 +1,13 @@
-"""The slower tier on this host: one file with a slot for each paged value, and one thread that moves the bytes.
+"""The slower tier on this host: one file with a slot for each paged value, and one thread that moves the
+bytes.
 
-Transfers run one at a time, in the order they are asked for, while the step computes. The whole file is reserved
-before the first step, so that a full disk is found before anything was changed.
+Transfers run one at a time, in the order they are asked for, while the step computes. The whole file is
+reserved before the first step, so that a full disk is found before anything was changed.
 """
 
 import os
 import tempfile
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -37,7 +38,6 @@ class Pager:
             self._slots[name] = end
             end += -(-size // _ALIGNMENT) * _ALIGNMENT
         self._pending: dict[str, Future[None]] = {}
-        self._writing: dict[str, Tensor] = {}
         self._fd = _reserve(directory, end)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="edgewise-pager")
         self.bytes_written = self.bytes_read = 0
@@ -74,6 +74,11 @@ class Pager:
         for name in list(self._pending):
             self.wait(name)
 
+    def settle(self) -> None:
+        """Wait until no transfer is under way, whatever became of them."""
+        pending, self._pending = self._pending, {}
+        wait(pending.values())
+
     def close(self) -> None:
         """Stop the thread and give the file's space back."""
         self._thread.shutdown(wait=True, cancel_futures=True)
@@ -84,11 +89,13 @@ class Pager:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _write_all(self, name: str, data: Tensor) -> None:
-        view, offset = memoryview(data.numpy()), self._slots[name]
+        view, offset = memoryview(data.numpy().data), self._slots[name]
         try:
             while view:
                 count = os.pwrite(self._fd, view, offset)
@@ -97,12 +104,14 @@ class Pager:
             raise _failure(f"write `{name}` to", error) from error
 
     def _read_all(self, name: str, data: Tensor) -> None:
-        view, offset = memoryview(data.numpy()), self._slots[name]
+        view, offset = memoryview(data.numpy().data), self._slots[name]
         try:
             while view:
                 count = os.preadv(self._fd, [view], offset)
                 if count == 0:
-                    raise DeviceError(f"The paging file ends before `{name}` does. Check the disk, then resume.")
+                    raise DeviceError(
+                        f"The paging file ends before `{name}` does. Check the disk, then resume."
+                    )
                 view, offset = view[count:], offset + count
         except OSError as error:
             raise _failure(f"read `{name}` from", error) from error
@@ -110,7 +119,7 @@ class Pager:
 
 def _bytes_of(tensor: Tensor) -> Tensor:
     """The whole storage of `tensor` as a flat uint8 tensor that shares it."""
-    return torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage())  # type: ignore[call-overload, no-any-return]
+    return torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage())  # type: ignore[call-overload]
 
 
 def _reserve(directory: Path | None, size: int) -> int:

@@ -1,7 +1,8 @@
 """What the kernel knows of this process's memory, and making the allocator give memory back.
 
-glibc keeps freed blocks for later; a step that stays within its budget would then not show in the process's figure.
-With a low and fixed mmap threshold every large tensor is its own mapping, which `free` returns at once.
+glibc keeps freed blocks for later; a step that stays within its budget would then not show in the process's
+figure. With a low and fixed mmap threshold every large tensor is its own mapping, which `free` returns at
+once.
 """
 
 import ctypes
