@@ -1,8 +1,8 @@
 """Rates of torch ops on this machine, by the op classes that capture gives (`capture/costs.py`).
 
-Products and convolutions are counted with two flops per multiply-add; convolutions are measured as training uses
-them, forward and both gradients. Every other class counts one per element of its largest operand, so its rate is
-elements/s.
+Products and convolutions are counted with two flops per multiply-add; convolutions are measured as training
+uses them, forward and both gradients. Every other class counts one per element of its largest operand, so its
+rate is elements/s.
 """
 
 import statistics
@@ -16,7 +16,7 @@ MIN_SECONDS = 1e-9  # what is left when the overhead of a tiny op eats its whole
 
 
 class OpRates(NamedTuple):
-    """Flops (or elements) per second by class, time per op whatever its size, bytes/s through the processor."""
+    """Flops (or elements) per second by class, seconds of any op at all, bytes/s through the processor."""
 
     class_flops_per_second: dict[str, float]
     seconds_per_op: float

@@ -3,6 +3,7 @@
 import difflib
 import os
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,11 @@ class Listed(NamedTuple):
     device: Device | None
     problem: str = ""
 
+    @property
+    def is_built_in(self) -> bool:
+        """Whether the profile ships with Edgewise."""
+        return self.origin == BUILT_IN
+
 
 def user_folder() -> Path:
     """Folder of the user's own profiles, `$XDG_CONFIG_HOME/edgewise/devices`; the probe writes there."""
@@ -36,18 +42,40 @@ def load_device(name_or_path: str | Path) -> Device:
         CorruptArtifact: the file breaks a rule of `device.toml`; the message gives the place in the document.
     """
     text = str(name_or_path)
-    if isinstance(name_or_path, Path) or "/" in text or text.endswith(".toml"):
-        return read_device(Path(text).expanduser())
+    path = _path_of(name_or_path)
+    if path is None:
+        return _built_in(text)
+    device = read_device(path)
+    return device if _is_path(name_or_path) else _named(device, text, str(path))
+
+
+def profile_text(name_or_path: str | Path) -> str:
+    """The profile's file as it stands, with its comments, if it can be read without a fault. Raises as above."""
+    load_device(name_or_path)
+    path = _path_of(name_or_path)
+    return (path or _profiles() / f"{name_or_path}.toml").read_text("utf-8")
+
+
+def _is_path(name_or_path: str | Path) -> bool:
+    text = str(name_or_path)
+    return isinstance(name_or_path, Path) or "/" in text or text.endswith(".toml")
+
+
+def _path_of(name_or_path: str | Path) -> Path | None:
+    """The file of a profile, or `None` if it is a built-in one."""
+    text = str(name_or_path)
+    if _is_path(name_or_path):
+        return Path(text).expanduser()
     own = user_folder() / f"{text}.toml"
     if text and own.is_file():
-        return _named(read_device(own), text, str(own))
+        return own
     if text in _built_in_names():
-        return _built_in(text)
+        return None
     raise UsageError(_unknown(text))
 
 
 def list_devices() -> tuple[Listed, ...]:
-    """Every profile by name. A user's file hides the built-in one of its name; a bad file is listed as such."""
+    """Every profile by name. Your file hides the built-in one of its name; a bad file is listed as such."""
     listed = {name: Listed(name, BUILT_IN, _built_in(name)) for name in _built_in_names()}
     for path in sorted(user_folder().glob("*.toml")):
         try:
@@ -57,14 +85,18 @@ def list_devices() -> tuple[Listed, ...]:
     return tuple(listed[name] for name in sorted(listed))
 
 
+def _profiles() -> Traversable:
+    return resources.files("edgewise.devices") / "profiles"
+
+
 def _built_in_names() -> list[str]:
-    folder = resources.files("edgewise.devices") / "profiles"
-    return sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml"))
+    names = (item.name for item in _profiles().iterdir())
+    return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
 
 
 def _built_in(name: str) -> Device:
     where = f"built-in profile {name}.toml"
-    data = (resources.files("edgewise.devices") / "profiles" / f"{name}.toml").read_bytes()
+    data = (_profiles() / f"{name}.toml").read_bytes()
     return _named(decode_device(data, where=where), name, where)
 
 

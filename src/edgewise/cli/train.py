@@ -1,0 +1,162 @@
+"""`edgewise train`: a recipe becomes a run directory, with a report."""
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cyclopts import App, Parameter
+
+from edgewise.cli.app import INTERRUPTED
+from edgewise.cli.output import Facts, note, write_facts, write_json
+from edgewise.cli.params import AsJson, Switch
+from edgewise.cli.training import Watcher
+from edgewise.cli.words import against, count_words, gap_words
+from edgewise.errors import UsageError
+from edgewise.plan import Plan
+from edgewise.report import write_report
+from edgewise.report.units import bytes_text, exact_bytes, figure, joules_text, percent, plural, seconds_text
+from edgewise.train import RunSummary, load_recipe
+
+EXAMPLE = """\
+Example:
+  edgewise train digits
+  edgewise train my-recipe.toml --set train.epochs=3 --device rpi4 --ram 0.5x -o runs/small
+  edgewise train runs/small --resume"""
+
+RUNS = Path("runs")
+RECIPE_FILE = "recipe.toml"
+
+app = App(name="train", help_epilogue=EXAMPLE)
+
+
+@app.default
+def train(
+    recipe: str,
+    /,
+    *,
+    run_dir: Annotated[Path | None, Parameter(name=["--run-dir", "-o"])] = None,
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = (),
+    device: str | None = None,
+    ram: str | None = None,
+    resume: Switch = False,
+    as_json: AsJson = False,
+) -> int:
+    """Train by a recipe inside the budget of a device.
+
+    Ctrl-C writes a checkpoint; `--resume` continues from it to the very same weights.
+
+    Args:
+        recipe: Name of a recipe that comes along, or path of a .toml file, or a run directory to resume.
+        run_dir: Where the run goes: recipe, plan, metrics, checkpoint, report. runs/RECIPE if not given.
+        set_: Change the recipe, as in `--set train.epochs=3`; can be repeated.
+        device: Name of a profile, or path of a .toml file; short for `--set device.name=...`.
+        ram: Budget, as in `256KiB` or `0.5x` of what plain training needs; short for `--set device.ram=...`.
+        resume: Continue an interrupted run.
+        as_json: Print the result as JSON.
+    """
+    source, folder = _places(recipe, run_dir, resume=resume)
+    overrides = [*set_, *_override("device.name", device), *_override("device.ram", ram)]
+    found = load_recipe(source, overrides)
+
+    from edgewise.train.loop import train_run  # noqa: PLC0415  -- imports torch
+
+    note(f"training {recipe} in {folder}")
+    with Watcher() as watch:
+        summary = train_run(found, folder, resume=resume, watch=watch)
+    return _finish(summary, folder, watch, as_json=as_json)
+
+
+def _override(key: str, value: str | None) -> list[str]:
+    return [] if value is None else [f"{key}={msgspec.json.encode(value).decode()}"]
+
+
+def _places(recipe: str, run_dir: Path | None, *, resume: bool) -> tuple[str, Path]:
+    """The recipe's file or name, and the run directory."""
+    given = Path(recipe)
+    if (given / RECIPE_FILE).is_file():
+        if not resume or run_dir not in (None, given):
+            raise UsageError(
+                f"{recipe} is a run. Continue it with `--resume`, or train anew by its recipe, "
+                f"{given / RECIPE_FILE}."
+            )
+        return str(given / RECIPE_FILE), given
+    return recipe, run_dir or _default_folder(given.stem, resume=resume)
+
+
+def _default_folder(name: str, *, resume: bool) -> Path:
+    """The first of `runs/NAME`, `runs/NAME-2`, `runs/NAME-3`, ... that is free; to resume, the last taken."""
+    taken = [RUNS / name]
+    while taken[-1].exists():
+        taken.append(RUNS / f"{name}-{len(taken) + 1}")
+    return taken[-2] if resume and len(taken) > 1 else taken[-1]
+
+
+def _finish(summary: RunSummary, folder: Path, watch: Watcher, *, as_json: bool) -> int:
+    path = write_report(folder) if summary.steps else None
+    if as_json:
+        report = None if path is None else str(path)
+        write_json({**msgspec.structs.asdict(summary), "run_dir": str(folder), "report": report})
+    else:
+        write_facts(_facts(summary, watch, path), title=f"{summary.model} on {summary.device}")
+    if not summary.interrupted:
+        return 0
+    sys.stderr.write(f"edgewise: interrupted; {_how_to_resume(summary, folder)}\n")
+    return INTERRUPTED
+
+
+def _how_to_resume(summary: RunSummary, folder: Path) -> str:
+    if summary.checkpoint is None:
+        return "no step was done yet, so there is no checkpoint. Start again."
+    again = f"edgewise train {shlex.quote(str(folder))} --resume"
+    return f"the checkpoint is {folder / summary.checkpoint}. Continue with `{again}`."
+
+
+def _facts(summary: RunSummary, watch: Watcher, report: Path | None) -> Facts:
+    planned, certified, measured = (
+        "nothing" if size is None else exact_bytes(size)
+        for size in (summary.planned_peak_bytes, summary.certified_peak_bytes, summary.measured_peak_bytes)
+    )
+    share = summary.budget_ram_bytes / summary.plain_peak_bytes if summary.plain_peak_bytes else 1.0
+    return [
+        (
+            "plain training needs",
+            f"{bytes_text(summary.plain_peak_bytes)} ({exact_bytes(summary.plain_peak_bytes)})",
+        ),
+        ("budget", f"{bytes_text(summary.budget_ram_bytes)}, {percent(share)} of that"),
+        ("plan", _plan_words(summary, watch.plan)),
+        ("quality", f"{gap_words(summary.status, summary.gap)} ({summary.solver})"),
+        ("peak of a step", f"planned {planned}, certified {certified}, measured {measured}"),
+        ("time of a step", against(summary.planned_seconds, summary.plain_seconds, seconds_text)),
+        ("energy of a step", against(summary.planned_joules, summary.plain_joules, joules_text)),
+        ("trained", _trained(summary)),
+        ("accuracy", _change(summary.accuracy_before, summary.accuracy_after, percent)),
+        ("mean squared error", _change(summary.mse_before, summary.mse_after, figure)),
+        ("report", "" if report is None else str(report)),
+    ]
+
+
+def _plan_words(summary: RunSummary, plan: Plan | None) -> str:
+    if plan is not None:
+        return count_words(plan)
+    return f"{plural(summary.recomputed, 'op')} recomputed, {plural(summary.paged_out, 'value')} paged out"
+
+
+def _trained(summary: RunSummary) -> str:
+    step = (
+        ""
+        if summary.measured_seconds is None
+        else f", {seconds_text(summary.measured_seconds)} a step on this machine"
+    )
+    return (
+        f"{plural(summary.epochs, 'epoch')}, {plural(summary.steps, 'step')} "
+        f"in {seconds_text(summary.training_seconds)}{step}"
+    )
+
+
+def _change(before: float | None, after: float | None, text: Callable[[float], str]) -> str:
+    if before is None or after is None:
+        return ""
+    return f"{text(before)} before, {text(after)} after"
