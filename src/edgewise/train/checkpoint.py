@@ -49,6 +49,7 @@ def save_checkpoint(folder: Path, state: dict[str, Tensor], *, recipe: str, epoc
         found = Position(FORMAT, recipe, epoch, step, _digest(part_of(tensors)))
         part_of(position).write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
         _sync(part_of(position))
+        part_of(tensors).chmod(part_of(position).stat().st_mode)  # the library leaves it to the owner alone
         part_of(tensors).replace(tensors)
         part_of(position).replace(position)
         sync_folder(folder)

@@ -28,8 +28,8 @@ class Scores:
 class Evaluator:
     """Runs the model's forward pass in eval mode over `samples`.
 
-    The first chunk is a single sample, whose live bytes are counted; later chunks have as many samples as then
-    fit `budget_bytes` beside `resident_bytes` of parameters and states, at least one and at most `most`.
+    The first chunk is one sample, whose live bytes are counted; later chunks have as many samples as then fit
+    `budget_bytes` beside `resident_bytes` of parameters and states, at least one and at most `most`.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Evaluator:
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of the storages that PyTorch ops make while it is entered, but for those of `model`."""
+    """Counts the bytes of the storages that PyTorch ops make while it is entered, but those of `model`."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -86,7 +86,8 @@ def _pair(arrays: dict[str, Array], x: str, y: str, config: Npz, where: str) -> 
             )
     if len(inputs) != len(targets):
         raise UsageError(
-            f"{where}: `{x}` has {len(inputs):,} samples, but `{y}` has {len(targets):,}. They must be as many."
+            f"{where}: `{x}` has {len(inputs):,} samples, but `{y}` has {len(targets):,}. "
+            "They must be as many."
         )
     axes = _AXES.get(config.layout)
     if axes is not None and inputs.ndim != axes:
