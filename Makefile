@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup ## train a small network in less than half the memory that plain backprop needs
 	@rm -rf build/demo
 	@mkdir -p build
-	$(BIN)/edgewise train digits --run-dir build/demo
+	$(BIN)/edgewise train digits -o build/demo
 
 test: setup ## the tests, without the ones that take minutes
 	$(TEST_ENV) $(BIN)/pytest -n 2 -m "not slow"
@@ -41,6 +41,7 @@ lint: setup ## ruff and mypy --strict
 	$(BIN)/mypy
 
 docs: setup ## the documentation, into site/
+	$(BIN)/python -m edgewise.cli.reference
 	$(BIN)/mkdocs build --strict --quiet
 
 picture: setup ## the picture in the README, from a run of the demo
