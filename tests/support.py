@@ -86,8 +86,7 @@ def random_order(
     )
     actions: list[Action] = []
     present = set(sources) - homes
-    stored = set(homes)
-    done: set[str] = set()
+    stored, done = set(homes), set[str]()
 
     def bring(name: str) -> None:
         if name in present:
