@@ -1,6 +1,7 @@
 """Plans: what to keep, recompute and page, in what order and where; and the check that nothing runs without."""
 
 from edgewise.plan.check import check, replay
+from edgewise.plan.file import decode_plan, encode_plan, load_plan, save_plan
 from edgewise.plan.nouns import (
     Budget,
     Certificate,
@@ -14,12 +15,15 @@ from edgewise.plan.nouns import (
     ProgressCallback,
     Step,
 )
+from edgewise.plan.planner import SOLVERS, Minimum, make_plan, minimum_ram, plain_plan
 
 __all__ = [
+    "SOLVERS",
     "Budget",
     "Certificate",
     "Compute",
     "Free",
+    "Minimum",
     "Objective",
     "PageIn",
     "PageOut",
@@ -28,5 +32,12 @@ __all__ = [
     "ProgressCallback",
     "Step",
     "check",
+    "decode_plan",
+    "encode_plan",
+    "load_plan",
+    "make_plan",
+    "minimum_ram",
+    "plain_plan",
     "replay",
+    "save_plan",
 ]

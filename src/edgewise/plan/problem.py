@@ -195,12 +195,15 @@ class Problem:
         return self.device.memory.paging is not None
 
     @property
+    def overlaps(self) -> bool:
+        """Whether transfers run beside compute, so that seconds are no sum over actions."""
+        return self.cost_model == "full" and self.device.overlaps
+
+    @property
     def is_additive(self) -> bool:
-        """Whether the objective and the limits are sums over actions: not where transfers overlap with compute."""
-        if self.cost_model == "poet" or not self.device.overlaps:
-            return True
-        timeless = self.minimize == "joules" and self.device.compute.watts_idle == 0
-        return timeless and self.budget.seconds is None
+        """Whether the objective and the limits are sums over actions."""
+        timeless = self.minimize == "joules" and self.device.compute.watts_idle == 0 and self.budget.seconds is None
+        return not self.overlaps or timeless
 
     @cached_property
     def op_costs(self) -> list[Cost]:
@@ -216,6 +219,13 @@ class Problem:
     def write_costs(self) -> list[Cost]:
         """Per value, seconds and joules of paging it out; see `read_costs`."""
         return [self._transfer(self.device.write_cost(size)) for size in self.bytes] if self.can_page else []
+
+    @cached_property
+    def link_seconds(self) -> list[tuple[float, float]]:
+        """Per value, how long reading and writing it keep the link busy, where transfers overlap; else zeros."""
+        if not self.overlaps or not self.can_page:
+            return [(0.0, 0.0)] * len(self.bytes)
+        return [(self.device.read_cost(b).seconds, self.device.write_cost(b).seconds) for b in self.bytes]
 
     def _transfer(self, cost: Cost) -> Cost:
         if self.cost_model == "poet" or self.device.overlaps:
@@ -268,6 +278,25 @@ class Candidate(NamedTuple):
     rank: tuple[float, float]
     """Primary and secondary objective: the less the better."""
 
+    def retimed(self, problem: Problem, steps: tuple[Step, ...], found: Certificate) -> "Candidate":
+        """The same actions issued in the order of `steps`, which the replay found to need `found`."""
+        cost = Cost(found.seconds, found.joules)
+        return self._replace(
+            steps=steps, certificate=found, overhead=_overhead(problem, found), rank=_rank(problem, cost)
+        )
+
+
+def _rank(problem: Problem, cost: Cost) -> tuple[float, float]:
+    return problem.primary(cost), problem.secondary(cost)
+
+
+def _overhead(problem: Problem, found: Certificate) -> float:
+    plain = problem.primary(problem.plain_cost)
+    overhead = max(0.0, problem.primary(Cost(found.seconds, found.joules)) - plain)
+    if overhead <= TOLERANCE * plain and not found.recomputed and not found.paged_in:
+        return 0.0  # the rounding of a sum
+    return overhead
+
 
 def judge(problem: Problem, order: Order, homes: frozenset[str] = frozenset()) -> Candidate | None:
     """Lay `order` out and replay it; `None` if it cannot be done. Whether it fits is `fits`'s to say."""
@@ -278,11 +307,8 @@ def judge(problem: Problem, order: Order, homes: frozenset[str] = frozenset()) -
         )
     except PlanRejected:
         return None
-    cost = Cost(found.seconds, found.joules)
-    overhead = max(0.0, problem.primary(cost) - problem.primary(problem.plain_cost))
-    if overhead <= TOLERANCE * problem.primary(problem.plain_cost) and not found.recomputed and not found.paged_in:
-        overhead = 0.0  # the rounding of a sum
-    return Candidate(order, homes, steps, found, overhead, (problem.primary(cost), problem.secondary(cost)))
+    rank = _rank(problem, Cost(found.seconds, found.joules))
+    return Candidate(order, homes, steps, found, _overhead(problem, found), rank)
 
 
 def fits(problem: Problem, candidate: Candidate) -> bool:

@@ -10,16 +10,30 @@ seconds. It generalises `ti` of research/planner.md section 4; the first time-in
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import NamedTuple
 
+from edgewise.devices import Cost
 from edgewise.plan.gaps import Gap, find_gaps
 from edgewise.plan.milp import INFINITY, Model, Solution
-from edgewise.plan.problem import Problem
+from edgewise.plan.problem import TIE_BREAK, Problem
 from edgewise.plan.schedule import Action, Order
 
 ROW_SCALE = 1e4
 """Memory rows are scaled to this right-hand side, so that HiGHS's tolerance of 1e-6 stays below a byte."""
 
 Terms = list[tuple[int, float]]
+
+
+class Price(NamedTuple):
+    """What an action adds: objective with tie-break in scaled units, seconds of compute, joules, seconds of the link."""
+
+    weight: float
+    seconds: float
+    joules: float
+    link: float = 0.0
+
+
+FREE = Price(0.0, 0.0, 0.0)
 
 
 class TimeIndexed:
@@ -39,7 +53,7 @@ class TimeIndexed:
         self.problem, self.ram_bytes = problem, ram_bytes
         self.model = Model()
         self.n = len(problem.ops)
-        self.costs = _scaled_costs(problem)
+        self.costs = _Costs(problem)
         self.gaps = find_gaps(problem, most=most)
         self.visits = visits
         self.fixed = [problem.bytes[gap.value] <= negligible for gap in self.gaps]
@@ -55,7 +69,7 @@ class TimeIndexed:
         self.home: dict[int, int] = {}
         self.seconds: Terms = []
         self.joules: Terms = []
-        self.moments: set[tuple[int, int]] = set()
+        self.link: Terms = []
         self._build()
 
     # -- variables --
@@ -74,12 +88,12 @@ class TimeIndexed:
         for t in range(-1, self.n + 1):
             self._add_stage(t)
 
-    def _priced(self, cost: tuple[float, float, float]) -> int:
-        """A binary variable for an action of that weight, seconds and joules."""
-        weight, seconds, joules = cost
-        variable = self.model.binary(weight if self.ram_bytes is not None else weight * 1e-6)
-        self.seconds.append((variable, seconds))
-        self.joules.append((variable, joules))
+    def _priced(self, price: Price) -> int:
+        """A binary variable for an action of that price."""
+        variable = self.model.binary(price.weight if self.ram_bytes is not None else price.weight * 1e-6)
+        self.seconds.append((variable, price.seconds))
+        self.joules.append((variable, price.joules))
+        self.link.append((variable, price.link))
         return variable
 
     def _add_homes(self) -> None:
@@ -88,9 +102,9 @@ class TimeIndexed:
         for f, family in enumerate(self.problem.families):
             if self.fixed[self.of_value[family.members[-1]][-1]]:
                 continue
-            read = self.costs.read[family.head] if self.problem.uses[family.head] else (0.0, 0.0, 0.0)
-            write = self.costs.write[family.head] if len(family.members) > 1 else (0.0, 0.0, 0.0)
-            self.home[f] = self._priced(tuple(a + b for a, b in zip(read, write, strict=True)))  # type: ignore[arg-type]
+            read = self.costs.read[family.head] if self.problem.uses[family.head] else FREE
+            write = self.costs.write[family.head] if len(family.members) > 1 else FREE
+            self.home[f] = self._priced(Price(*(a + b for a, b in zip(read, write, strict=True))))
 
     def _home_of(self, v: int) -> int | None:
         return self.home.get(self.problem.family_of.get(v, -1))
@@ -210,6 +224,8 @@ class TimeIndexed:
 
     def _add_limits(self) -> None:
         budget, plain = self.problem.budget, self.problem.plain_cost
+        if self.problem.overlaps:
+            self._add_waiting()
         for limit, spent, terms in (
             (budget.seconds, plain.seconds, self.seconds),
             (budget.joules, plain.joules, self.joules),
@@ -218,6 +234,21 @@ class TimeIndexed:
                 left = limit * (1 + 1e-10) - spent
                 unit = max(spent, limit, 1e-300) / ROW_SCALE
                 self.model.row([(var, x / unit) for var, x in terms], -INFINITY, left / unit)
+        self._add_tier()
+
+    def _add_waiting(self) -> None:
+        """Seconds in which compute waits for the link: at least what the link is busy longer than compute."""
+        problem, idle = self.problem, self.problem.device.compute.watts_idle
+        span = max(problem.plain_cost.seconds, 1e-300)
+        weight = problem.weight(Cost(span, span * idle)) / self.costs.unit
+        waiting = self.model.variable(0.0, INFINITY, weight if self.ram_bytes is not None else weight * 1e-6)
+        busy = [(var, seconds / span) for var, seconds in self.link if seconds]
+        computing = [(var, -seconds / span) for var, seconds in self.seconds if seconds]
+        self.model.row([*busy, *computing, (waiting, -1.0)], -INFINITY, 1.0)
+        self.seconds.append((waiting, span))
+        self.joules.append((waiting, span * idle))
+
+    def _add_tier(self) -> None:
         tier = self.problem.device.memory.paging
         if tier is not None and tier[1].bytes is not None:
             stored = [(var, float(self.problem.bytes[v])) for v, var in self.page_out.items()]
@@ -354,17 +385,18 @@ class _Decoder:
 
 
 class _Costs:
-    """Weight, seconds and joules of every action; weights are in units of `unit`."""
+    """Prices of every action; weights are in units of `unit`, the mean of all, so that tolerances mean something."""
 
-    def __init__(self, problem: Problem, unit: float) -> None:
-        self.unit = unit
-        self.op = [(problem.weight(c) / unit, c.seconds, c.joules) for c in problem.op_costs]
-        self.read = [(problem.weight(c) / unit, c.seconds, c.joules) for c in problem.read_costs]
-        self.write = [(problem.weight(c) / unit, c.seconds, c.joules) for c in problem.write_costs]
+    def __init__(self, problem: Problem) -> None:
+        costs = (*problem.op_costs, *problem.read_costs, *problem.write_costs)
+        positive = [weight for cost in costs if (weight := problem.weight(cost)) > 0]
+        self.unit = sum(positive) / len(positive) if positive else 1.0
+        self.op = [Price(problem.weight(c) / self.unit, c.seconds, c.joules) for c in problem.op_costs]
+        links = problem.link_seconds
+        self.read = [self._transfer(problem, c, links[v][0]) for v, c in enumerate(problem.read_costs)]
+        self.write = [self._transfer(problem, c, links[v][1]) for v, c in enumerate(problem.write_costs)]
 
-
-def _scaled_costs(problem: Problem) -> _Costs:
-    """Costs in units of the mean op, so that HiGHS's absolute tolerances mean something."""
-    weights = [problem.weight(c) for c in (*problem.op_costs, *problem.read_costs, *problem.write_costs)]
-    positive = [weight for weight in weights if weight > 0]
-    return _Costs(problem, sum(positive) / len(positive) if positive else 1.0)
+    def _transfer(self, problem: Problem, cost: Cost, link: float) -> Price:
+        plain = problem.plain_cost  # a transfer that overlaps may cost nothing: still, none is better than one
+        nudge = TIE_BREAK * problem.primary(plain) / plain.seconds * link if plain.seconds > 0 else 0.0
+        return Price((problem.weight(cost) + nudge) / self.unit, cost.seconds, cost.joules, link)

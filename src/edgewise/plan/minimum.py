@@ -1,0 +1,108 @@
+"""The least RAM with which any plan exists, and the op that sets it.
+
+Where the device can page and no limit but RAM binds, holding nothing between ops is possible, and the largest working
+set is the answer, exactly. Otherwise small graphs are searched exactly, by bisection; for larger ones the time-indexed
+program is solved with its memory rows as the objective, and the answer is the least that a plan was found for.
+"""
+
+import time
+from dataclasses import dataclass
+
+from edgewise.plan.improve import improve
+from edgewise.plan.problem import Candidate, Problem, fits, judge, page_everything
+from edgewise.plan.schedule import plain_order
+from edgewise.plan.search import search
+from edgewise.plan.time_indexed import TimeIndexed
+
+SEARCHED_OPS = 12
+"""Graphs of up to this many ops are searched exactly."""
+
+UNLIMITED = 1 << 62
+
+
+@dataclass(frozen=True)
+class Least:
+    """Least RAM, the op whose working set is the peak then (`None`: the start or the end of the step), and a plan.
+
+    `exact` says that no plan needs less; otherwise a plan with less may exist, but was not found.
+    """
+
+    ram_bytes: int
+    op: str | None
+    exact: bool
+    candidate: Candidate
+
+
+def least_ram(problem: Problem, *, time_limit: float) -> Least | None:
+    """The least RAM for `problem`, whose own RAM budget is ignored; `None` if no amount is enough."""
+    deadline = time.monotonic() + time_limit
+    free = problem.with_ram(UNLIMITED)
+    plain = judge(free, plain_order(problem.graph))
+    found = [c for c in (plain, _paged(free)) if c is not None and fits(free, c)]
+    if not found:
+        return None
+    floor = floor_bytes(problem)
+    best = min(found, key=lambda c: (c.certificate.peak_bytes, c.rank))
+    if best.certificate.peak_bytes > floor:
+        if len(problem.ops) <= SEARCHED_OPS and problem.is_additive:
+            return _bisect(problem, floor, best, deadline)
+        best = _smallest(free, best, deadline)
+    return _least(problem, best, exact=best.certificate.peak_bytes <= floor)
+
+
+def floor_bytes(problem: Problem) -> int:
+    """RAM below which no plan can be: the largest working set, and what must be there at the start and at the end."""
+    at_start = [v for v, birth in enumerate(problem.birth) if birth < 0]
+    at_end = list(problem.required)
+    if problem.can_page:
+        at_start = [v for v in at_start if v not in problem.family_of]
+        at_end = [v for v in at_end if v not in problem.family_of]
+    ends = (sum(problem.bytes[v] for v in vs) for vs in (at_start, at_end))
+    return max([*problem.least_working_bytes, *ends])
+
+
+def _paged(problem: Problem) -> Candidate | None:
+    return judge(problem, *page_everything(problem)) if problem.can_page else None
+
+
+def _bisect(problem: Problem, floor: int, best: Candidate, deadline: float) -> Least:
+    """Exact search with less and less RAM. Whatever is found says how much it needs."""
+    low, exact = floor, True
+    while low < best.certificate.peak_bytes:
+        tried = problem.with_ram((low + best.certificate.peak_bytes) // 2)
+        found = search(tried, time_limit=deadline - time.monotonic())
+        candidate = judge(tried, found.order, found.homes) if found.order is not None else None
+        if candidate is not None and fits(tried, candidate):
+            best = candidate
+        elif found.finished:
+            low = tried.budget.ram_bytes + 1
+        else:
+            exact = False
+            break
+    return _least(problem, best, exact=exact)
+
+
+def _smallest(problem: Problem, best: Candidate, deadline: float) -> Candidate:
+    """The plan of the time-indexed program that minimizes RAM, if it is smaller than `best`."""
+    ti = TimeIndexed(problem, None)
+    solution = ti.solve(time_limit=max(1.0, deadline - time.monotonic()), gap=1e-3)
+    if solution.values is None:
+        return best
+    candidate = judge(problem, *ti.order(solution))
+    if candidate is None or not fits(problem, candidate):
+        return best
+    if candidate.certificate.peak_bytes >= best.certificate.peak_bytes:
+        return best
+    within = problem.with_ram(candidate.certificate.peak_bytes)
+    return improve(within, candidate, time_limit=max(1.0, deadline - time.monotonic()))
+
+
+def _least(problem: Problem, best: Candidate, *, exact: bool) -> Least:
+    found = best.certificate
+    peak = found.peak_bytes
+    op = None
+    for step, bytes_ in zip(best.steps, found.ram_bytes, strict=True):
+        if bytes_ == peak and hasattr(step, "op"):
+            op = step.op
+            break
+    return Least(peak, op, exact, best)

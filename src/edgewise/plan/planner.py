@@ -1,0 +1,327 @@
+"""`make_plan`: one way in to all solvers, and the only place that turns their proposals into checked Plans.
+
+`auto` searches small graphs exactly and gives larger ones to the time-indexed program; whatever it proposes is replayed,
+improved, given addresses, and checked. `Plan.gap` is always against a bound that holds for every plan of the graph with
+its order of first executions (`bound.py`), never against the bound of a solver's own restricted model.
+"""
+
+import time
+from typing import NamedTuple, get_args
+
+from edgewise.devices import CostModel, Device
+from edgewise.errors import BudgetInfeasible, UsageError
+from edgewise.graph import Graph
+from edgewise.plan.addresses import assign
+from edgewise.plan.bound import lower_bound
+from edgewise.plan.check import check
+from edgewise.plan.improve import improve
+from edgewise.plan.milp import INFINITY, Watch
+from edgewise.plan.minimum import UNLIMITED, Least, floor_bytes, least_ram
+from edgewise.plan.nouns import Budget, Objective, Plan, Progress, ProgressCallback
+from edgewise.plan.poet import Poet
+from edgewise.plan.prefetch import prefetch
+from edgewise.plan.problem import Candidate, Problem, fits, judge, page_everything
+from edgewise.plan.schedule import plain_order
+from edgewise.plan.search import search
+from edgewise.plan.time_indexed import TimeIndexed
+
+SOLVERS = ("auto", "time-indexed", "poet", "search")
+
+SEARCHED_OPS = 8
+"""`auto` tries the exact search on graphs of up to this many ops first."""
+
+CLOSED = 1e-6
+"""A gap below this is the rounding of the solver: the plan is called optimal."""
+
+ATTEMPTS = 4
+"""How often a model's RAM is tightened when its plan replays above the budget."""
+
+
+class Minimum(NamedTuple):
+    """Least RAM, the op that sets it, whether that is proved, and the plan that needs just that."""
+
+    ram_bytes: int
+    op: str | None
+    exact: bool
+    plan: Plan
+
+
+def make_plan(
+    graph: Graph,
+    device: Device,
+    budget: Budget,
+    *,
+    minimize: Objective = "joules",
+    cost_model: CostModel = "full",
+    solver: str = "auto",
+    gap: float = 0.01,
+    time_limit: float = 60.0,
+    progress: ProgressCallback | None = None,
+) -> Plan:
+    """A checked plan for one step of `graph` on `device` within `budget`, as cheap as `solver` finds it.
+
+    Args:
+        graph: what to plan; first executions keep its order.
+        device: whose costs count.
+        budget: RAM, and optionally seconds and joules of the step.
+        minimize: `joules` or `seconds`; the other decides between equals.
+        cost_model: `full`, or POET's, in which paging takes no time.
+        solver: one of `SOLVERS`.
+        gap: the solver stops when its own model is solved to this share of the overhead.
+        time_limit: seconds for the whole call, roughly. Ctrl-C ends it early with the best plan so far.
+        progress: called now and then with the best overhead so far and the bound.
+
+    Raises:
+        BudgetInfeasible: no plan fits; with the least RAM that would and the op that sets it.
+        UsageError: there is no such solver, or a limit is negative.
+        KeyboardInterrupt: it came before there was any plan.
+    """
+    _check_arguments(budget, minimize, solver, gap, time_limit)
+    problem = Problem(graph, device, budget, minimize, cost_model)
+    work = _Work(problem, gap, time_limit, progress)
+    candidate, bound = work.solve(solver)
+    if candidate is None:
+        raise _infeasible(problem, work.left())
+    return _as_plan(problem, candidate, bound, work.solver)
+
+
+def plain_plan(
+    graph: Graph, device: Device, *, minimize: Objective = "joules", cost_model: CostModel = "full"
+) -> Plan:
+    """What training without a plan does: every op once, nothing paged, each value held until its last use.
+
+    Its budget is its own peak. Overheads and multiples such as `0.5x` are measured against it.
+    """
+    problem = Problem(graph, device, Budget(UNLIMITED), minimize, cost_model)
+    candidate = judge(problem, plain_order(graph))
+    assert candidate is not None  # noqa: S101  # a valid graph can always run in its own order
+    return _as_plan(problem.with_ram(candidate.certificate.peak_bytes), candidate, 0.0, "plain")
+
+
+def minimum_ram(
+    graph: Graph,
+    device: Device,
+    *,
+    seconds: float | None = None,
+    minimize: Objective = "joules",
+    cost_model: CostModel = "full",
+    time_limit: float = 60.0,
+) -> Minimum:
+    """The least RAM with which a plan for `graph` on `device` exists, `seconds` being an optional limit of time.
+
+    Raises:
+        BudgetInfeasible: no RAM is enough, because of `seconds`.
+    """
+    problem = Problem(graph, device, Budget(UNLIMITED, seconds), minimize, cost_model)
+    least = least_ram(problem, time_limit=time_limit)
+    if least is None:
+        raise _infeasible(problem, time_limit)
+    plan = _as_plan(problem.with_ram(least.ram_bytes), least.candidate, 0.0, "minimum")
+    return Minimum(least.ram_bytes, least.op, least.exact, plan)
+
+
+def _check_arguments(budget: Budget, minimize: str, solver: str, gap: float, time_limit: float) -> None:
+    if solver not in SOLVERS:
+        raise UsageError(f"No solver `{solver}`. There are: {', '.join(SOLVERS)}.")
+    if minimize not in get_args(Objective):
+        raise UsageError(f"Cannot minimize `{minimize}`. Choose {' or '.join(get_args(Objective))}.")
+    if budget.ram_bytes < 0 or (budget.seconds or 0) < 0 or (budget.joules or 0) < 0:
+        raise UsageError(f"A limit of the budget is negative: {budget}.")
+    if not gap >= 0 or not time_limit > 0:
+        raise UsageError(f"The gap ({gap}) must not be negative, and the time limit ({time_limit}) must be above 0.")
+
+
+class _Work:
+    """One call of `make_plan`: the clock, the best candidate so far and the bound."""
+
+    def __init__(
+        self, problem: Problem, gap: float, time_limit: float, progress: ProgressCallback | None
+    ) -> None:
+        self.problem, self.gap, self.progress = problem, gap, progress
+        self.begin = time.monotonic()
+        self.deadline = self.begin + time_limit
+        self.best: Candidate | None = None
+        self.bound = 0.0
+        self.solver = "plain"
+
+    def left(self) -> float:
+        """Seconds until the time limit, at least a little."""
+        return max(0.5, self.deadline - time.monotonic())
+
+    def say(self, phase: str, incumbent: float | None = None, bound: float | None = None) -> None:
+        if self.progress is not None:
+            best = self.best.overhead if self.best else incumbent
+            bounds = [b for b in (self.bound or None, bound) if b is not None]
+            self.progress(Progress(time.monotonic() - self.begin, best, max(bounds, default=None), phase))
+
+    def offer(self, candidate: Candidate | None) -> bool:
+        """Take `candidate` if it fits and is better; say whether it fits."""
+        if candidate is None or not fits(self.problem, candidate):
+            return False
+        if self.best is None or candidate.rank < self.best.rank:
+            self.best = candidate
+        return True
+
+    def solve(self, solver: str) -> tuple[Candidate | None, float]:
+        """The best candidate and the lower bound of its overhead."""
+        problem = self.problem
+        plain = judge(problem, plain_order(problem.graph))
+        if self.offer(plain):
+            return self.best, self.best.overhead if self.best else 0.0
+        if floor_bytes(problem) > problem.budget.ram_bytes:
+            return None, INFINITY
+        try:
+            self._by_solver(solver)
+        except KeyboardInterrupt:
+            if self.best is None:
+                raise
+        return self.best, min(self.bound, self.best.overhead) if self.best else INFINITY
+
+    def _by_solver(self, solver: str) -> None:
+        exact = solver == "search" or (solver == "auto" and len(self.problem.ops) <= SEARCHED_OPS)
+        if exact and self._by_search(demanded=solver == "search"):
+            return
+        self.solver = "poet" if solver == "poet" else "time-indexed"
+        if self.problem.can_page:
+            self.offer(judge(self.problem, *page_everything(self.problem)))  # so that something is there at once
+        self._prove()
+        if self.bound == INFINITY:
+            self.best = None
+            return
+        if solver == "poet":
+            self._by_poet()
+        else:
+            self._by_time_indexed()
+        if self.best is None and solver != "poet":
+            self._by_least_ram()
+        if self.best is not None and solver != "poet":
+            self.say("improve")
+            self.best = self._polish(self.best)
+
+    def _by_search(self, *, demanded: bool) -> bool:
+        """Exact search; whether it settled the matter."""
+        self.say("search")
+        most = {} if not demanded else {"most_states": 1 << 40}
+        found = search(self.problem, time_limit=self.left(), **most)
+        self.solver = "search"
+        if found.order is not None:
+            self.offer(judge(self.problem, found.order, found.homes))
+        settled = found.finished and self.problem.is_additive
+        if settled and self.best is not None:
+            self.bound = self.best.overhead
+        if demanded and not settled and self.best is None:
+            raise UsageError(
+                f"The exact search did not end within its time on {len(self.problem.ops)} ops. "
+                "Use `--solver time-indexed`, or a longer `--time-limit`."
+            )
+        return settled or (demanded and self.best is not None)
+
+    def _prove(self) -> None:
+        """Bound the overhead of every plan from below, in a fifth of the time."""
+        self.say("bound")
+        self.bound = lower_bound(self.problem, time_limit=self.left() / 5, watch=lambda *_: self.say("bound"))
+
+    def _by_poet(self) -> None:
+        self.best = None  # the reference is to show what it finds by itself
+        model = Poet(self.problem)
+        solution = model.solve(time_limit=self.left(), gap=self.gap, watch=self._watch("poet", model.unit))
+        if solution.values is not None:
+            self.offer(judge(self.problem, model.order(solution)))
+
+    def _by_time_indexed(self) -> None:
+        """Solve, replay, and tighten the model's RAM by what the replay exceeds it."""
+        ram_bytes = self.problem.budget.ram_bytes
+        for _ in range(ATTEMPTS):
+            ti = TimeIndexed(self.problem, ram_bytes)
+            watch = self._watch("time-indexed", ti.costs.unit)
+            solution = ti.solve(time_limit=self.left() * 0.9, gap=self.gap, watch=watch)
+            if solution.values is None:
+                return
+            candidate = judge(self.problem, *ti.order(solution))
+            if self.offer(candidate) or self.offer(self._hurried(candidate)) or candidate is None:
+                return
+            excess = candidate.certificate.peak_bytes - self.problem.budget.ram_bytes
+            if excess <= 0 or time.monotonic() > self.deadline:
+                return
+            ram_bytes -= excess
+
+    def _by_least_ram(self) -> None:
+        """When the model found nothing, the plan of least RAM may still fit."""
+        self.say("least RAM")
+        least = least_ram(self.problem, time_limit=self.left())
+        self.offer(least.candidate if least else None)
+
+    def _polish(self, candidate: Candidate) -> Candidate:
+        better = improve(self.problem, candidate, time_limit=self.left() / 2)
+        hurried = self._hurried(better)
+        return hurried if hurried is not None and hurried.rank < better.rank else better
+
+    def _hurried(self, candidate: Candidate | None) -> Candidate | None:
+        """`candidate` with its transfers beside compute, where the device can do that."""
+        if candidate is None or not self.problem.overlaps or not candidate.certificate.paged_in:
+            return None
+        steps, found = prefetch(candidate.steps, candidate.certificate, self.problem, candidate.homes)
+        return candidate.retimed(self.problem, steps, found)
+
+    def _watch(self, phase: str, unit: float) -> Watch:
+        def watch(incumbent: float | None, _: float | None) -> None:
+            self.say(phase, None if incumbent is None else incumbent * unit)
+
+        return watch
+
+
+def _as_plan(problem: Problem, candidate: Candidate, bound: float, solver: str) -> Plan:
+    """The plan for `candidate`, with addresses, checked."""
+    found, overhead = candidate.certificate, candidate.overhead
+    gap = max(0.0, (overhead - bound) / overhead) if overhead > 0 else 0.0
+    closed = gap <= CLOSED
+    homes = tuple(sorted(candidate.homes))
+    plan = Plan(
+        graph=problem.graph.name,
+        graph_sha256=problem.graph.sha256,
+        device=problem.device.name,
+        budget=problem.budget,
+        minimize=problem.minimize,
+        cost_model=problem.cost_model,
+        solver=solver,
+        status="optimal" if closed else "feasible",
+        gap=0.0 if closed else gap,
+        peak_bytes=found.peak_bytes,
+        seconds=found.seconds,
+        joules=found.joules,
+        steps=candidate.steps,
+        addresses=assign(candidate.steps, problem.graph, homes),
+        homes=homes,
+    )
+    check(plan, problem.graph, problem.device)
+    return plan
+
+
+def _infeasible(problem: Problem, time_limit: float) -> BudgetInfeasible:
+    """What stands in the way, and what would be enough."""
+    budget, plain = problem.budget, problem.plain_cost
+    for what, limit, needed in (("s", budget.seconds, plain.seconds), ("J", budget.joules, plain.joules)):
+        if limit is not None and needed > limit:
+            return BudgetInfeasible(
+                f"No plan takes {limit:.6g} {what} or less: with all the RAM in the world, this step takes "
+                f"{needed:.6g} {what} on `{problem.device.name}`. Raise that limit, or take a smaller batch."
+            )
+    least = least_ram(problem, time_limit=max(5.0, time_limit))
+    if least is None:
+        return BudgetInfeasible("No plan keeps all limits of the budget, whatever the RAM. Raise them.")
+    return BudgetInfeasible(_explain(problem, least), min_ram_bytes=least.ram_bytes, op=least.op)
+
+
+def _explain(problem: Problem, least: Least) -> str:
+    if least.op is None:
+        where = "what must be there between steps sets it"
+    else:
+        layer = problem.graph.op[least.op].layer
+        where = f"op `{least.op}`{f' of layer `{layer}`' if layer else ''} sets it"
+    proof = "" if least.exact else ", the least a plan was found for"
+    return (
+        f"No plan fits {problem.budget.ram_bytes:,} B. Least budget: {least.ram_bytes:,} B{proof}; {where}. "
+        f"Try `--ram {least.ram_bytes}`, or a smaller batch."
+    )
+
+

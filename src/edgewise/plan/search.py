@@ -1,0 +1,275 @@
+"""Exact plans for small graphs: a uniform-cost search over what is in RAM and what is in the slower tier.
+
+A state is (number of ops run for the first time, values in RAM, values stored). From it one may run the next op, run an
+earlier one again, or page a value in; what must leave RAM for that is chosen among all minimal sets, each leaving value
+with or without a page-out. Freeing costs nothing, so a state is dominated by one with more in RAM, as much stored and no
+higher cost. First executions keep the graph's order; within it the result is optimal, and no result is a proof.
+The state space is that of the pebble game with two kinds of pebbles (red and blue: Hong and Kung, STOC 1981).
+"""
+
+import heapq
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import NamedTuple
+
+from edgewise.devices import Cost
+from edgewise.plan.milp import INFINITY
+from edgewise.plan.problem import Problem
+from edgewise.plan.schedule import Action, Order
+
+MOST_STATES = 60_000
+"""Expanded states after which the search gives up."""
+
+ABOVE = 1e-9
+"""Relative slack of limits in seconds and joules: the rounding of sums."""
+
+
+class Found(NamedTuple):
+    """What the search says: an optimal order, or (`order` is `None`) that none exists; unless it was not `finished`."""
+
+    order: Order | None
+    homes: frozenset[str]
+    finished: bool
+
+
+class _State(NamedTuple):
+    done: int
+    ram: int
+    stored: int
+
+
+@dataclass(order=True)
+class _Label:
+    """A way to a state. Ordered by primary objective, then secondary."""
+
+    rank: tuple[float, float]
+    number: int
+    state: _State = field(compare=False)
+    cost: Cost = field(compare=False)
+    actions: tuple[Action, ...] = field(compare=False)
+    parent: "_Label | None" = field(compare=False, default=None)
+    homes: int = field(compare=False, default=0)
+
+
+def search(problem: Problem, *, time_limit: float = INFINITY, most_states: int = MOST_STATES) -> Found:
+    """The best order for `problem`; exact where costs add up (`problem.is_additive`)."""
+    return _Search(problem, time.monotonic() + time_limit, most_states).run()
+
+
+class _Search:
+    def __init__(self, problem: Problem, deadline: float, most_states: int) -> None:
+        self.problem, self.deadline, self.most_states = problem, deadline, most_states
+        self.n, self.limit = len(problem.ops), problem.budget.ram_bytes
+        self.inputs = [_mask(vs) for vs in problem.inputs]
+        self.reads = [_mask(vs) for vs in problem.reads]
+        self.outputs = [_mask(vs) for vs in problem.outputs]
+        self.alive = [self._alive(t) for t in range(self.n + 1)]
+        self.queue: list[_Label] = []
+        self.seen: dict[tuple[int, int, int], list[tuple[int, Cost]]] = {}
+        self.count = 0
+        tier = problem.device.memory.paging
+        self.tier_bytes = tier[1].bytes if tier else 0
+
+    def run(self) -> Found:
+        self._start()
+        expanded = 0
+        while self.queue:
+            label = heapq.heappop(self.queue)
+            if label.state.done == self.n and self._is_goal(label):
+                return Found(_unwind(label), self._home_names(label.homes), True)
+            expanded += 1
+            if expanded > self.most_states or (expanded % 256 == 0 and time.monotonic() > self.deadline):
+                return Found(None, frozenset(), False)
+            self._expand(label)
+        return Found(None, frozenset(), True)
+
+    # -- states --
+
+    def _start(self) -> None:
+        problem = self.problem
+        families = problem.families if problem.can_page else ()
+        present = _mask(v for v, birth in enumerate(problem.birth) if birth < 0)
+        for size in range(len(families) + 1):
+            for chosen in combinations(range(len(families)), size):
+                heads = _mask(families[f].head for f in chosen)
+                updated = [f for f in chosen if len(families[f].members) > 1]
+                cost = _sum(problem.write_costs[families[f].head] for f in updated)
+                start = present & ~heads
+                if self._bytes(start) <= self.limit:
+                    self._push(_State(0, start & self.alive[0], heads), cost, (), None, _mask(chosen))
+
+    def _is_goal(self, label: _Label) -> bool:
+        at_home = _mask(self.problem.families[f].members[-1] for f in _bits(label.homes))
+        needed = _mask(self.problem.required) & ~at_home
+        return needed & ~label.state.ram == 0
+
+    def _alive(self, done: int) -> int:
+        """Values that may still be of use once `done` ops have run."""
+        problem = self.problem
+        alive = _mask(problem.required)
+        for t in range(done, self.n):
+            alive |= self.reads[t]
+        for c in range(done - 1, -1, -1):
+            ends = (problem.end_of_life[v] for v in problem.inputs[c])
+            if problem.ops[c].recomputable and self.outputs[c] & alive and all(e is None or e >= done for e in ends):
+                alive |= self.inputs[c]
+        return alive
+
+    def _push(
+        self, state: _State, cost: Cost, actions: tuple[Action, ...], parent: _Label | None, homes: int
+    ) -> None:
+        budget, plain = self.problem.budget, self.problem.plain_cost
+        for limit, spent in (
+            (budget.seconds, plain.seconds + cost.seconds),
+            (budget.joules, plain.joules + cost.joules),
+        ):
+            if limit is not None and spent > limit * (1 + ABOVE):
+                return
+        if self.tier_bytes and self._bytes(state.stored) > self.tier_bytes:
+            return
+        if not self._is_new(state, cost, homes):
+            return
+        self.count += 1
+        rank = (self.problem.primary(cost), self.problem.secondary(cost))
+        heapq.heappush(self.queue, _Label(rank, self.count, state, cost, actions, parent, homes))
+
+    def _is_new(self, state: _State, cost: Cost, homes: int) -> bool:
+        """Whether no state seen before has as much in RAM for as little; if so, note this one."""
+        entries = self.seen.setdefault((state.done, state.stored, homes), [])
+        for ram, other in entries:
+            if ram & state.ram == state.ram and other.seconds <= cost.seconds and other.joules <= cost.joules:
+                return False
+        entries.append((state.ram, cost))
+        return True
+
+    def _bytes(self, mask: int) -> int:
+        return sum(self.problem.bytes[v] for v in _bits(mask))
+
+    def _home_names(self, homes: int) -> frozenset[str]:
+        return frozenset(self.problem.names[self.problem.families[f].head] for f in _bits(homes))
+
+    # -- moves --
+
+    def _expand(self, label: _Label) -> None:
+        done, ram, stored = label.state
+        if done < self.n:
+            self._run_op(label, done, first=True)
+        for c in range(done):
+            missing = self.outputs[c] & ~ram & self.alive[done]
+            if self.problem.ops[c].recomputable and missing:
+                self._run_op(label, c, first=False)
+        if self.problem.can_page:
+            for v in _bits(stored & ~ram & self.alive[done]):
+                end = self.problem.end_of_life[v]
+                if end is None or end >= done:
+                    self._page_in(label, v)
+
+    def _run_op(self, label: _Label, c: int, *, first: bool) -> None:
+        done, ram, _ = label.state
+        needed = self.reads[c] if first else self.inputs[c]
+        if needed & ~ram:
+            return
+        op = self.problem.ops[c]
+        cost = Cost(0.0, 0.0) if first else self.problem.op_costs[c]
+        made = self.outputs[c] | (_mask(self.problem.index[new] for _, new in op.updates) if first else 0)
+        gone = _mask(self.problem.index[old] for old, _ in op.updates) if first else 0
+        for option in op.options:
+            olds = _mask(self.problem.index[old] for old, _ in option.overwrites)
+            news = _mask(self.problem.index[new] for _, new in option.overwrites)
+            need = self._bytes(self.outputs[c] & ~news) + option.workspace_bytes
+            for kept in self._keepable(ram, needed, need, done):
+                left = ram & ~kept | olds
+                after = (kept & ~olds & ~gone) | made
+                self._leave(label, left, after, Action("compute", op.name), cost, done + first)
+
+    def _page_in(self, label: _Label, v: int) -> None:
+        done, ram, _ = label.state
+        action = Action("in", self.problem.names[v])
+        for kept in self._keepable(ram, 0, self.problem.bytes[v], done):
+            self._leave(label, ram & ~kept, kept | 1 << v, action, self.problem.read_costs[v], done)
+
+    def _leave(self, label: _Label, left: int, after: int, action: Action, cost: Cost, done: int) -> None:
+        """Do `action`, with every choice of which of the values that leave RAM are paged out first."""
+        problem = self.problem
+        stored = label.state.stored
+        worth = [v for v in _bits(left & self.alive[done] & ~stored) if problem.can_page and self._may_return(v, done)]
+        at_home = self._homed_news(action, label)
+        for size in range(len(worth) + 1):
+            for paged in combinations(worth, size):
+                total = _sum((label.cost, cost, *(problem.write_costs[v] for v in paged)))
+                outs = tuple(Action("out", problem.names[v]) for v in paged)
+                now = (stored | _mask(paged)) & ~self._replaced(at_home) | at_home
+                self._push(_State(done, after & self.alive[done], now), total, (*outs, action), label, label.homes)
+
+    def _may_return(self, v: int, done: int) -> bool:
+        end = self.problem.end_of_life[v]
+        return end is None or end >= done
+
+    def _homed_news(self, action: Action, label: _Label) -> int:
+        """Updated values that this action makes and that go straight to the tier, where they live."""
+        if action.what != "compute" or not label.homes:
+            return 0
+        lasts = {self.problem.families[f].members[-1] for f in _bits(label.homes)}
+        op = self.problem.graph.op[action.name]
+        return _mask(lasts.intersection(self.problem.index[new] for _, new in op.updates))
+
+    def _replaced(self, at_home: int) -> int:
+        heads = (self.problem.families[self.problem.family_of[v]].head for v in _bits(at_home))
+        return _mask(heads)
+
+    def _keepable(self, ram: int, needed: int, need: int, done: int) -> Iterator[int]:
+        """The largest sets of values that can stay in RAM while `need` more bytes are taken; all hold `needed`."""
+        room = self.limit - need - self._bytes(needed)
+        if room < 0:
+            return
+        others = sorted(_bits(ram & ~needed & self.alive[done]), key=lambda v: -self.problem.bytes[v])
+        yield from (kept | needed for kept in self._largest(others, room))
+
+    def _largest(self, others: list[int], room: int) -> Iterator[int]:
+        """Sets of `others` that fit `room` and to which none of the rest could be added."""
+        sizes = self.problem.bytes
+
+        def extend(at: int, kept: int, left: int, skipped: int | None) -> Iterator[int]:
+            if at == len(others):
+                if skipped is None or skipped > left:
+                    yield kept
+                return
+            size = sizes[others[at]]
+            if size <= left:
+                yield from extend(at + 1, kept | 1 << others[at], left - size, skipped)
+            if size:
+                yield from extend(at + 1, kept, left, size if skipped is None else min(skipped, size))
+
+        return extend(0, 0, room, None)
+
+
+def _unwind(label: _Label | None) -> Order:
+    parts: list[tuple[Action, ...]] = []
+    while label is not None:
+        parts.append(label.actions)
+        label = label.parent
+    return tuple(action for part in reversed(parts) for action in part)
+
+
+def _sum(costs: Iterable[Cost]) -> Cost:
+    seconds = joules = 0.0
+    for cost in costs:
+        seconds += cost.seconds
+        joules += cost.joules
+    return Cost(seconds, joules)
+
+
+def _mask(values: Iterable[int]) -> int:
+    mask = 0
+    for v in values:
+        mask |= 1 << v
+    return mask
+
+
+def _bits(mask: int) -> Iterator[int]:
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
