@@ -26,7 +26,7 @@ class Heavy(NamedTuple):
 
 
 def peak_by_kind(plan: Plan, graph: Graph, device: Device) -> dict[str, int]:
-    """Bytes by kind of value during the step of `plan`, a plain one, that needs most; `workspace` is the rest."""
+    """Bytes by kind of value during the step of the plain `plan` that needs most; `workspace` is the rest."""
     certificate = replay(plan.steps, graph, device, cost_model=plan.cost_model)
     peak = max(certificate.ram_bytes, default=certificate.peak_bytes)
     at = certificate.ram_bytes.index(peak) if certificate.ram_bytes else -1

@@ -29,9 +29,8 @@ class Subject(NamedTuple):
 def find_subject(text: str) -> Subject:
     """The graph in the file `text` (what ends in `.json`), or of one training step of the model `text`.
 
-    A model is a zoo name or `package.module:factory`; behind an `@` stand its batch size and, if the model does
-    not say itself what it takes, the shape of one sample: `resnet18@4`, `net:build@4x3x32x32`,
-    `net:bert@2x128:int64`.
+    A model is a zoo name or `package.module:factory`; behind an `@` stand its batch size and, if it does not
+    say what it takes, the shape of one sample: `resnet18@4`, `net:build@4x3x32x32`, `net:bert@2x128:int64`.
 
     Raises:
         UsageError: no such file or model, or the model fails.

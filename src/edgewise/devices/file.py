@@ -8,6 +8,7 @@ Every number of a profile is named, by its dotted path, in exactly one of two ta
     "memory.ram.bytes" = "..."
 """
 
+import contextlib
 import math
 import os
 import tomllib
@@ -103,10 +104,11 @@ def save_device(device: Device, path: Path) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(encode_device(device))
+        part.write_text(encode_device(device), encoding="utf-8")
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise UsageError(
             f"Cannot write the device file {path}: {error.strerror}. Choose another place."
         ) from error
@@ -154,12 +156,19 @@ def _fields(prefix: str, struct: msgspec.Struct) -> Iterator[tuple[str, Any, Any
 
 
 def _blocks(name: str, table: dict[str, Any]) -> Iterator[str]:
-    plain = [f"{key} = {_toml(value)}" for key, value in table.items() if not isinstance(value, dict | None)]
+    plain = [
+        f"{_key(key)} = {_toml(value)}" for key, value in table.items() if not isinstance(value, dict | None)
+    ]
     if plain:
         yield "\n".join((f"[{name}]", *plain))
     for key, value in table.items():
         if isinstance(value, dict) and value:
             yield from _blocks(f"{name}.{key}", value)
+
+
+def _key(key: str) -> str:
+    """Op classes may be called anything; what is no bare key of TOML is quoted."""
+    return key if key.isascii() and key.replace("_", "").isalnum() else _toml(key)
 
 
 def _toml(value: object) -> str:

@@ -50,7 +50,7 @@ def load_device(name_or_path: str | Path) -> Device:
 
 
 def profile_text(name_or_path: str | Path) -> str:
-    """The profile's file as it stands, with its comments, if it can be read without a fault. Raises as above."""
+    """The profile's file as it stands, with its comments, if it can be read. Raises as `load_device`."""
     load_device(name_or_path)
     path = _path_of(name_or_path)
     return (path or _profiles() / f"{name_or_path}.toml").read_text("utf-8")
