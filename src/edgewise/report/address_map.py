@@ -73,5 +73,6 @@ def _names(frame: Frame, drawn: list[Stay], sizes: dict[str, int], count: int) -
 def _tip(frame: Frame, stay: Stay, size: int, count: int) -> list[object]:
     """Edges of the box and its words, for the tooltip."""
     left, top, width, height = _box(frame, stay, size, count)
-    text = f"{visible(clipped(stay.value, 60))}\n{bytes_text(size)} at {stay.offset:,}\nsteps {stay.begin:,} to {stay.end - 1:,}"
+    where = f"{bytes_text(size)} at {stay.offset:,}\nsteps {stay.begin:,} to {stay.end - 1:,}"
+    text = f"{visible(clipped(stay.value, 60))}\n{where}"
     return [*(round(edge, 1) for edge in (left, top, left + width, top + height)), text]

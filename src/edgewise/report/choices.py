@@ -21,10 +21,10 @@ class Choice(NamedTuple):
     """One value that did not stay in RAM.
 
     `gaps` are the runs of steps `[begin, end)` for which it was away; it came back `times` times.
-    `idle_seconds` is how long that is on the device. `keep_peak_bytes` is the most RAM that any of these steps
-    would need with the value kept. Costs are those of all times together; `None` where the way is closed.
-    `missing` are operands that a recomputation would first need back in RAM. `looks_dearer`: on its own, the
-    other way costs less.
+    `idle_seconds` is how long that is on the device. `keep_peak_bytes` is the most RAM that any of these
+    steps would need with the value kept. Costs are those of all times together; `None` where the way is
+    closed. `missing` are operands that a recomputation would first need back in RAM. `otherwise` is the way
+    not taken, in words; `looks_dearer`: on its own, that one costs less.
     """
 
     value: str
@@ -38,7 +38,7 @@ class Choice(NamedTuple):
     recompute: Cost | None
     paging: Cost | None
     missing: tuple[str, ...]
-    reason: str
+    otherwise: str
     looks_dearer: bool
 
     @property
@@ -90,7 +90,7 @@ class _Chooser:
         at = back[0].begin
         how = self._how(name, back[0])
         missing = self._missing(name, at) if how != "recomputed" else ()
-        reason, dearer = self._reason(name, how, recompute, paging, missing)
+        otherwise, dearer = self._otherwise(name, how, recompute, paging, missing)
         size = self.graph.value[name].bytes
         return Choice(
             name,
@@ -104,7 +104,7 @@ class _Chooser:
             recompute,
             paging,
             missing,
-            reason,
+            otherwise,
             dearer,
         )
 
@@ -165,22 +165,20 @@ class _Chooser:
         by_energy = self.plan.minimize == "joules"
         return joules_text(cost.joules) if by_energy else seconds_text(cost.seconds)
 
-    def _reason(
+    def _otherwise(
         self, name: str, how: How, recompute: Cost | None, paging: Cost | None, missing: tuple[str, ...]
     ) -> tuple[str, bool]:
-        """The choice in words, and whether its alternative has a lower price on the face of it."""
+        """The way not taken in words, and whether its price is lower on the face of it."""
         if how == "recomputed" and recompute is not None:
-            start = f"recomputing costs {self._words(recompute)}"
             if paging is None:
-                return f"{start}; {self.device.name} has no tier to page to", False
-            return f"{start}, paging {self._words(paging)}", self._price(paging) < self._price(recompute)
-        start = f"paging costs {self._words(paging)}" if paging is not None else how
+                return "none: no tier to page to", False
+            return f"paging: {self._words(paging)}", self._price(paging) < self._price(recompute)
         if recompute is None:
             op = self.graph.producer.get(name)
             why = "no op makes it" if op is None else f"{clipped(op.name)} must run only once"
-            return f"{start}; {why}", False
+            return f"none: {why}", False
         if missing:
             size = bytes_text(sum(self.graph.value[operand].bytes for operand in missing))
-            return f"{start}; recomputing {self._words(recompute)} once its operands ({size}) are back", False
+            return f"recomputing: {self._words(recompute)} and {size} of operands brought back", False
         dearer = paging is not None and self._price(recompute) < self._price(paging)
-        return f"{start}, recomputing {self._words(recompute)}", dearer
+        return f"recomputing: {self._words(recompute)}", dearer

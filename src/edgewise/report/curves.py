@@ -46,7 +46,8 @@ def loss_curve(data: ReportData) -> Markup:
         tips=column_tips(count, runs, lambda i: _loss_tip(lines, losses, smooth, runs[i])),
     )
     broken = len(data.steps) - count
-    note = f"{plural(broken, 'step')} had a loss that is no number, and {'is' if broken == 1 else 'are'} left out."
+    verb = "is" if broken == 1 else "are"
+    note = f"{plural(broken, 'step')} had a loss that is no number, and {verb} left out."
     keys = legend([("stroke raw", "each step"), ("stroke smooth", "running mean")])
     return join((keys, body, tag("p", note, class_="note warn") if broken else ""))
 
@@ -112,7 +113,7 @@ def epoch_curve(data: ReportData) -> Markup:
 def _by_epoch(
     what: str, points: tuple[tuple[int, float], ...], frame: Frame, text: Callable[[float], str]
 ) -> Markup:
-    tick = nice_step(frame.y_max, 4)
+    tick = nice_step(frame.y_max, 5)
     ticks = [tick * i for i in range(math.floor(frame.y_max / tick + 1e-9) + 1)]
     first, last = points[0][0], points[-1][0]
     span = max(last - first, 1)

@@ -2,11 +2,12 @@
 
 from edgewise.report.breakdown import Breakdown
 from edgewise.report.nouns import ReportData
-from edgewise.report.svg import Markup, escape, join, tag
+from edgewise.report.svg import Markup, tag
 from edgewise.report.units import (
     bytes_text,
     clipped,
     exact_bytes,
+    figure,
     joules_text,
     percent,
     plural,
@@ -23,6 +24,7 @@ def head(data: ReportData, breakdown: Breakdown) -> Markup:
         "header",
         tag("h1", title),
         tag("p", verdict(data, breakdown), class_="verdict"),
+        tag("p", subtitle(data), class_="about"),
         tiles(data, breakdown),
     )
 
@@ -31,15 +33,14 @@ def verdict(data: ReportData, breakdown: Breakdown) -> str:
     """One sentence: what fits where, and what it costs."""
     budget, plain = data.plan.budget.ram_bytes, data.plain.peak_bytes
     peak = data.certificate.peak_bytes
-    does = "One training step took" if data.is_run and data.memory else "One training step takes"
-    if peak >= plain:
-        return (
-            f"{does} {bytes_text(peak)} of RAM, as plain training does; the budget is {bytes_text(budget)}."
-        )
-    extra = [f"{_more(breakdown.extra_joules)} energy", f"{_more(breakdown.extra_seconds)} time"]
+    start = f"One training step takes {bytes_text(peak)} of RAM"
+    if data.measured_peak_bytes is not None:
+        start = f"One training step took {bytes_text(data.measured_peak_bytes)} of RAM"
+    if peak == plain:
+        return f"{start}, as plain training does; the budget is {bytes_text(budget)}."
     return (
-        f"{does} {bytes_text(peak)} of RAM within a budget of {bytes_text(budget)}, where plain training needs "
-        f"{bytes_text(plain)}. The price is {extra[0]} and {extra[1]}."
+        f"{start} within a budget of {bytes_text(budget)}, where plain training needs {bytes_text(plain)}. "
+        f"The price is {_more(breakdown.extra_joules)} energy and {_more(breakdown.extra_seconds)} time."
     )
 
 
@@ -114,14 +115,14 @@ def _off(data: ReportData, label: str, size: int | None) -> str:
     if size > data.plan.budget.ram_bytes:
         return ", above the budget"
     difference = size / data.plan.peak_bytes - 1 if data.plan.peak_bytes else 0.0
-    return f", {percent(difference, signed=True)} of planned" if difference else ", as planned"
+    return f", {percent(difference, signed=True)} of planned" if difference else ""
 
 
 def _plan_tile(data: ReportData) -> Markup:
     plan, found = data.plan, data.certificate
     done = (
-        f"{plural(len(found.recomputed), 'op')} recomputed, {plural(len(found.paged_out), 'value')} paged out, "
-        f"{len(found.paged_in):,} paged in"
+        f"{plural(len(found.recomputed), 'recomputation')}, {plural(len(found.paged_out), 'page-out')}, "
+        f"{plural(len(found.paged_in), 'page-in')}"
     )
     thing = "energy" if plan.minimize == "joules" else "time"
     if plan.status == "optimal":
@@ -130,14 +131,14 @@ def _plan_tile(data: ReportData) -> Markup:
         bound = f"a better one saves at most {percent(plan.gap)} of the extra {thing}"
     else:
         bound = f"how much extra {thing} a better one would save is not known"
-    return _tile("Plan", plan.status, escape(f"{done}; {bound}"))
+    return _tile("Plan", plan.status, f"{done}; {bound}")
 
 
 def _learnt(data: ReportData) -> list[Markup]:
     tiles_ = []
     for what, points, text in (
         ("Test accuracy", data.accuracies, percent),
-        ("Test mean squared error", data.errors, lambda x: f"{x:.4g}"),
+        ("Test mean squared error", data.errors, figure),
     ):
         if not points:
             continue
@@ -152,12 +153,10 @@ def _learnt(data: ReportData) -> list[Markup]:
     return tiles_
 
 
-def subtitle(data: ReportData) -> Markup:
+def subtitle(data: ReportData) -> str:
     """What the page was made from and how the plan was found."""
     cost = "" if data.plan.cost_model == "full" else f", cost model {data.plan.cost_model}"
-    return join(
-        (
-            f"{plural(len(data.graph.ops), 'op')}, {plural(len(data.plan.steps), 'step')} of the plan, "
-            f"solver {clipped(data.plan.solver)}, least {data.plan.minimize}{cost}",
-        )
+    return (
+        f"{plural(len(data.graph.ops), 'op')} in a plan of {plural(len(data.plan.steps), 'step')}, found by "
+        f"the solver {clipped(data.plan.solver)} for the least {data.plan.minimize}{cost}."
     )

@@ -11,6 +11,7 @@ from edgewise.devices import Device, decode_device, encode_device, load_device
 from edgewise.errors import CorruptArtifact, UsageError
 from edgewise.graph import decode_graph
 from edgewise.plan import Plan, check, replay
+from edgewise.plan.file import decode_plan
 from edgewise.report.nouns import Digest, ReportData
 from edgewise.report.trace import plain_steps
 from edgewise.train import (
@@ -27,8 +28,6 @@ from edgewise.train import (
 
 MAX_FILE_BYTES = 256 * 2**20
 """Most bytes of a file that is read whole."""
-
-PLAN_FORMAT = "edgewise.plan/1"
 
 T = TypeVar("T")
 WithFormat = TypeVar("WithFormat", Environment, MemoryFile, RunSummary)
@@ -49,7 +48,7 @@ def load_report(source: Path, device: Device | None = None) -> ReportData:
     folder = source if is_run else source.parent
     reader = _Reader(folder)
     plan_path = source / "plan.json" if is_run else source
-    plan = _decode_plan(reader.needed(plan_path, "the plan"), plan_path)
+    plan = decode_plan(reader.needed(plan_path, "the plan"), where=str(plan_path))
     graph_path = folder / "graph.json"
     graph = decode_graph(reader.needed(graph_path, "the plan's graph"), where=str(graph_path))
     environment = reader.optional("environment.json", _decode_environment)
@@ -74,8 +73,8 @@ def _with_run(data: ReportData, reader: "_Reader") -> ReportData:
     summary = reader.optional("summary.json", _decode_summary)
     if summary is not None and summary.certified_peak_bytes != data.certificate.peak_bytes:
         raise CorruptArtifact(
-            f"{reader.folder / 'summary.json'} states a certified peak of {summary.certified_peak_bytes:,} B, "
-            f"but the plan has {data.certificate.peak_bytes:,} B. It belongs to another plan; run again or "
+            f"{reader.folder / 'summary.json'} states a certified peak of "
+            f"{summary.certified_peak_bytes:,} B, but the plan has {data.certificate.peak_bytes:,} B. It belongs to another plan; run again or "
             "remove it."
         )
     steps = {line.step: line for line in lines if isinstance(line, StepLine)}  # a resumed run repeats some
@@ -142,12 +141,6 @@ def _decode(data: bytes, kind: type[T], path: Path, what: str) -> T:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptArtifact(f"{path} is not {what}: {error}. Run or plan again.") from error
-
-
-def _decode_plan(data: bytes, path: Path) -> Plan:
-    fields = _decode(data, dict[str, Any], path, "a plan file")
-    _check_format(fields.pop("format", None), PLAN_FORMAT, path)
-    return _decode(msgspec.json.encode(fields), Plan, path, "a plan file")
 
 
 def _decode_formatted(

@@ -21,7 +21,6 @@ from edgewise.report.timeline import timeline
 from edgewise.report.trace import trace
 from edgewise.report.units import bytes_text, clipped, percent, plural, seconds_text
 
-
 _SOURCE = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
 POLICY = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{_SOURCE}'; base-uri 'none'"
 """What a browser may do with the page: fetch nothing, and run this one script."""
@@ -43,7 +42,7 @@ def render_report(data: ReportData) -> str:
         _learning(data),
         _run(data),
         _device(data),
-        _section("Files", "This page was made from these files, and nothing else.", file_table(data)),
+        _section("Files", "What this page was made from.", file_table(data)),
         tag("footer", f"Made by Edgewise {__version__}."),
     ]
     return _document(f"{clipped(data.graph.name)} on {clipped(data.device.name)}", join(body))
@@ -73,49 +72,59 @@ def _section(title: str, about: object, *content: object) -> Markup:
 def _timeline_words(data: ReportData) -> str:
     measured = " The solid line is what the run was measured to hold." if data.memory else ""
     return (
-        f"What the plan holds in RAM during each of its {plural(len(data.plan.steps), 'step')}, by kind.{measured} "
-        "The dashed line is what plain training holds when it has come equally far."
+        f"What the plan holds in RAM during each of its {plural(len(data.plan.steps), 'step')}, by kind."
+        f"{measured} The dashed line is what plain training holds when it has come equally far."
     )
 
 
 def _choices(data: ReportData, found: tuple[Choice, ...]) -> Markup:
     title = "What did not stay in RAM, and why it paid"
     if not found:
-        return _section(title, "", tag("p", "Nothing: every value stays in RAM until its last use."))
+        return _section(title, "", tag("p", "Every value stays in RAM until its last use."))
     tier = data.device.memory.paging
-    where = f" or read back from {tier[0]}" if tier else ""
+    where = f" or read from {tier[0]}" if tier else ""
     about = (
-        f"{plural(len(found), 'value')} left RAM before the last use, to be recomputed{where} later. Prices are "
-        f"those of {clipped(data.device.name)} for all times together, idle power included; the largest saving, in "
-        "bytes times time, stands first."
+        f"{plural(len(found), 'value')} left RAM before the last use, or were not there from the start, to "
+        f'be recomputed{where} when needed. "RAM if kept" is what the fullest of the steps in between would '
+        f"need with the value. Prices are those of {clipped(data.device.name)}, for all times together; the "
+        "largest saving, bytes times time, stands first."
     )
-    dearer = sum(choice.looks_dearer for choice in found)
-    note = (
-        f"For {plural(dearer, 'value')} the other way costs less by itself. Values share their operands and "
-        "their room, so the plan weighs all of them at once"
-        + (
-            "."
-            if data.plan.status == "optimal"
-            else "; and this plan is not proven to be the best, so some of these may not pay."
-        )
+    table = choice_table(found, tier[0] if tier else "")
+    return _section(title, about, table, _dearer_note(data, sum(choice.looks_dearer for choice in found)))
+
+
+def _dearer_note(data: ReportData, dearer: int) -> Markup:
+    """What to make of rows in which the other way has the lower price."""
+    if not dearer:
+        return Markup("")
+    proof = (
+        "which no plan does better"
+        if data.plan.status == "optimal"
+        else "and this plan is not proven to be the best, so some of these may not pay"
     )
-    return _section(title, about, choice_table(found), tag("p", note, class_="note") if dearer else "")
+    text = (
+        f"For {plural(dearer, 'value')} the other way costs less by itself. Values share operands and room, "
+        f"so a planner weighs all of them at once, {proof}."
+    )
+    return tag("p", text, class_="note")
 
 
 def _price_words(data: ReportData) -> str:
     free = " Paging takes no time in this cost model." if data.plan.cost_model == "poet" else ""
     return (
-        f"One training step on {clipped(data.device.name)}, predicted from its profile, against plain training: "
-        f"the same ops, each once, on a device with RAM enough.{free}"
+        f"One training step on {clipped(data.device.name)}, predicted from its profile, against plain "
+        f"training: the same ops, each once, on a device with RAM enough.{free}"
     )
 
 
 def _address_words(data: ReportData) -> str:
     arena, peak = data.certificate.arena_bytes, data.certificate.peak_bytes
-    waste = percent(arena / peak - 1) if peak and arena > peak else ""
+    waste = "No byte is lost to gaps."
+    if 0 < peak < arena:
+        waste = f"Gaps between values cost {percent(arena / peak - 1)} above the peak."
     return (
-        f"One arena of {bytes_text(arena)}: each rectangle is a value, as high as its bytes, as wide as its stay. "
-        + (f"Gaps between values cost {waste} above the peak." if waste else "No byte is lost to gaps.")
+        f"One arena of {bytes_text(arena)}: each rectangle is a value, as high as its bytes, as wide as its "
+        f"stay. {waste}"
     )
 
 
@@ -125,7 +134,7 @@ def _learning(data: ReportData) -> Markup:
     parts = [
         tag("div", tag("h3", title), chart) for title, chart in (("Loss", loss), (what, epochs)) if chart
     ]
-    return _section("What it learnt", "", tag("div", *parts, class_="pair") if parts else "")
+    return _section("Training", "", tag("div", *parts, class_="pair") if parts else "")
 
 
 def _run(data: ReportData) -> Markup:
@@ -165,9 +174,7 @@ def _facts(data: ReportData) -> Markup:
 
 def _device(data: ReportData) -> Markup:
     device = data.device
-    assumed = (
-        f" {plural(len(device.assumed), 'figure')} of it are assumed." if len(device.assumed) > 1 else ""
-    )
-    return _section(
-        f"Device: {clipped(device.name)}", f"{clipped(device.description, 400)}.{assumed}", device_table(data)
-    )
+    count = len(device.assumed)
+    assumed = f" Of its figures, {count:,} {'is' if count == 1 else 'are'} assumed." if count else ""
+    about = f"{clipped(device.description, 400)}.{assumed}"
+    return _section(f"Device: {clipped(device.name)}", about, device_table(data))

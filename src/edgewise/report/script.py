@@ -1,4 +1,4 @@
-"""The one script of the page: what a chart shows under the pointer. The page says all it has to say without it."""
+"""The one script of the page: what a chart shows under the pointer. Nothing is said there alone."""
 
 SCRIPT = """
 "use strict";
@@ -9,7 +9,8 @@ function show(event, text) {
   tip.textContent = text;
   tip.style.display = "block";
   const box = tip.getBoundingClientRect();
-  const left = event.clientX + 16 + box.width > innerWidth ? event.clientX - 16 - box.width : event.clientX + 16;
+  const fits = event.clientX + 16 + box.width <= innerWidth;
+  const left = fits ? event.clientX + 16 : event.clientX - 16 - box.width;
   tip.style.left = Math.max(4, left) + "px";
   tip.style.top = Math.max(4, Math.min(event.clientY + 14, innerHeight - box.height - 4)) + "px";
 }

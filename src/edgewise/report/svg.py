@@ -34,6 +34,11 @@ def escape(text: object) -> Markup:
     return text if isinstance(text, Markup) else Markup(html.escape(visible(str(text))))
 
 
+def breakable(text: str) -> Markup:
+    """A name of many parts, which may be broken after each of them."""
+    return Markup(re.sub(r"([._:/])(?=[^._:/])", r"\1<wbr>", escape(text)))
+
+
 def join(parts: Iterable[object], separator: str = "") -> Markup:
     """All parts, escaped where they are not markup, one after another."""
     return Markup(separator.join(escape(part) for part in parts))

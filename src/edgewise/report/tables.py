@@ -5,12 +5,13 @@ from collections.abc import Iterable, Sequence
 from edgewise.devices import numbers
 from edgewise.report.choices import Choice
 from edgewise.report.nouns import ReportData
-from edgewise.report.svg import Markup, join, tag
+from edgewise.report.svg import Markup, breakable, join, tag
 from edgewise.report.units import (
     bytes_text,
     clipped,
     figure,
     joules_text,
+    metric,
     plural,
     seconds_text,
 )
@@ -23,13 +24,14 @@ MAX_TEXT = 64 * 1024
 """Most characters of a text that is shown as it is."""
 
 DASH = "\N{EM DASH}"
+TIMES = "\N{MULTIPLICATION SIGN}"
 EN_DASH = "\N{EN DASH}"
 
 
-def choice_table(found: Sequence[Choice]) -> Markup:
-    """Every value that was recomputed or paged, the largest saving first."""
-    heads = ("Value", "What", "Size", "Away from RAM", "RAM if kept", "Time", "Energy", "Why it paid")
-    rows = [_choice_row(choice) for choice in found[:MAX_ROWS]]
+def choice_table(found: Sequence[Choice], tier: str) -> Markup:
+    """Every value that was recomputed or paged (to `tier`), the largest saving first."""
+    heads = ("Value", "What", "Size", "Away from RAM", "RAM if kept", "Time", "Energy", "Otherwise")
+    rows = [_choice_row(choice, tier) for choice in found[:MAX_ROWS]]
     table = _folding(heads, rows, numeric={2, 4, 5, 6})
     left_out = len(found) - len(rows)
     if left_out:
@@ -38,32 +40,30 @@ def choice_table(found: Sequence[Choice]) -> Markup:
     return table
 
 
-def _choice_row(choice: Choice) -> Markup:
+def _choice_row(choice: Choice, tier: str) -> Markup:
     paid = choice.paid
-    name = [tag("code", clipped(choice.value))]
-    if choice.layer:
+    name = [tag("code", breakable(clipped(choice.value)))]
+    if choice.layer and not choice.value.startswith(choice.layer):
         name.append(tag("div", clipped(choice.layer), class_="under"))
     kind = "recomputed" if choice.how == "recomputed" else "paged"
+    how = f"lives in {tier}" if choice.how == "lives in the slower tier" else choice.how
     times = f" {TIMES}{choice.times:,}" if choice.times > 1 else ""
     cells: list[object] = [
         tag("td", *name, class_="long"),
-        tag("td", tag("span", f"{choice.how}{times}", class_=f"badge {kind}")),
+        tag("td", tag("span", f"{how}{times}", class_=f"badge {kind}")),
         tag("td", bytes_text(choice.bytes), class_="number"),
-        tag("td", _away(choice)),
+        tag("td", _away(choice), class_="span"),
         tag("td", bytes_text(choice.keep_peak_bytes), class_="number"),
         tag("td", seconds_text(paid.seconds) if paid else DASH, class_="number"),
         tag("td", joules_text(paid.joules) if paid else DASH, class_="number"),
-        tag("td", choice.reason, class_="long"),
+        tag("td", choice.otherwise, class_="long"),
     ]
     return tag("tr", *cells)
 
 
-TIMES = "\N{MULTIPLICATION SIGN}"
-
-
 def _away(choice: Choice) -> Markup:
     spans = [f"{begin:,}{EN_DASH}{end - 1:,}" for begin, end in choice.gaps[:2]]
-    more = ", ..." if len(choice.gaps) > len(spans) else ""
+    more = " ..." if len(choice.gaps) > len(spans) else ""
     steps = plural(choice.idle_steps, "step")
     return join((steps, tag("div", ", ".join(spans) + more, class_="under")))
 
@@ -97,14 +97,28 @@ def device_table(data: ReportData) -> Markup:
     for name, number in numbers(device).items():
         source, assumed = device.sources.get(name), device.assumed.get(name)
         origin = source or (f"assumed: {assumed}" if assumed else "not stated")
-        amount = bytes_text(number) if name.endswith((".bytes", "bytes_per_second")) else figure(number)
-        unit = "/s" if name.endswith("bytes_per_second") else ""
         cells = [
-            tag("td", tag("code", clipped(name)), class_="long"),
-            tag("td", f"{amount}{unit}", class_="number"),
+            tag("td", tag("code", breakable(clipped(name))), class_="long"),
+            tag("td", _amount(name, number), class_="number"),
         ]
         rows.append(tag("tr", *cells, tag("td", clipped(origin, 600), class_="long")))
     return _folding(("Figure", "Value", "Source"), rows[:MAX_ROWS], numeric={1})
+
+
+def _amount(name: str, number: float) -> str:
+    """A figure of a profile with the unit that its name ends in."""
+    last = name.rpartition(".")[2]
+    if last.endswith("bytes"):
+        return bytes_text(number)
+    if last == "joules_per_flop":
+        return f"{joules_text(number)}/flop"
+    if last.startswith("watts"):
+        return metric(number, "W")
+    if "seconds" in last:
+        return seconds_text(number)
+    if last.endswith("bytes_per_second"):
+        return f"{bytes_text(number)}/s"
+    return f"{figure(number / 1e6)} Mflop/s"
 
 
 def environment_table(data: ReportData) -> Markup:

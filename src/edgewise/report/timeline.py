@@ -22,7 +22,7 @@ RUG = (
     ("recompute", "recompute"),
     ("page_out", "page out"),
     ("page_in", "page in"),
-    ("update", "update weights"),
+    ("update", "update"),
 )
 """The strips under the plot: what a moment does, and its words. What no moment does has no strip."""
 
@@ -200,5 +200,5 @@ def _legend(data: ReportData, trace: Trace) -> Markup:
         if group in present or any(trace.bytes_by_group[group])
     ]
     if data.memory:
-        entries.append(("stroke measured", "measured in the run"))
+        entries.append(("stroke measured", "measured"))
     return legend([*entries, ("stroke ghost", "plain training"), ("stroke budget", "budget")])

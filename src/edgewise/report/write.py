@@ -12,8 +12,8 @@ from edgewise.report.page import render_report
 def write_report(source: Path, out: Path | None = None, device: Device | None = None) -> Path:
     """Write the report of the run directory or plan file `source` to `out`; returns its path.
 
-    Without `out` it is `report.html` in the run directory, or the plan file's name with `.html`. A reader sees
-    the old page or the new one, never half of one.
+    Without `out` it is `report.html` in the run directory, or the plan file's name with `.html`. A reader
+    sees the old page or the new one, never half of one.
 
     Raises:
         UsageError: something to read is not there, or the page cannot be written.
