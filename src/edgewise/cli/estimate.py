@@ -31,7 +31,7 @@ def estimate(
 
     Args:
         model: Name of a built-in model or `package.module:factory`; behind an `@` the batch size (8 if not
-            given) and, for a model that does not know it, the shape of a sample. Or a graph.json.
+            given) and, for a model that does not know it, the shape of a sample. Or a recipe or graph.json.
         device: Name of a profile, or path of a .toml file.
         time_limit: Seconds to search for the least RAM.
         as_json: Print the result as JSON.
@@ -87,7 +87,8 @@ def _write(
     flops = sum(op.flops for op in subject.graph.ops)
     words = {**KINDS, "workspace": "workspace of the op"}
     parts = [(f"  {words[kind]}", bytes_text(size)) for kind, size in kinds.items() if size]
-    least_words = exact_bytes(least.ram_bytes) + (f", set by `{least.op}`" if least.op else "")
+    least_words = f"{bytes_text(least.ram_bytes)} ({exact_bytes(least.ram_bytes)})"
+    least_words += f", set by `{least.op}`" if least.op else ""
     write_facts(
         [
             *subject.facts,
@@ -97,7 +98,7 @@ def _write(
             *parts,
             (
                 "least RAM",
-                least_words if least.exact else f"at most {least_words} (the search was cut short)",
+                least_words if least.exact else f"at most {least_words}; less may do",
             ),
             ("arithmetic of a step", f"{figure(flops / 1e6)} MFLOP"),
             ("time of a step", seconds_text(plain.seconds)),

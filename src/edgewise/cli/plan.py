@@ -70,7 +70,7 @@ def plan(  # noqa: PLR0913  -- eight flags, each of them an argument
 
     Args:
         model: Name of a built-in model or `package.module:factory`; behind an `@` the batch size (8 if not
-            given) and, for a model that does not know it, the shape of a sample. Or a graph.json.
+            given) and, for a model that does not know it, the shape of a sample. Or a recipe or graph.json.
         device: Name of a profile, or path of a .toml file.
         ram: Budget: a size, `256KiB`, or a multiple of what plain training needs, `0.5x`. All of the device's
             RAM if not given.

@@ -1,4 +1,4 @@
-"""What a command is about: a graph file, or a model of which one training step is captured."""
+"""What a command is about: a graph file, or a model or recipe of which one training step is captured."""
 
 import re
 from pathlib import Path
@@ -7,42 +7,40 @@ from typing import Any, NamedTuple
 from edgewise.cli.output import note
 from edgewise.errors import UsageError
 from edgewise.graph import Graph, load_graph
+from edgewise.train import list_recipes, load_recipe
 
 BATCH = 8
-OPTIMIZER = "SGD without momentum"
+OPTIMIZER = "SGD without momentum; name a recipe for another"
 _SHAPED = re.compile(r"(?P<batch>\d+)(x(?P<sample>.+))?")
 
 
 class Subject(NamedTuple):
-    """A training step: its graph, and how people know it. `path` is the graph's file, if it came from one."""
+    """A training step: its graph, and what people know of it, for the head of a table."""
 
     graph: Graph
-    text: str
-    path: Path | None = None
-
-    @property
-    def facts(self) -> list[tuple[str, str]]:
-        """For the head of a table."""
-        return [("graph", str(self.path))] if self.path else [("model", self.text), ("optimizer", OPTIMIZER)]
+    facts: tuple[tuple[str, str], ...]
 
 
 def find_subject(text: str) -> Subject:
-    """The graph in the file `text` (what ends in `.json`), or of one training step of the model `text`.
+    """The graph in the file `text` (`.json`), or of a training step of the model or recipe (`.toml`) `text`.
 
     A model is a zoo name or `package.module:factory`; behind an `@` stand its batch size and, if it does not
     say what it takes, the shape of one sample: `resnet18@4`, `net:build@4x3x32x32`, `net:bert@2x128:int64`.
+    A recipe decides batch, optimizer and loss; it is a file, or one that comes along.
 
     Raises:
-        UsageError: no such file or model, or the model fails.
-        CorruptArtifact: the file is no graph.
+        UsageError: no such file, model or recipe, or the model fails.
+        CorruptArtifact: the file is no graph, or the data of the recipe is damaged.
         ModelUnsupported: the model has parts that cannot be captured.
     """
     if text.endswith(".json"):
-        path = Path(text)
-        return Subject(load_graph(path), text, path)
+        return Subject(load_graph(Path(text)), (("graph", text),))
+    if text.endswith(".toml") or text in list_recipes():
+        return _from_recipe(text)
     name, batch, sample = parse_model(text)
     note(f"capturing {text}")
-    return Subject(_capture(name, batch, sample), text)
+    facts = (("model", text), ("batch", str(batch)), ("optimizer", OPTIMIZER))
+    return Subject(_capture(name, batch, sample), facts)
 
 
 def parse_model(text: str) -> tuple[str, int, str | None]:
@@ -61,6 +59,19 @@ def parse_model(text: str) -> tuple[str, int, str | None]:
             "one sample behind that if need be, as in `package.module:factory@4x3x32x32`."
         )
     return name, int(match["batch"]), match["sample"]
+
+
+def _from_recipe(text: str) -> Subject:
+    recipe = load_recipe(text)
+
+    from edgewise.train.data import load_data  # noqa: PLC0415  -- imports numpy and torch
+    from edgewise.train.loop import capture_task  # noqa: PLC0415
+
+    note(f"capturing {recipe.model.name}")
+    graph = capture_task(recipe, load_data(recipe.data)).graph
+    kind = str(recipe.train.optimizer.__struct_config__.tag)
+    head = (("recipe", text), ("model", recipe.model.name), ("batch", str(recipe.train.batch)))
+    return Subject(graph, (*head, ("optimizer", kind)))
 
 
 def _capture(name: str, batch: int, sample: str | None) -> Graph:

@@ -25,7 +25,7 @@ def count_words(plan: Plan) -> str:
     read = sum(isinstance(step, PageIn) for step in plan.steps)
     paged = {step.value for step in plan.steps if isinstance(step, PageOut | PageIn)}
     kept = sum(len(stays) == 1 and name not in paged for name, stays in plan.addresses.items())
-    words = [f"{plural(kept, 'value')} kept", f"{plural(again, 'op')} recomputed"]
+    words = [f"{kept:,} of {plural(len(plan.addresses), 'value')} kept", f"{plural(again, 'op')} recomputed"]
     return ", ".join([*words, f"{plural(written, 'value')} paged out", f"{plural(read, 'page-in')}"])
 
 

@@ -16,6 +16,8 @@ from edgewise.devices.probe_power import Power, measure_power
 
 SIZE = 64
 DISK_BYTES = 32 * 2**20
+DISK_WATTS = 2.0
+"""Assumed of a disk at work: if it cost nothing, a plan for little energy would page at any price in time."""
 
 Say = Callable[[str], None]
 
@@ -96,6 +98,7 @@ def _rounded(tier: Tier) -> Tier:
         round_figure(tier.write_bytes_per_second),
         round_figure(tier.read_latency_seconds),
         round_figure(tier.write_latency_seconds),
+        watts=DISK_WATTS,
         overlap=tier.overlap,
     )
 
@@ -115,5 +118,6 @@ def _with_origins(device: Device, measured: str, folder: Path, power: Power) -> 
         else:
             sources.pop(path, None)
             assumed[path] = power.origin
-    assumed["memory.ssd.watts"] = "not measured: the disk's own power is left out"
+    sources.pop("memory.ssd.watts", None)
+    assumed["memory.ssd.watts"] = f"not measured: {DISK_WATTS:g} W for a solid-state disk at work"
     return msgspec.structs.replace(device, sources=sources, assumed=assumed)
