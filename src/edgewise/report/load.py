@@ -72,10 +72,10 @@ def _with_run(data: ReportData, reader: "_Reader") -> ReportData:
         )
     summary = reader.optional("summary.json", _decode_summary)
     if summary is not None and summary.certified_peak_bytes != data.certificate.peak_bytes:
+        stated, found = summary.certified_peak_bytes, data.certificate.peak_bytes
         raise CorruptArtifact(
-            f"{reader.folder / 'summary.json'} states a certified peak of "
-            f"{summary.certified_peak_bytes:,} B, but the plan has {data.certificate.peak_bytes:,} B. It belongs to another plan; run again or "
-            "remove it."
+            f"{reader.folder / 'summary.json'} states a certified peak of {stated:,} B, but the plan has "
+            f"{found:,} B. It belongs to another plan; run again or remove it."
         )
     steps = {line.step: line for line in lines if isinstance(line, StepLine)}  # a resumed run repeats some
     epochs = {line.epoch: line for line in lines if isinstance(line, EpochLine)}
