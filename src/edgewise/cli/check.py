@@ -17,6 +17,13 @@ from edgewise.plan import check as check_plan
 from edgewise.report.units import bytes_text, exact_bytes, joules_text, seconds_text
 
 EXAMPLE = """\
+The plan is replayed step by step: every operand present, nothing recomputed that must not be, no \
+update twice or left out, RAM within the budget, no address used twice at once, and peak, time and \
+energy as claimed.
+
+Without --device, the device is the run's own, or device.toml beside the plan, or the profile of the \
+name that the plan gives.
+
 Example:
   edgewise check plan.json
   edgewise check runs/digits --json
@@ -31,14 +38,10 @@ def check(
 ) -> None:
     """Check a plan, independently of whoever made it: exit code 5 if it breaks a rule.
 
-    The plan is replayed step by step: operands present, nothing recomputed that must not be, no update twice
-    or left out, RAM within the budget, no address used twice at once, peak, time and energy as claimed.
-
     Args:
         source: File of a plan, or a run directory.
         graph: File of the graph it was made for; graph.json beside the plan if not given.
-        device: Name or .toml file of the device it was made for. If not given: the run's own, or device.toml
-            beside the plan, or the profile of the name that the plan gives.
+        device: Name or .toml file of the device it was made for. See below.
         as_json: Print the result as JSON.
     """
     path = source / "plan.json" if source.is_dir() else source

@@ -6,14 +6,16 @@ from cyclopts import App
 
 from edgewise.cli.needs import KINDS, Heavy, heaviest, peak_by_kind
 from edgewise.cli.output import write_facts, write_json, write_table
-from edgewise.cli.params import AsJson
+from edgewise.cli.params import MODEL_HELP, AsJson
 from edgewise.cli.subject import Subject, find_subject
 from edgewise.devices import load_device
 from edgewise.errors import UsageError
 from edgewise.plan import Minimum, Plan, minimum_ram, plain_plan
 from edgewise.report.units import bytes_text, exact_bytes, figure, joules_text, percent, seconds_text
 
-EXAMPLE = """\
+EXAMPLE = f"""\
+{MODEL_HELP}
+
 Example:
   edgewise estimate resnet18@1 --device nrf52840
   edgewise estimate mynet:build@8x3x32x32 --json"""
@@ -30,8 +32,7 @@ def estimate(
     """What plain training of a model needs, and the least RAM it could be planned for.
 
     Args:
-        model: Name of a built-in model or `package.module:factory`; behind an `@` the batch size (8 if not
-            given) and, for a model that does not know it, the shape of a sample. Or a recipe or graph.json.
+        model: A built-in model, `package.module:factory`, a recipe, or a graph.json. See below.
         device: Name of a profile, or path of a .toml file.
         time_limit: Seconds to search for the least RAM.
         as_json: Print the result as JSON.

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from cyclopts import App
 
 from edgewise.cli.output import Facts, write_facts, write_json, write_line
-from edgewise.cli.params import AsJson, OutFile, Switch
+from edgewise.cli.params import MODEL_HELP, AsJson, OutFile, Switch
 from edgewise.cli.planning import planning
 from edgewise.cli.subject import Subject, find_subject
 from edgewise.cli.words import against, count_words, gap_words
@@ -28,7 +28,12 @@ from edgewise.plan import (
 from edgewise.report.units import bytes_text, exact_bytes, joules_text, seconds_text
 from edgewise.train.units import Amount, parse_bytes, parse_seconds
 
-EXAMPLE = """\
+EXAMPLE = f"""\
+{MODEL_HELP}
+
+Every plan passes an independent check before it is shown. Where no plan fits: exit code 3, and the \
+least RAM with which one does.
+
 Example:
   edgewise plan resnet18@4 --device rpi4 --ram 0.5x -o plan.json
   edgewise plan graph.json --device nrf52840 --ram 192KiB --minimize seconds --json
@@ -66,15 +71,11 @@ def plan(  # noqa: PLR0913  -- eight flags, each of them an argument
 ) -> None:
     """Plan one training step: what to keep, recompute and page, in what order, at what address.
 
-    Every plan passes an independent check before it is shown. Where none fits, exit code 3 and the least RAM.
-
     Args:
-        model: Name of a built-in model or `package.module:factory`; behind an `@` the batch size (8 if not
-            given) and, for a model that does not know it, the shape of a sample. Or a recipe or graph.json.
+        model: A built-in model, `package.module:factory`, a recipe, or a graph.json. See below.
         device: Name of a profile, or path of a .toml file.
-        ram: Budget: a size, `256KiB`, or a multiple of what plain training needs, `0.5x`. All of the device's
-            RAM if not given.
-        seconds: Limit for one step: a time, `200ms`, or a multiple of plain training's, `1.5x`.
+        ram: Budget, as in `256KiB`, or `0.5x` of plain training's. All RAM of the device if not given.
+        seconds: Limit for one step, as in `200ms`, or `1.5x` of plain training's.
         minimize: What the memory is to be paid for with least of.
         cost_model: `full`: transfers take time and idle power is paid. `poet`: paging is free in time.
         time_limit: Seconds after which the best plan so far is taken.

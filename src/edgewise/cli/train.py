@@ -21,6 +21,9 @@ from edgewise.report.units import bytes_text, exact_bytes, figure, joules_text, 
 from edgewise.train import RunSummary, load_recipe
 
 EXAMPLE = """\
+Ctrl-C writes a checkpoint; --resume goes on from it, to the same weights bit by bit. A run directory \
+holds the recipe, the plan, metrics, the checkpoint and report.html.
+
 Example:
   edgewise train digits
   edgewise train my-recipe.toml --set train.epochs=3 --device rpi4 --ram 0.5x -o runs/small
@@ -38,7 +41,7 @@ def train(
     /,
     *,
     run_dir: Annotated[Path | None, Parameter(name=["--run-dir", "-o"])] = None,
-    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = (),
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="", show_default=False)] = (),
     device: str | None = None,
     ram: str | None = None,
     resume: Switch = False,
@@ -46,14 +49,12 @@ def train(
 ) -> int:
     """Train by a recipe inside the budget of a device.
 
-    Ctrl-C writes a checkpoint; `--resume` continues from it to the very same weights.
-
     Args:
         recipe: Name of a recipe that comes along, or path of a .toml file, or a run directory to resume.
-        run_dir: Where the run goes: recipe, plan, metrics, checkpoint, report. runs/RECIPE if not given.
-        set_: Change the recipe, as in `--set train.epochs=3`; can be repeated.
-        device: Name of a profile, or path of a .toml file; short for `--set device.name=...`.
-        ram: Budget, as in `256KiB` or `0.5x` of what plain training needs; short for `--set device.ram=...`.
+        run_dir: Folder for the run; runs/RECIPE if not given.
+        set_: Change the recipe, as in `--set train.epochs=3`. Can be given many times.
+        device: Name of a profile, or path of a .toml file, instead of the recipe's.
+        ram: Budget, as in `256KiB`, or `0.5x` of plain training's, instead of the recipe's.
         resume: Continue an interrupted run.
         as_json: Print the result as JSON.
     """
