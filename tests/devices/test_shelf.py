@@ -18,8 +18,8 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_folder_follows_the_environment(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert user_folder() == shelf
     monkeypatch.delenv("XDG_CONFIG_HOME")
-    monkeypatch.setenv("HOME", "/home/someone")
-    assert user_folder() == Path("/home/someone/.config/edgewise/devices")
+    monkeypatch.setenv("HOME", str(shelf))
+    assert user_folder() == shelf / ".config" / "edgewise" / "devices"
 
 
 def test_your_profile_hides_the_built_in_one_of_its_name(shelf: Path) -> None:

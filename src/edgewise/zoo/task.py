@@ -87,8 +87,9 @@ def _example_batch(
     own = getattr(model, "example_batch", None)
     if own is None:
         raise UsageError(
-            f"The input of `{name}` is not known. Pass the shape of one sample, as in `--input 3x32x32` or "
-            "`--input 128:int64`, or give the model a method `example_batch(batch)`."
+            f"The input of `{name}` is not known. Write batch size and shape of one sample behind it, as in "
+            f"`{name}@{batch}x3x32x32` or `{name}@{batch}x128:int64`, or give the model a method "
+            "`example_batch(batch)`."
         )
     made = own(batch)
     if isinstance(made, tuple) and len(made) == 2 and isinstance(made[1], Tensor):
