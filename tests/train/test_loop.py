@@ -350,10 +350,8 @@ def test_nothing_is_written_before_there_is_a_plan(make_recipe, tmp_path, monkey
 
 
 def test_the_planner_hears_what_the_recipe_says(make_recipe, tmp_path: Path, quick_plans) -> None:
-    recipe = make_recipe(
-        "train.epochs=1", "device.ram=1GiB", "device.seconds=99x", "device.minimize=seconds", "device.gap=0.2",
-        "device.time_limit_seconds=7",
-    )  # fmt: skip
+    figures = ("ram=1GiB", "seconds=99x", "minimize=seconds", "gap=0.2", "time_limit_seconds=7")
+    recipe = make_recipe("train.epochs=1", *(f"device.{figure}" for figure in figures))
     summary = train_run(recipe, tmp_path / "run")
     call = quick_plans[0]
     assert call["budget"].ram_bytes == 2**30

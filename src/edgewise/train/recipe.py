@@ -5,6 +5,7 @@ with their path and the nearest one that does.
 """
 
 import hashlib
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import msgspec
@@ -166,8 +167,15 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
         The device and budget are left out on purpose: every plan computes the same bits.
         """
-        decisive = (self.model, self.data, msgspec.structs.replace(self.train, epochs=1))
-        return hashlib.sha256(msgspec.json.encode(decisive, order="deterministic")).hexdigest()
+        return hashlib.sha256(msgspec.json.encode(self.decisive, order="deterministic")).hexdigest()
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """What `digest` covers, each value by its path, as in `train.optimizer.lr`; defaults included."""
+        parts = (("model", self.model), ("data", self.data), ("train", self.train))
+        found = dict(pair for path, part in parts for pair in _flat(part, path))
+        del found["train.epochs"]
+        return found
 
 
 def check_recipe(recipe: Recipe, where: str = "recipe") -> Recipe:
@@ -199,6 +207,16 @@ def check_recipe(recipe: Recipe, where: str = "recipe") -> Recipe:
         except UsageError as error:
             raise UsageError(f"{where}: `device.{key}`: {error}") from error
     return recipe
+
+
+def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, msgspec.Struct):
+        yield path, value
+        return
+    if value.__struct_config__.tag is not None:
+        yield f"{path}.kind", value.__struct_config__.tag
+    for field in msgspec.structs.fields(value):
+        yield from _flat(getattr(value, field.name), f"{path}.{field.name}")
 
 
 def _at_least(where: str, key: str, value: int, least: int) -> None:

@@ -2,9 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from edgewise.errors import UsageError
 from edgewise.train.checkpoint import POSITION, TENSORS, Position, load_position
@@ -79,21 +76,9 @@ def _resume(folder: Path, recipe: Recipe) -> Position | None:
 
 
 def _differences(before: Recipe, now: Recipe) -> Iterator[str]:
-    """What the digest covers and differs, key by key."""
-    old, new = (dict(_keys(recipe, "")) for recipe in (before, now))
+    """What differs of all that decides the weights, key by key."""
+    old, new = before.decisive, now.decisive
     for key in {**old, **new}:
-        decisive = key.startswith(("model.", "data.", "train.")) and key != "train.epochs"
-        if decisive and old.get(key) != new.get(key):
+        if old.get(key) != new.get(key):
             there, here = (repr(keys[key]) if key in keys else "absent" for keys in (old, new))
             yield f"`{key}` is {there} there and {here} here"
-
-
-def _keys(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if not isinstance(value, msgspec.Struct):
-        yield path, value
-        return
-    start = f"{path}." if path else ""
-    if value.__struct_config__.tag is not None:
-        yield f"{start}kind", value.__struct_config__.tag
-    for field in msgspec.structs.fields(value):
-        yield from _keys(getattr(value, field.name), f"{start}{field.name}")
