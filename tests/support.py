@@ -1,9 +1,9 @@
-"""What several rooms' tests need: plans made without any planner, and a device that costs nothing to think about."""
+"""What several rooms' tests need: plans made without any planner, and a device to think of."""
 
 import random
 
 from edgewise.devices import Compute, Device, Memory, Ram, Tier
-from edgewise.graph import Graph
+from edgewise.graph import Graph, Op
 from edgewise.plan import Budget, Certificate, Free, PageIn, Plan, replay
 from edgewise.plan import Compute as ComputeStep
 from edgewise.plan.schedule import Action, Order, lay_out, plain_order
@@ -66,10 +66,59 @@ def naive_addresses(steps: tuple, graph: Graph, homes: frozenset[str]) -> dict[s
             done.add(op.name)
             for old, new in pairs:
                 begin(new, live.pop(old))
-            for name in op.outputs:
-                if name not in live:
-                    begin(name)
+            for name in set(op.outputs) - set(live):
+                begin(name)
     return {name: tuple(offsets) for name, offsets in where.items()}
+
+
+class _Wanderer:
+    """Makes a valid order op by op; knows what is in RAM (`present`) and in the tier (`stored`)."""
+
+    def __init__(self, graph: Graph, homes: frozenset[str]) -> None:
+        self.graph = graph
+        self.actions: list[Action] = []
+        self.present = {value.name for value in graph.sources()} - homes
+        self.stored = set(homes)
+        self.done: set[str] = set()
+
+    def bring(self, name: str) -> None:
+        if name in self.present:
+            return
+        if name in self.stored:
+            self.actions.append(Action("in", name))
+        else:
+            self.execute(self.graph.producer[name])
+        self.present.add(name)
+
+    def execute(self, op: Op) -> None:
+        first = op.name not in self.done
+        for name in op.reads if first else op.inputs:
+            self.bring(name)
+        self.actions.append(Action("compute", op.name))
+        self.done.add(op.name)
+        self.present.update(op.outputs)
+        for old, new in op.updates if first else ():
+            self.present.discard(old)
+            self.stored.discard(old)
+            self.present.add(new)
+
+    def page_out(self, name: str) -> None:
+        self.actions.append(Action("out", name))
+        self.stored.add(name)
+
+    def forget(self, name: str) -> None:
+        """Drop `name` if it can be had again: from the tier, or by recomputing it until its last use."""
+        op = self.graph.producer.get(name)
+        again = op is not None and name in op.outputs and op.recomputable and self._recoverable(op)
+        if name in self.stored or (again and _survives(self.graph, name)):
+            self.present.discard(name)
+
+    def _recoverable(self, op: Op) -> bool:
+        return all(n in self.present or n in self.stored or self._made_again(n) for n in op.inputs)
+
+    def _made_again(self, name: str) -> bool:
+        op = self.graph.producer.get(name)
+        return op is not None and name in op.outputs and op.recomputable and self._recoverable(op)
 
 
 def random_order(
@@ -77,69 +126,24 @@ def random_order(
 ) -> tuple[Order, frozenset[str]]:
     """A valid order that forgets values at random and recomputes or pages them in when they are wanted.
 
-    `forget` is the chance that a value in RAM is dropped after each op, `page` the share of values that are
-    paged rather than recomputed. Also picks homes in the slower tier.
+    `forget` is the chance that a value in RAM is dropped after each op, `page` the share of those
+    that are paged rather than recomputed. Also picks homes in the slower tier.
     """
-    sources = {v.name: v for v in graph.sources()}
-    homes = frozenset(
-        n for n, v in sources.items() if v.kind in ("parameter", "state") and rng.random() < page
-    )
-    actions: list[Action] = []
-    present = set(sources) - homes
-    stored, done = set(homes), set[str]()
-
-    def bring(name: str) -> None:
-        if name in present:
-            return
-        if name in stored:
-            actions.append(Action("in", name))
-        else:
-            execute(graph.producer[name].name)
-        present.add(name)
-
-    def execute(op_name: str) -> None:
-        op = graph.op[op_name]
-        first = op_name not in done
-        for name in op.reads if first else op.inputs:
-            bring(name)
-        actions.append(Action("compute", op_name))
-        done.add(op_name)
-        present.update(op.outputs)
-        if first:
-            for old, new in op.updates:
-                present.discard(old)
-                stored.discard(old)
-                present.add(new)
-
-    def forgettable(name: str) -> bool:
-        op = graph.producer.get(name)
-        return op is not None and name in op.outputs and op.recomputable and recoverable(op.name)
-
-    def recoverable(op_name: str) -> bool:
-        return all(n in present or n in stored or forgettable_deep(n) for n in graph.op[op_name].inputs)
-
-    def forgettable_deep(name: str) -> bool:
-        return (
-            name in graph.producer
-            and name in graph.producer[name].outputs
-            and recoverable(graph.producer[name].name)
-        )
-
+    carried = [v.name for v in graph.sources() if v.kind in ("parameter", "state")]
+    homes = frozenset(name for name in carried if rng.random() < page)
+    wanderer = _Wanderer(graph, homes)
     last_use = {name: i for i, op in enumerate(graph.ops) for name in op.reads}
     for index, op in enumerate(graph.ops):
-        execute(op.name)
-        for name in sorted(present):
-            if last_use.get(name, -1) <= index or rng.random() >= forget:
-                continue
-            if rng.random() < page and name not in stored:
-                actions.append(Action("out", name))
-                stored.add(name)
-            if name in stored or (forgettable(name) and _survives(graph, name, index)):
-                present.discard(name)
-    return tuple(actions), homes
+        wanderer.execute(op)
+        for name in sorted(wanderer.present):
+            if last_use.get(name, -1) > index and rng.random() < forget:
+                if rng.random() < page and name not in wanderer.stored:
+                    wanderer.page_out(name)
+                wanderer.forget(name)
+    return tuple(wanderer.actions), homes
 
 
-def _survives(graph: Graph, name: str, index: int) -> bool:
+def _survives(graph: Graph, name: str) -> bool:
     """Whether `name` can be recomputed until its last use: no ancestor is overwritten before."""
     last = max(i for i, op in enumerate(graph.ops) if name in op.reads)
     gone = {old for op in graph.ops[: last + 1] for old, _ in op.updates}

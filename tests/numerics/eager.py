@@ -1,12 +1,12 @@
 """Ordinary eager PyTorch training, with the keyed draws of Edgewise in the place of PyTorch's generator."""
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgewise.capture import SGD, Optimizer, philox
@@ -14,18 +14,18 @@ from edgewise.capture.joint import call_arguments
 from edgewise.zoo import resolve_loss
 
 aten = torch.ops.aten
+MATH = SDPBackend.MATH
 
 
 class KeyedDraws(TorchDispatchMode):
-    """Every Bernoulli draw of an eager forward pass gets the numbers that a captured step draws at that place."""
+    """Every draw of an eager forward pass gets the numbers that a captured step draws there."""
 
     def __init__(self, step: int, seed: int = 0) -> None:
         super().__init__()
         self.step, self.seed, self.stream = step, seed, 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        attends = func is aten._scaled_dot_product_flash_attention_for_cpu.default  # draws only if told to
-        if torch.Tag.nondeterministic_seeded not in func.tags or (attends and (len(args) < 4 or args[3] == 0.0)):
+        if torch.Tag.nondeterministic_seeded not in func.tags or _draws_nothing(func, args):
             return func(*args, **(kwargs or {}))
         assert func in (aten.bernoulli_.float, aten.rand.default), func
         stream, self.stream = self.stream, self.stream + 1
@@ -34,6 +34,12 @@ class KeyedDraws(TorchDispatchMode):
         tensor, keep = args
         drawn = philox.bernoulli(tuple(tensor.shape), keep, tensor.dtype, self.step, stream, self.seed)
         return tensor.copy_(drawn)
+
+
+def _draws_nothing(func: Any, args: Any) -> bool:
+    """Flash attention is tagged as random, but draws only for dropout."""
+    flash = func is aten._scaled_dot_product_flash_attention_for_cpu.default
+    return flash and (len(args) < 4 or args[3] == 0.0)
 
 
 def torch_optimizer(optimizer: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
@@ -46,15 +52,19 @@ def torch_optimizer(optimizer: Optimizer, model: nn.Module) -> torch.optim.Optim
 
 
 def train_eagerly(
-    model: nn.Module, loss: Any, optimizer: Optimizer, batches: Sequence[Any], seed: int = 0
+    model: nn.Module, loss: Any, optimizer: Optimizer, batches: Sequence[Any], *, backends: Any = MATH
 ) -> tuple[list[float], dict[str, Tensor]]:
-    """Losses, and parameters, buffers and optimizer states by the names that Edgewise gives them."""
+    """Losses, and parameters, buffers and optimizer states by the names that Edgewise gives them.
+
+    Attention runs by its parts, as in a captured step: the gradient of a key's bias is nothing but rounding,
+    so no two ways to compute it agree.
+    """
     model, loss = copy.deepcopy(model), resolve_loss(loss)
     theirs = torch_optimizer(optimizer, model)
     losses = []
     for step, (inputs, targets) in enumerate(batches):
         args, kwargs = call_arguments(inputs)
-        with KeyedDraws(step, seed):
+        with sdpa_kernel(backends), KeyedDraws(step):
             value = loss(model(*args, **kwargs), targets)
         theirs.zero_grad()
         value.backward()

@@ -1,4 +1,4 @@
-"""From lowered ops to the Graph of a whole training step: optimizer updates, carried buffers, and their order."""
+"""From lowered ops to the Graph of a whole training step: updates, carried buffers, and their order."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from edgewise.capture.joint import JointGraph
 from edgewise.capture.kernels import Program, Run, Slot, Tensors
 from edgewise.capture.lowering import STEP, Draft, Lowering
 from edgewise.capture.optimizers import Optimizer
-from edgewise.graph import Graph, Op, Option, Value, validate
+from edgewise.graph import Graph, Kind, Op, Option, Value, validate
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class UpdateKernel:
     optimizer: Optimizer
 
     def __call__(self, tensors: Tensors, option: str, first: bool) -> tuple[Tensor, ...]:
+        """Change parameter and states; nothing is returned."""
         del option, first
         gradient = self.program.slots(tensors)[self.gradient.index]
         states = {name: tensors[value] for name, value in self.states.items()}
@@ -38,6 +39,7 @@ class CarryKernel:
     old: str
 
     def __call__(self, tensors: Tensors, option: str, first: bool) -> tuple[Tensor, ...]:
+        """Change the buffer; nothing is returned."""
         del option, first
         tensors[self.old].copy_(self.program.slots(tensors)[self.new.index])
         return ()
@@ -56,8 +58,9 @@ class Assembled:
 
 
 def assemble(low: Lowering, joint: JointGraph, optimizer: Optimizer, name: str) -> Assembled:
-    """The whole step: `low`'s ops, each parameter's update as soon as its gradient is ready and its last
-    reader ran, and each mutated buffer carried to the next step.
+    """The whole step: the ops of `low`, and what changes from this step to the next.
+
+    A parameter is updated once its gradient is ready and its last reader ran; a mutated buffer is carried.
     """
     drafts = list(low.drafts)
     states: dict[str, str] = {}
@@ -92,7 +95,7 @@ def _update(
     own = {state: f"{parameter}.{state}" for state in optimizer.state_names}
     updates = []
     for old in (parameter, *own.values()):
-        kind = "parameter" if old == parameter else "state"
+        kind: Kind = "parameter" if old == parameter else "state"
         new = low.next_version(old)
         for made in (old, new):
             low.values[made] = Value(made, value.bytes, kind, value.shape, value.dtype)

@@ -13,13 +13,19 @@ import torch
 from torch import Tensor
 
 _MATMUL = {"mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "vdot", "addbmm"}
-_COPY = {"clone", "cat", "stack", "_to_copy", "copy", "constant_pad_nd", "select_backward", "slice_backward",
-         "slice_scatter", "select_scatter", "repeat", "roll", "flip", "full", "full_like", "zeros", "zeros_like",
-         "ones", "ones_like", "arange", "new_zeros", "new_ones", "new_full", "scalar_tensor", "empty", "empty_like",
-         "lift_fresh_copy", "tril", "triu", "_unsafe_view", "im2col", "col2im", "expand_copy"}  # fmt: skip
-_GATHER = {"embedding", "embedding_dense_backward", "index", "index_put", "_unsafe_index", "_unsafe_index_put",
-           "index_select", "index_add", "gather", "scatter", "scatter_add", "nll_loss_forward", "nll_loss_backward",
-           "nll_loss2d_forward", "nll_loss2d_backward", "embedding_bag"}  # fmt: skip
+# fmt: off
+_COPY = {
+    "clone", "cat", "stack", "_to_copy", "copy", "constant_pad_nd", "select_backward", "slice_backward",
+    "slice_scatter", "select_scatter", "repeat", "roll", "flip", "full", "full_like", "zeros", "zeros_like",
+    "ones", "ones_like", "arange", "new_zeros", "new_ones", "new_full", "scalar_tensor", "empty",
+    "empty_like", "lift_fresh_copy", "tril", "triu", "_unsafe_view", "im2col", "col2im", "expand_copy",
+}
+_GATHER = {
+    "embedding", "embedding_dense_backward", "index", "index_put", "_unsafe_index", "_unsafe_index_put",
+    "index_select", "index_add", "gather", "scatter", "scatter_add", "nll_loss_forward", "nll_loss_backward",
+    "nll_loss2d_forward", "nll_loss2d_backward", "embedding_bag",
+}
+# fmt: on
 
 
 def cost_of(target: Any, args: Sequence[Any], outputs: Sequence[Tensor]) -> tuple[str, int]:
@@ -53,13 +59,13 @@ def _convolution_kind(weight: Tensor, groups: int) -> str:
 
 
 def _convolution_flops(positions: Tensor, weight: Tensor) -> int:
-    """The weight is applied at each position of the output, or of the input if the convolution is transposed."""
+    """The weight is applied at each position of the output (of the input if it is transposed)."""
     return 2 * positions.shape[0] * math.prod(positions.shape[2:]) * weight.numel()
 
 
 def _matmul_flops(name: str, args: Sequence[Any], output: Tensor) -> int:
     left = args[1] if name.startswith("add") or name == "baddbmm" else args[0]
-    return 2 * output.numel() * left.shape[-1]
+    return 2 * output.numel() * int(left.shape[-1])
 
 
 def _class_of(name: str, target: Any) -> str:

@@ -23,7 +23,7 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class BatchNormKernel:
-    """`native_batch_norm` in training. `running` names the running mean and variance, changed on the first run."""
+    """`native_batch_norm` in training; `running` names mean and variance, changed on the first run."""
 
     program: Program
     operands: tuple[Any, Any, Any]
@@ -32,11 +32,12 @@ class BatchNormKernel:
     eps: float
 
     def __call__(self, tensors: Tensors, option: str, first: bool) -> tuple[Tensor, ...]:
+        """Normalized x, and the mean and inverse deviation that the backward pass reads."""
         del option
         slots = self.program.slots(tensors)
         x, weight, bias = (None if operand is None else slots[operand.index] for operand in self.operands)
         mean, variance = (tensors[name] for name in self.running) if first else (None, None)
-        result = torch.native_batch_norm(x, weight, bias, mean, variance, True, self.momentum, self.eps)
+        result = aten.native_batch_norm(x, weight, bias, mean, variance, True, self.momentum, self.eps)
         return tuple(result)
 
 
@@ -48,12 +49,13 @@ class FunctionKernel:
     function: Callable[[Sequence[Any], str], Tensor]
 
     def __call__(self, tensors: Tensors, option: str, first: bool) -> tuple[Tensor, ...]:
+        """What the function makes."""
         del first
         return (self.function(self.program.slots(tensors), option),)
 
 
 def _batch_norm(low: Lowering, node: fx.Node) -> None:
-    """`_native_batch_norm_legit_functional(x, weight, bias, mean, var, training, momentum, eps)`: five results."""
+    """`_native_batch_norm_legit_functional(x, weight, bias, mean, var, training, momentum, eps)`."""
     x, weight, bias, mean, var, training, momentum, eps = node.args
     if not training or mean is None:
         low.generic(node)

@@ -49,8 +49,7 @@ class JointGraph:
 
 
 class _LossModule(nn.Module):
-    """`forward(*batch leaves) -> (loss,)`, with each distinct parameter and buffer of the model registered
-    once.
+    """`forward(*batch leaves) -> (loss,)`; each distinct parameter and buffer of the model stands here once.
 
     AOTAutograd exports tied weights as two parameters with half a gradient each; `functional_call` on the
     distinct ones gives one parameter with the whole gradient.
@@ -99,7 +98,7 @@ def fill(constants: list[Any], tensors: tuple[Tensor, ...]) -> list[Any]:
 
 
 def call_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """How a model is called with `inputs`: a dict by keyword, a tuple or list by position, else as one argument."""
+    """How a model is called: a dict by keyword, a tuple or list by position, else as one argument."""
     if isinstance(inputs, dict):
         return (), inputs
     if isinstance(inputs, (tuple, list)):
@@ -130,47 +129,48 @@ def _read_descriptors(module: _LossModule, tensors: list[Tensor], gm: fx.GraphMo
     """Tell inputs and outputs apart by the descriptors that AOTAutograd leaves on them."""
     from torch._functorch._aot_autograd import descriptors as d  # noqa: PLC0415
 
-    sources = []
-    for node in gm.graph.find_nodes(op="placeholder"):
-        match node.meta["desc"]:
-            case d.ParamAOTInput(target):
-                parameter = getattr(module, target)
-                kind: SourceKind = "parameter" if parameter.requires_grad else "frozen"
-                sources.append(Source(module.names[target], kind, node, parameter))
-            case d.BufferAOTInput(target):
-                sources.append(Source(module.names[target], "buffer", node, getattr(module, target)))
-            case d.PlainAOTInput(index):
-                sources.append(Source(f"batch.{index}", "input", node, tensors[index]))
-            case d.TangentAOTInput():  # the gradient of the loss with respect to itself
-                fake = node.meta["val"]
-                sources.append(
-                    Source("loss.gradient", "constant", node, torch.ones(fake.shape, dtype=fake.dtype))
-                )
-            case other:
-                raise TypeError(f"AOTAutograd made an input that Edgewise does not know: {other}")
-    gradients, mutations, loss = {}, {}, None
+    sources = tuple(_source(module, tensors, node) for node in gm.graph.find_nodes(op="placeholder"))
+    gradients, mutations, losses = {}, {}, []
     (output,) = gm.graph.find_nodes(op="output")
     for node, descriptor in zip(output.args[0], output.meta["desc"], strict=True):
         match descriptor:
             case d.PlainAOTOutput():
-                loss = node
+                losses.append(node)
             case d.GradAOTOutput(grad_of=d.ParamAOTInput(target)) if node is not None:
                 gradients[module.names[target]] = node
             case d.InputMutationAOTOutput(mutated_input=d.BufferAOTInput(target)):
                 mutations[module.names[target]] = node
             case d.InputMutationAOTOutput(mutated_input=d.ParamAOTInput(target)):
-                raise RuntimeError(
-                    f"the forward pass changes the parameter `{module.names[target]}` in place"
-                )
+                name = module.names[target]
+                raise RuntimeError(f"the forward pass changes the parameter `{name}` in place")
             case _:
                 pass  # gradients and changes of the batch, which nobody reads
-    assert loss is not None  # noqa: S101 (the module returns one)
-    return JointGraph(gm, tuple(sources), loss, gradients, mutations)
+    (loss,) = losses
+    return JointGraph(gm, sources, loss, gradients, mutations)
+
+
+def _source(module: _LossModule, tensors: list[Tensor], node: fx.Node) -> Source:
+    from torch._functorch._aot_autograd import descriptors as d  # noqa: PLC0415
+
+    match node.meta["desc"]:
+        case d.ParamAOTInput(target):
+            parameter = getattr(module, target)
+            kind: SourceKind = "parameter" if parameter.requires_grad else "frozen"
+            return Source(module.names[target], kind, node, parameter)
+        case d.BufferAOTInput(target):
+            return Source(module.names[target], "buffer", node, getattr(module, target))
+        case d.PlainAOTInput(index):
+            return Source(f"batch.{index}", "input", node, tensors[index])
+        case d.TangentAOTInput():  # the gradient of the loss with respect to itself
+            fake = node.meta["val"]
+            return Source("loss.gradient", "constant", node, torch.ones(fake.shape, dtype=fake.dtype))
+        case other:
+            raise TypeError(f"AOTAutograd made an input that Edgewise does not know: {other}")
 
 
 @contextmanager
 def trace_friendly() -> Iterator[None]:
-    """Attention by its parts, and the flag by which a model sees that it must not look at the values of tensors."""
+    """Attention by its parts, and the flag that tells a model not to look into tensors."""
     with sdpa_kernel(SDPBackend.MATH), torch.compiler._compile_session_context():  # noqa: SLF001
         yield
 

@@ -69,10 +69,10 @@ def resolve(arg: Any, slots: Sequence[Any]) -> Any:
 
 @dataclass(frozen=True)
 class AtenKernel:
-    """One ATen call. `kept[i]` is the position of `Op.outputs[i]` among the call's results; `None` for a lone
-    result.
+    """One ATen call.
 
-    `in_place` maps the name of an option to the call that executes it.
+    `kept[i]` is the position of `Op.outputs[i]` among the call's results; `None` for a lone result.
+    `in_place` maps an option to the call that executes it.
     """
 
     program: Program
@@ -81,6 +81,7 @@ class AtenKernel:
     in_place: Mapping[str, Instruction]
 
     def __call__(self, tensors: Tensors, option: str, first: bool) -> tuple[Tensor, ...]:
+        """The results of the call that stand in `kept`."""
         del first
         slots = self.program.slots(tensors)
         if option != "whole":

@@ -79,9 +79,10 @@ class Lowering:
     streams: int = 0
     constants: dict[str, Tensor] = field(default_factory=dict)
 
-    # -- the walk over the nodes ---------------------------------------------------------------------------------
+    # -- the walk over the nodes -----------------------------------------------------------------------------
 
     def run(self) -> None:
+        """Lower every node of the joint graph."""
         from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: PLC0415
 
         self.mode = FakeTensorMode()
@@ -115,6 +116,7 @@ class Lowering:
         self.base[node, None] = name
 
     def declare(self, name: str, fake: Tensor, kind: Kind) -> None:
+        """Let `name` be the value that the storage of `fake` stands for."""
         storage = fake.untyped_storage()
         dtype = str(fake.dtype).removeprefix("torch.")
         self.owner[storage._cdata] = name  # noqa: SLF001 (the identity of a storage)
@@ -167,13 +169,14 @@ class Lowering:
         return self.owner.get(fake.untyped_storage()._cdata)  # noqa: SLF001
 
     def fake_of(self, args: Any) -> Any:
+        """`args` with the fake result in the place of every node."""
         return fx.map_arg(args, lambda node: self.fake[node])
 
     def layer(self, node: fx.Node) -> str:
         """Path of the module that a node belongs to; a backward node has that of its forward node."""
         return str((node.meta.get("custom") or {}).get("layer", ""))
 
-    # -- building ops ----------------------------------------------------------------------------------------------
+    # -- building ops ----------------------------------------------------------------------------------------
 
     def new_value(self, node: fx.Node, fake: Tensor, *, suffix: str = "", item: int | None = None) -> str:
         """Declare the value that `node` (or its result `item`) makes."""
@@ -184,14 +187,14 @@ class Lowering:
         return name
 
     def program(self, args: Any) -> tuple[Program, Any]:
-        """A program that makes every node in `args` available, and `args` with slots in the place of nodes."""
+        """A program that makes all nodes in `args` available, and `args` with slots in their place."""
         operands: list[str] = []
         for node in _nodes_in(args):
             self._collect_operands(node, operands)
         views: list[Instruction] = []
         slot_of: dict[Any, Slot] = {name: Slot(i) for i, name in enumerate(operands)}
 
-        def place(node: fx.Node) -> Slot:
+        def place(node: fx.Node) -> Any:
             if (node, None) in self.base:
                 return slot_of[self.base[node, None]]
             if node not in slot_of:
@@ -226,9 +229,11 @@ class Lowering:
         return new
 
     def add(self, op: Op, run: Run, *, backward: bool) -> None:
+        """Append an op and what executes it."""
         self.drafts.append(Draft(op, run, backward))
 
     def generic(self, node: fx.Node) -> None:
+        """Lower a node to an op that makes the same ATen call."""
         result = self.fake[node]
         args = list(node.args)
         if node.target is aten.native_batch_norm_backward.default and args[7]:
@@ -252,10 +257,11 @@ class Lowering:
         self.add(op, kernel, backward=node not in self.forward)
 
     def op_name(self, node: fx.Node) -> str:
+        """Name of an op that makes several values."""
         layer = self.layer(node)
         return f"{layer}:{node.name}" if layer else node.name
 
-    # -- working in place ------------------------------------------------------------------------------------------
+    # -- working in place ------------------------------------------------------------------------------------
 
     def _in_place(
         self, node: fx.Node, slots: tuple[Any, ...], kwargs: dict[str, Any]
@@ -338,7 +344,7 @@ def _flat(result: Any) -> list[Any]:
 
 def _nodes_in(args: Any) -> list[fx.Node]:
     found: list[fx.Node] = []
-    fx.map_arg(args, lambda node: found.append(node))
+    fx.map_arg(args, found.append)
     return found
 
 

@@ -4,7 +4,6 @@ Each update does exactly the operations of PyTorch's single-tensor implementatio
 torch/optim/sgd.py and adamw.py), so that the bits agree. States start at zero.
 """
 
-from collections.abc import Callable
 from typing import Literal, Protocol
 
 import msgspec
@@ -12,9 +11,6 @@ import torch
 from torch import Tensor
 
 from edgewise.errors import UsageError
-
-Update = Callable[[Tensor, Tensor, dict[str, Tensor], int], None]
-"""`update(parameter, gradient, states, step)`, all in place; the gradient is only read; steps count from 0."""
 
 
 class Optimizer(Protocol):
@@ -48,13 +44,17 @@ class SGD(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="ki
 
     @property
     def state_names(self) -> tuple[str, ...]:
+        """`momentum`, if there is any."""
         return ("momentum",) if self.momentum else ()
 
     @property
     def scratch(self) -> int:
+        """The decayed gradient."""
         return 1 if self.weight_decay else 0
 
-    def update(self, parameter: Tensor, gradient: Tensor, states: dict[str, Tensor], step: int) -> None:  # noqa: ARG002
+    def update(self, parameter: Tensor, gradient: Tensor, states: dict[str, Tensor], step: int) -> None:
+        """As `torch.optim.SGD`; the first step finds a zero momentum."""
+        del step
         direction = gradient.add(parameter, alpha=self.weight_decay) if self.weight_decay else gradient
         if self.momentum:
             direction = states["momentum"].mul_(self.momentum).add_(direction)
@@ -75,13 +75,16 @@ class AdamW(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
 
     @property
     def state_names(self) -> tuple[str, ...]:
+        """First and second moment."""
         return ("exp_avg", "exp_avg_sq")
 
     @property
     def scratch(self) -> int:
+        """The denominator."""
         return 1
 
     def update(self, parameter: Tensor, gradient: Tensor, states: dict[str, Tensor], step: int) -> None:
+        """As `torch.optim.AdamW`."""
         beta1, beta2 = self.betas
         correction1 = 1 - beta1 ** (step + 1)
         correction2 = 1 - beta2 ** (step + 1)

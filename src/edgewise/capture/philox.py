@@ -92,7 +92,7 @@ def uniform(shape: Shape, dtype: torch.dtype, step: int, stream: int, seed: int)
 
 
 def normal(shape: Shape, dtype: torch.dtype, step: int, stream: int, seed: int) -> torch.Tensor:
-    """Standard normal numbers by the Box-Muller transform, two from each pair of words; `[*shape]` of `dtype`."""
+    """Standard normal numbers (Box-Muller, two from each pair of words); `[*shape]` of `dtype`."""
     out = torch.empty(shape, dtype=dtype)
     flat = out.view(-1)
     for offset, words in _words(flat.numel(), step, stream, seed):

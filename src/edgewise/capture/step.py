@@ -1,5 +1,6 @@
 """`capture`: a model, a loss, an optimizer and an example batch become the Graph of one training step."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,19 +19,18 @@ from edgewise.errors import ModelUnsupported, UsageError
 from edgewise.graph import Graph
 from edgewise.zoo.losses import resolve_loss
 
-
-RESERVED = ("batch.", "constant.", "loss.gradient")
-"""Beginnings of names that inputs and constants of a step have; no parameter may be called so."""
+RESERVED = re.compile(rf"{STEP}|batch\.\d+|constant\.\d+|loss\.gradient")
+"""Names of the inputs and constants of a step; no parameter may be called so."""
 
 
 @dataclass(frozen=True)
 class Captured:
     """A training step that can be planned (`graph`) and executed (`kernels`).
 
-    Parameters and buffers are those of `model`, under the same names; `constants` holds what else the trace found.
-    `states` maps each optimizer state to its parameter; states start at zero. `batch` names the values that the
-    tensors of a batch become; `batch_leaves` are all its leaves with a hole for each tensor, and `batch_spec` is
-    the structure they are taken from.
+    Parameters and buffers are those of `model`, under the same names; `constants` holds what else the trace
+    found. `states` maps each optimizer state to its parameter; states start at zero. `batch` names the values
+    that the tensors of a batch become; `batch_leaves` are all its leaves with a hole for each tensor, and
+    `batch_spec` is the structure they are taken from.
     """
 
     graph: Graph
@@ -51,7 +51,7 @@ class Captured:
         layout = self.layouts[name]
         storage = torch.empty(self.graph.value[name].bytes, dtype=torch.uint8)
         tensor = torch.empty(0, dtype=layout.dtype)
-        tensor.set_(storage.untyped_storage(), layout.offset, layout.size, layout.stride)  # type: ignore[call-overload]
+        tensor.set_(storage.untyped_storage(), layout.offset, layout.size, layout.stride)
         return tensor, storage
 
 
@@ -137,17 +137,18 @@ def _unsupported(model: nn.Module, parts: tuple[str, ...]) -> ModelUnsupported:
 
 
 def _check_model(model: nn.Module) -> None:
-    """Refuse what tracing would silently get wrong: nothing to train, other devices, storages that overlap."""
+    """Refuse what tracing would get wrong: nothing to train, other devices, storages that overlap."""
     parameters = dict(model.named_parameters())
     if not any(p.requires_grad for p in parameters.values()):
         raise UsageError(
             f"{type(model).__name__} has no parameter that requires a gradient: nothing can be trained."
         )
     held: dict[int, str] = {}
-    parts = []
-    for name in (*parameters, *dict(model.named_buffers())):
-        if name == STEP or name.startswith(RESERVED):
-            parts.append(f"{name}: tensor: Edgewise uses this name itself; rename the parameter or buffer")
+    parts = [
+        f"{name}: tensor: Edgewise uses this name itself; rename the parameter or buffer"
+        for name in (*parameters, *dict(model.named_buffers()))
+        if RESERVED.fullmatch(name)
+    ]
     for name, tensor in (*parameters.items(), *model.named_buffers()):
         if tensor.device.type != "cpu":
             parts.append(

@@ -1,4 +1,4 @@
-"""When a model cannot be traced: run its forward pass once for real and list every op that stands in the way."""
+"""When a model cannot be traced: run its forward pass once and list every op that stands in the way."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,9 +27,9 @@ _COMPOSITE_DRAWS = {
 }
 
 
-class _Survey(TorchDispatchMode):
+class _Survey(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.layers: list[str] = []
         self.found: dict[str, None] = {}  # in order, once each
 

@@ -1,8 +1,8 @@
 """What one step hands to the next: parameters, buffers and optimizer states, in RAM or in the slower tier.
 
-While a plan runs it owns the memory of the model. A value whose home is the slower tier, or that the plan drops
-from RAM for a while, must not be kept alive by the model's own tensor, or its memory would not be free at all:
-such tensors of the model stand empty until `sync`.
+While a plan runs it owns the memory of the model. A value whose home is the slower tier, or that the plan
+drops from RAM for a while, must not be kept alive by the model's own tensor, or its memory would not be free
+at all: such tensors of the model stand empty until `sync`.
 """
 
 from collections.abc import Iterator
@@ -63,10 +63,10 @@ class Carried:
     def _filled(self, name: str, content: float) -> Tensor:
         return self.captured.empty(name)[0].fill_(content)
 
-    # -- around a step -------------------------------------------------------------------------------------------
+    # -- around a step -------------------------------------------------------------------------------------
 
     def begin(self) -> dict[str, Tensor]:
-        """The tensors that a step begins with in RAM. Whatever the plan moves is referred to by nobody else."""
+        """What a step begins with in RAM; nobody else refers to the tensors that the plan moves."""
         given = dict(self.tensors)
         for name in self._leaving:
             self.tensors.pop(name, None)
@@ -98,7 +98,7 @@ class Carried:
                 self.tensors[name] = self._filled(name, float("nan") if floating else 0)
         return whole
 
-    # -- between steps -------------------------------------------------------------------------------------------
+    # -- between steps -------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Tensor]:
         """Copies of all parameters, buffers and optimizer states, by name."""

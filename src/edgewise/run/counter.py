@@ -40,7 +40,7 @@ class Counter:
         self.live_bytes -= self._sizes.pop(tensor.untyped_storage().data_ptr(), 0)
 
     def note_compute(self, results: Sequence[Tensor], workspace_bytes: int) -> None:
-        """Let the peak know of the moment in which an op holds operands, results and its workspace at once."""
+        """Let the peak know of the moment in which operands, results and workspace are held at once."""
         storages = (result.untyped_storage() for result in results)
         fresh = {s.data_ptr(): s.nbytes() for s in storages if s.data_ptr() not in self._sizes}
         self.peak_bytes = max(self.peak_bytes, self.live_bytes + sum(fresh.values()) + workspace_bytes)

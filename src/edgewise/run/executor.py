@@ -1,6 +1,7 @@
 """Executes a Plan in PyTorch: what is freed is freed, what is paged out is on disk, every byte is counted."""
 
 import time
+from collections.abc import Iterable
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from edgewise.capture import Captured
+from edgewise.capture.joint import HOLE
 from edgewise.capture.lowering import STEP
 from edgewise.devices import Device
 from edgewise.errors import DeviceError, UsageError
@@ -26,8 +28,8 @@ class StepResult(msgspec.Struct, frozen=True):
     """What one executed step showed.
 
     `peak_bytes` is the executor's own count of the storages it held, with the workspace that ops declare, and
-    `live_bytes[i]` that count's peak during plan step i. `process_bytes` is how far the process's high-water mark
-    rose above where it stood before the step (0 where the kernel does not tell).
+    `live_bytes[i]` that count's peak during plan step i. `process_bytes` is how far the process's high-water
+    mark rose above where it stood before the step (0 where the kernel does not tell).
     """
 
     loss: float
@@ -42,13 +44,14 @@ class StepResult(msgspec.Struct, frozen=True):
 class Executor:
     """Runs the steps of one plan, again and again, on the parameters of the captured model.
 
-    The plan is checked first. While the executor is open it owns the model's parameters and buffers: what the plan
-    moves out of RAM is out of the model's memory too, also between steps if it lives in the slower tier. `sync` or
-    `close` puts everything back into the model.
+    The plan is checked first. While the executor is open it owns the model's parameters and buffers: what the
+    plan moves out of RAM is out of the model's memory too, also between steps if it lives in the slower tier.
+    `sync` or `close` puts everything back into the model.
 
-    Parameters change in place as soon as their gradients are ready, so a step that is interrupted (an error, a full
-    disk, Ctrl-C) may leave them part old, part new. The executor knows: if nothing had changed yet, it goes back to
-    where the step began; else `step`, `state` and `sync` refuse until `load_state` has put a whole state back.
+    Parameters change in place as soon as their gradients are ready, so a step that is interrupted (an error,
+    a full disk, Ctrl-C) may leave them part old, part new. The executor knows: if nothing had changed yet, it
+    goes back to where the step began; else `step`, `state` and `sync` refuse until `load_state` has put a
+    whole state back.
 
     Args:
         captured: the training step; `captured.model` is what gets trained.
@@ -80,7 +83,7 @@ class Executor:
         self._torn: int | None = None  # the step that was interrupted after it had changed something
         self._closed = False
 
-    # -- between steps -----------------------------------------------------------------------------------------
+    # -- between steps -------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Tensor]:
         """Copies of all parameters, buffers and optimizer states, by name.
@@ -141,15 +144,15 @@ class Executor:
         self._check_open()
         if self._torn is not None:
             raise UsageError(
-                f"Training step {self._torn} was interrupted after it had begun to change the parameters: they are "
-                "part old, part new. Put a whole state back with `load_state`, as from the last checkpoint."
+                f"Training step {self._torn} was interrupted after it had begun to change the parameters: "
+                "they are part old, part new. Put a whole state back with `load_state`, as from a checkpoint."
             )
 
     def _close_pager(self) -> None:
         if self._pager is not None:
             self._pager.close()
 
-    # -- one step ----------------------------------------------------------------------------------------------
+    # -- one step ------------------------------------------------------------------------------------------
 
     def step(self, batch: tuple[Any, Any], step: int) -> StepResult:
         """Run one training step.
@@ -281,9 +284,11 @@ class Executor:
         captured = self.captured
         leaves, spec = pytree.tree_flatten(batch)
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        if spec != captured.batch_spec or len(tensors) != len(captured.batch):
+        rest = [HOLE if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        if spec != captured.batch_spec or rest != list(captured.batch_leaves):
             raise UsageError(
-                f"The batch has another structure ({spec}) than the captured one ({captured.batch_spec}). "
+                "The batch differs from the one that the step was captured for in more than its tensors: "
+                f"{_outline(rest, spec)}, not {_outline(captured.batch_leaves, captured.batch_spec)}. "
                 "Use batches like the example, or capture again."
             )
         bound = {}
@@ -315,3 +320,9 @@ def _open_pager(captured: Captured, plan: Plan, directory: Path | None) -> Pager
     for new, old in replaced.items():
         pager.share_slot(old, new)
     return pager
+
+
+def _outline(leaves: Iterable[Any], spec: pytree.TreeSpec) -> str:
+    """A batch in short, with `T` for each tensor."""
+    marks = ["T" if leaf is HOLE else leaf for leaf in leaves]
+    return str(pytree.tree_unflatten(marks, spec)).replace("'T'", "T")

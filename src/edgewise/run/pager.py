@@ -1,5 +1,4 @@
-"""The slower tier on this host: one file with a slot for each paged value, and one thread that moves the
-bytes.
+"""The slower tier on this host: a file with a slot for each paged value, and a thread that moves bytes.
 
 Transfers run one at a time, in the order they are asked for, while the step computes. The whole file is
 reserved before the first step, so that a full disk is found before anything was changed.
@@ -119,7 +118,7 @@ class Pager:
 
 def _bytes_of(tensor: Tensor) -> Tensor:
     """The whole storage of `tensor` as a flat uint8 tensor that shares it."""
-    return torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage())  # type: ignore[call-overload]
+    return torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage())
 
 
 def _reserve(directory: Path | None, size: int) -> int:

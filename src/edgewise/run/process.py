@@ -15,7 +15,7 @@ _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def return_freed_memory() -> bool:
-    """Make freed tensors of 64 KiB and more leave the process at once; False where the C library is not glibc."""
+    """Make freed tensors of 64 KiB and more leave the process at once; False without glibc."""
     libc = _glibc()
     if libc is None:
         return False
