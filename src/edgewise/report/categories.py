@@ -4,7 +4,7 @@ from edgewise.report.chart import legend
 from edgewise.report.nouns import ReportData
 from edgewise.report.svg import WIDTH, Markup, box, drawing, join, path, tag
 from edgewise.report.trace import GROUP_WORDS, GROUPS, Trace, trace_plain
-from edgewise.report.units import bytes_text, percent
+from edgewise.report.units import bytes_text, clipped, percent
 
 HEIGHT = 22.0
 
@@ -25,7 +25,7 @@ def categories(data: ReportData, trace: Trace) -> Markup:
     _, plain = at_peak(plain_trace)
     present = [group for group in GROUPS if planned[group] or plain[group]]
     scale = max(sum(planned.values()), sum(plain.values()), 1)
-    name = trace.moments[at].name if trace.moments else ""
+    name = clipped(trace.moments[at].name) if trace.moments else ""
     keys = legend([(f"fill {group}", GROUP_WORDS[group]) for group in present])
     bars = [_bar("plain", plain, present, scale), _bar("planned", planned, present, scale)]
     note = f"The plan holds most in step {at:,}, at {name}." if name else "The plan has no steps."

@@ -94,12 +94,16 @@ def device_table(data: ReportData) -> Markup:
     """Every number of the profile with where it is from."""
     device = data.device
     rows = []
-    for name, number in numbers(device).items():
+    figures = {name: _amount(name, number) for name, number in numbers(device).items()}
+    paging = device.memory.paging
+    if paging is not None:
+        figures[f"memory.{paging[0]}.overlap"] = "yes" if paging[1].overlap else "no"
+    for name, amount in figures.items():
         source, assumed = device.sources.get(name), device.assumed.get(name)
         origin = source or (f"assumed: {assumed}" if assumed else "not stated")
         cells = [
             tag("td", tag("code", breakable(clipped(name))), class_="long"),
-            tag("td", _amount(name, number), class_="number"),
+            tag("td", amount, class_="number"),
         ]
         rows.append(tag("tr", *cells, tag("td", clipped(origin, 600), class_="long")))
     return _folding(("Figure", "Value", "Source"), rows[:MAX_ROWS], numeric={1})

@@ -13,7 +13,7 @@ def figure(number: float) -> str:
     if size == 0:
         return "0"
     if size < 1e-4 or size >= 1e15:
-        return f"{number:.2g}"
+        return f"{number:.3g}"
     places = 0 if size >= 99.95 else max(1, 2 - math.floor(math.log10(size * 1.0005)))
     text = f"{number:,.{places}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
@@ -25,7 +25,7 @@ def bytes_text(size: float) -> str:
     while abs(size) >= 1024 and unit < len(_BINARY) - 1:
         size, unit = size / 1024, unit + 1
     if unit and abs(size) >= 99.95:
-        return f"{size:.1f}".removesuffix(".0") + f" {_BINARY[unit]}"
+        return f"{size:,.1f}".removesuffix(".0") + f" {_BINARY[unit]}"
     return f"{figure(size)} {_BINARY[unit]}"
 
 

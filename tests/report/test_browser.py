@@ -1,0 +1,115 @@
+"""The page in a real browser. What it looked like is kept in `build/test-artifacts`."""
+
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from edgewise.report import write_report
+from tests.report.inputs import graph_of, plan_at_random, write_run
+
+ARTIFACTS = Path(__file__).parents[2] / "build" / "test-artifacts"
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+BACKGROUND = (251, 251, 249)
+
+
+def chromium(profile: Path, *arguments: str) -> str:
+    """What a headless Chromium prints."""
+    found = next((path for name in NAMES if (path := shutil.which(name))), None)
+    assert found, "There is no Chromium to look at the report with. Install it: apt-get install -y chromium"
+    quiet = (
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--no-first-run",
+        "--disable-gpu",
+    )
+    command = [
+        found,
+        "--headless=new",
+        "--no-sandbox",
+        "--hide-scrollbars",
+        f"--user-data-dir={profile}",
+        *quiet,
+    ]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=240, check=True)
+    return done.stdout
+
+
+class Server(ThreadingHTTPServer):
+    """Serves one page, and remembers what was asked of it."""
+
+    def __init__(self, page: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.page = page
+        self.asked: list[str] = []
+
+    @property
+    def place(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.end_headers()
+        self.wfile.write(self.server.page)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Nothing: the test asserts on what was asked."""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server(b"") as found:
+        thread = threading.Thread(target=found.serve_forever, daemon=True)
+        thread.start()
+        yield found
+        found.shutdown()
+        thread.join()
+
+
+def test_it_is_not_blank(tmp_path: Path) -> None:
+    graph = graph_of(8, name="eight layers", size=8192)
+    page = write_report(write_run(tmp_path / "run", graph, plan_at_random(graph, forget=0.25, page=0.3)))
+    ARTIFACTS.mkdir(parents=True, exist_ok=True)
+    picture = ARTIFACTS / "report.png"
+    picture.unlink(missing_ok=True)
+    shutil.copyfile(page, ARTIFACTS / "report.html")
+
+    chromium(tmp_path / "profile", "--window-size=1280,4400", f"--screenshot={picture}", page.as_uri())
+
+    with Image.open(picture) as image:
+        assert image.format == "PNG"
+        assert image.size == (1280, 4400)
+        pixels = image.convert("RGB")
+    counts = {color: count for count, color in pixels.getcolors(maxcolors=2**24) or []}
+    assert BACKGROUND in counts
+    assert len(counts) > 200
+    assert sum(count for color, count in counts.items() if min(color) < 240) > 0.05 * 1280 * 4400
+    assert min(pixels.crop((300, 420, 1100, 760)).getextrema()[2]) < 120  # the areas of the timeline
+
+
+def test_it_asks_for_nothing_and_runs_only_its_own_script(tmp_path: Path, server: Server) -> None:
+    intruder = (
+        f"<img src={server.place}/image><script src={server.place}/script></script>"
+        f"<style>@import '{server.place}/style'</style><script>document.title='taken'</script>"
+    )
+    graph = graph_of(3, name=intruder, layer=intruder)
+    folder = write_run(tmp_path / "run", graph, plan_at_random(graph))
+    (folder / "recipe.toml").write_text(intruder)
+    server.page = write_report(folder).read_bytes()
+
+    after = chromium(tmp_path / "profile", "--dump-dom", f"{server.place}/report.html")
+
+    assert set(server.asked) <= {"/report.html", "/favicon.ico"}  # the icon is the browser's own idea
+    assert "<title>taken</title>" not in after
+    assert '<div class="tip"></div>' in after  # its own script ran
