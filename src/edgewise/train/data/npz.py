@@ -49,13 +49,15 @@ def _read(config: Npz) -> dict[str, Array]:
     """The named arrays that the file has."""
     wanted = (config.x_train, config.y_train, config.x_test, config.y_test)
     try:
-        with np.load(Path(config.path).expanduser(), allow_pickle=False) as file:
+        with Path(config.path).expanduser().open("rb") as raw:
+            file = np.load(raw, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise UsageError(
                     f"{config.path} is a single array. Save inputs and targets with `numpy.savez`."
                 )
             found = {name: file[name] for name in wanted if name in file.files}
             names = ", ".join(file.files)
+            file.close()
     except OSError as error:
         raise UsageError(
             f"Cannot read the data file {config.path}: {error.strerror or error}. Check `data.path`."
