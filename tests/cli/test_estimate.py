@@ -25,7 +25,7 @@ def test_json(run: Run, graph_file: Path) -> None:
     assert (found["min_ram_bytes"], found["min_ram_op"]) == (least.ram_bytes, least.op)
     assert found["plain_peak_bytes_by_kind"]["activation"] == 9000
     assert found["plain_peak_bytes_by_kind"]["gradient"] == 1000
-    assert [entry["op"] for entry in found["largest_ops"]][0] == "to_b"
+    assert found["largest_ops"][0]["op"] == "to_b"
     assert len(found["largest_ops"]) == 5
 
 

@@ -1,4 +1,4 @@
-"""`edgewise plan`: the keys programs rely on, budgets in every unit, and files that `check` and `report` find."""
+"""`edgewise plan`: the keys programs rely on, budgets in every unit, files that `check` and `report` find."""
 
 from pathlib import Path
 from typing import Any
