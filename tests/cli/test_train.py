@@ -2,6 +2,10 @@
 
 import re
 import shlex
+import signal
+import subprocess
+import sys
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -186,3 +190,25 @@ def test_a_report_of_a_plan(run: Run, graph_file: Path, tmp_path: Path) -> None:
     said = run("report", "plan.json", "--device", "nrf52840")
     assert said.code == 5
     assert "was made for device `rpi4`" in said.err
+
+
+def test_ctrl_c_in_earnest(run: Run, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "edgewise.cli", "train", "digits-mlp", *QUICK[2:]]
+    words += ["--set", "train.epochs=100000", "-o", "here"]
+    metrics = tmp_path / "here" / "metrics.jsonl"
+    with subprocess.Popen(
+        words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while process.poll() is None and not (metrics.exists() and metrics.read_text().count("step") > 2):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    assert process.returncode == 130, err
+    assert "the checkpoint is here/checkpoint.safetensors" in err
+    assert "`edgewise train here --resume`" in err
+    assert "accuracy" in out
+    done = msgspec.json.decode((tmp_path / "here" / "summary.json").read_bytes(), type=RunSummary)
+    resumed = run("train", "here", "--resume", "--set", f"train.epochs={done.epochs + 1}", "--json")
+    assert resumed.code == 0
+    assert resumed.json["epochs"] == done.epochs + 1
+    assert resumed.json["steps"] > done.steps
