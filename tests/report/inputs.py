@@ -1,4 +1,4 @@
-"""What the tests of the report share: a training step by hand, run directories around it, and a reader of pages."""
+"""What the tests of the report share: a training step by hand, runs of it, and a reader of pages."""
 
 import json
 import random
@@ -10,9 +10,8 @@ import msgspec
 
 from edgewise.devices import Device, load_device
 from edgewise.graph import WHOLE, Graph, Op, Option, Value, save_graph
-from edgewise.plan import Budget, Plan, check
+from edgewise.plan import Budget, Plan, check, save_plan
 from edgewise.plan.addresses import assign
-from edgewise.plan.file import save_plan
 from tests.support import plan_of, random_order
 
 BOARD = load_device("nrf52840")

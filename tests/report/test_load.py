@@ -83,8 +83,8 @@ def test_a_run_without_its_plan(run_dir: Path, name: str, what: str) -> None:
     with pytest.raises(UsageError) as caught:
         load_report(run_dir)
     assert str(caught.value) == (
-        f"Cannot read {what} {run_dir / name}: No such file or directory. Give a run directory, or a plan.json "
-        "with its graph.json beside it."
+        f"Cannot read {what} {run_dir / name}: No such file or directory. Give a run directory, or a "
+        "plan.json with its graph.json beside it."
     )
 
 
@@ -122,7 +122,7 @@ def test_another_format_is_refused(run_dir: Path, name: str) -> None:
     write_json(run_dir / name, **{**fields, "format": "edgewise.other/9"})
 
     with pytest.raises(
-        CorruptArtifact, match="format `edgewise.other/9` is not `edgewise.*`, the one this version"
+        CorruptArtifact, match=r"format `edgewise\.other/9` is not `edgewise\..*`, the one this version"
     ):
         load_report(run_dir)
 
@@ -179,8 +179,8 @@ def test_a_summary_of_another_plan_is_refused(run_dir: Path, plan: Plan) -> None
     with pytest.raises(CorruptArtifact) as caught:
         load_report(run_dir)
     assert str(caught.value) == (
-        f"{run_dir / 'summary.json'} states a certified peak of 7 B, but the plan has {plan.peak_bytes:,} B. It "
-        "belongs to another plan; run again or remove it."
+        f"{run_dir / 'summary.json'} states a certified peak of 7 B, but the plan has {plan.peak_bytes:,} B. "
+        "It belongs to another plan; run again or remove it."
     )
 
 
@@ -254,7 +254,7 @@ class TestDevice:
         write_json(run_dir / "environment.json", **environment)
 
         with pytest.raises(
-            CorruptArtifact, match="`compute.flops_per_second` is 0; a rate or a size must be above"
+            CorruptArtifact, match=r"`compute\.flops_per_second` is 0; a rate or a size must be above"
         ):
             load_report(run_dir)
 

@@ -1,4 +1,4 @@
-"""The page: every section the data allow, no figure but those that were computed, nothing but text from others."""
+"""The page: every section the data allow, only figures that were computed, and text of others as text."""
 
 import re
 from pathlib import Path
@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgewise.graph import Graph
-from edgewise.plan import Plan, replay
+from edgewise.devices import Device, load_device
+from edgewise.graph import Graph, Value
+from edgewise.plan import Budget, Plan, make_plan, plain_plan, replay
 from edgewise.plan.schedule import plain_order
 from edgewise.report import ReportData, load_report, render_report
 from edgewise.report.curves import loss_curve
@@ -101,13 +102,19 @@ class TestFigures:
             f"Plain training needs {bytes_text(plain.peak_bytes)} {exact_bytes(plain.peak_bytes)}",
             f"Budget {bytes_text(run_data.plan.budget.ram_bytes)}",
             f"{peak} planned {peak} certified {peak} measured",
-            f"{percent(found.joules / plain.joules - 1, signed=True)} {joules_text(found.joules)}; plain "
-            f"{joules_text(plain.joules)}",
-            f"{percent(found.seconds / plain.seconds - 1, signed=True)} {seconds_text(found.seconds)}; plain "
-            f"{seconds_text(plain.seconds)}",
+            (
+                f"{percent(found.joules / plain.joules - 1, signed=True)} {joules_text(found.joules)}; plain "
+                f"{joules_text(plain.joules)}"
+            ),
+            (
+                f"{percent(found.seconds / plain.seconds - 1, signed=True)} {seconds_text(found.seconds)}; "
+                f"plain {seconds_text(plain.seconds)}"
+            ),
             "9.75% \N{RIGHTWARDS ARROW} 96.2% before training, and after epoch 1",
-            f"{len(found.recomputed)} recomputations, {len(found.paged_out)} page-outs, "
-            f"{len(found.paged_in)} page-ins; a better one saves at most 25% of the extra energy",
+            (
+                f"{len(found.recomputed)} recomputations, {len(found.paged_out)} page-outs, "
+                f"{len(found.paged_in)} page-ins; a better one saves at most 25% of the extra energy"
+            ),
         ):
             assert text in page.text
 
@@ -156,6 +163,43 @@ class TestFigures:
 
     def test_one_epoch_only(self, run_data: ReportData) -> None:
         assert "Test accuracy 50% after epoch 3" in replaced(run_data, epochs=(EpochLine(3, None, 0.5),)).text
+
+
+class TestChoiceWords:
+    """The words above the table of what did not stay in RAM."""
+
+    def words(self, tmp_path: Path, device: Device) -> str:
+        graph = graph_of(3)
+        ops = list(graph.ops)
+        ops[0] = msgspec.structs.replace(ops[0], outputs=("a1", "b1"))
+        ops[-2] = msgspec.structs.replace(ops[-2], inputs=(*ops[-2].inputs, "b1"))
+        graph = Graph(graph.name, (*graph.values, Value("b1", 8)), tuple(ops), graph.outputs)
+        plan = plan_at_random(graph, forget=1.0, page=0.0, device=device)
+        return Page(render_report(load_report(write_plan(tmp_path, graph, plan), device))).text
+
+    def test_outputs_of_one_op(self, tmp_path: Path) -> None:
+        assert "Outputs of one op are recomputed together, for one price." in self.words(tmp_path, BOARD)
+
+    def test_transfers_beside_compute(self, tmp_path: Path) -> None:
+        assert load_device("host").overlaps
+        assert "Transfers run beside compute: not all" in self.words(tmp_path, load_device("host"))
+        assert "Transfers run beside compute" not in self.words(tmp_path, BOARD)
+
+    def test_a_way_that_looks_dearer(self, tmp_path: Path) -> None:
+        tier = msgspec.structs.replace(BOARD.memory.sd, watts=1e-6)
+        device = msgspec.structs.replace(BOARD, memory=msgspec.structs.replace(BOARD.memory, sd=tier))
+
+        assert "the other way costs less by itself. Values share operands" in self.words(tmp_path, device)
+        assert "this plan is not proven to be the best" in self.words(tmp_path, device)
+
+
+def test_what_the_planner_makes(tmp_path: Path, graph: Graph) -> None:
+    budget = Budget(plain_plan(graph, BOARD).peak_bytes * 7 // 10)
+    plan = make_plan(graph, BOARD, budget, time_limit=10)
+    text = Page(render_report(load_report(write_plan(tmp_path, graph, plan)))).text
+
+    assert f"within a budget of {bytes_text(budget.ram_bytes)}" in text
+    assert f"found by the solver {plan.solver} for the least joules" in text
 
 
 class TestLoss:

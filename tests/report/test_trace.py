@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgewise.devices import CostModel, load_device
-from edgewise.plan import Compute, check, replay
+from edgewise.devices import CostModel, Device, load_device
+from edgewise.graph import Graph
+from edgewise.plan import Budget, Compute, Free, PageIn, PageOut, Plan, Step, check, plain_plan, replay
+from edgewise.plan.addresses import assign
 from edgewise.report import ReportData
 from edgewise.report.breakdown import break_down
 from edgewise.report.categories import at_peak
@@ -16,6 +18,7 @@ from edgewise.report.choices import Choice, choices
 from edgewise.report.timeline import plain_line
 from edgewise.report.trace import GROUPS, plain_steps, trace, trace_plain
 from tests.report.inputs import BOARD, graph_of, plan_at_random
+from tests.support import plain_order, plan_of
 
 GRAPH = graph_of(3)
 WATTS = load_device("jetson-tx2")
@@ -23,7 +26,12 @@ WATTS = load_device("jetson-tx2")
 
 
 def data_of(
-    seed: int, forget: float = 0.5, page: float = 0.5, *, device=BOARD, cost_model: CostModel = "full"
+    seed: int,
+    forget: float = 0.5,
+    page: float = 0.5,
+    *,
+    device: Device = BOARD,
+    cost_model: CostModel = "full",
 ) -> ReportData:
     plan = plan_at_random(GRAPH, seed, forget=forget, page=page, device=device)
     found = replay(plan.steps, GRAPH, device, homes=plan.homes, cost_model=cost_model)
@@ -63,7 +71,7 @@ def test_the_stays_are_those_of_the_arena(seed: int, forget: float, page: float)
 @plans
 @settings(max_examples=20)
 def test_the_parts_add_up_to_the_price(
-    device, cost_model: CostModel, seed: int, forget: float, page: float
+    device: Device, cost_model: CostModel, seed: int, forget: float, page: float
 ) -> None:
     data = data_of(seed, forget, page, device=device, cost_model=cost_model)
     found = break_down(data, trace(data.plan, GRAPH, device))
@@ -82,6 +90,15 @@ def test_plain_training_holds_what_the_check_says() -> None:
     assert sum(at_peak(found)[1].values()) == plain.peak_bytes
     assert {moment.what for moment in found.moments} == {"compute", "free"}
     assert [m.name for m in found.moments if m.updates] == ["update3", "update2", "update1"]
+
+
+@pytest.mark.parametrize("cost_model", ["full", "poet"])
+@pytest.mark.parametrize("device", [BOARD, WATTS], ids=lambda device: device.name)
+def test_plain_training_is_the_planners(device: Device, cost_model: CostModel) -> None:
+    plan = plain_plan(GRAPH, device, cost_model=cost_model)
+    plain = replay(plain_steps(GRAPH), GRAPH, device, cost_model=cost_model)
+
+    assert (plan.peak_bytes, plan.seconds, plan.joules) == (plain.peak_bytes, plain.seconds, plain.joules)
 
 
 def test_the_backward_pass_begins_where_the_first_gradient_is_made() -> None:
@@ -103,6 +120,19 @@ def test_the_line_of_plain_training_follows_the_plan_op_by_op() -> None:
             firsts.setdefault(step.op, size)
     plain = zip(plain_steps(GRAPH), data.plain.ram_bytes, strict=True)
     assert firsts == {step.op: size for step, size in plain if isinstance(step, Compute)}
+
+
+def plan_of_steps(graph: Graph, steps: tuple[Step, ...]) -> Plan:
+    found = replay(steps, graph, BOARD)
+    return msgspec.structs.replace(
+        plan_of(plain_order(graph), graph, BOARD),
+        steps=steps,
+        addresses=assign(steps, graph),
+        budget=Budget(found.peak_bytes),
+        peak_bytes=found.peak_bytes,
+        seconds=found.seconds,
+        joules=found.joules,
+    )
 
 
 class TestChoices:
@@ -133,9 +163,10 @@ class TestChoices:
         choice = next(c for c in self.found(data).values() if c.how == "paged" and c.recompute is not None)
 
         read, write = BOARD.read_cost(choice.bytes), BOARD.write_cost(choice.bytes)
-        assert choice.paid is not None
-        assert choice.paid.joules == pytest.approx(write.joules + choice.times * read.joules)
-        assert choice.paid.seconds == pytest.approx(write.seconds + choice.times * read.seconds)
+        assert choice.paid == pytest.approx(
+            tuple(w + choice.times * r for r, w in zip(read, write, strict=True))
+        )
+        assert choice.paging == pytest.approx(choice.paid)
         assert choice.otherwise.startswith("recomputing: ")
 
     def test_a_parameter_that_lives_elsewhere(self) -> None:
@@ -153,9 +184,34 @@ class TestChoices:
         op = GRAPH.producer[choice.value]
 
         assert choice.how == "recomputed"
-        assert choice.paid is not None
         assert choice.paid.joules == pytest.approx(choice.times * BOARD.op_cost(GRAPH, op).joules)
         assert choice.otherwise.startswith("paging: ")
+
+    def test_a_value_that_came_back_in_both_ways(self) -> None:
+        steps = (
+            *(Compute(name) for name in ("linear1", "relu1")),
+            Free("a1"),
+            PageOut("h1"),
+            Free("h1"),
+            PageIn("h1"),
+            Compute("linear2"),
+            Free("h1"),
+            *(Compute(name) for name in ("relu2", "criterion")),
+            *(Compute(name) for name in ("linear1", "relu1")),
+            *(Compute(name) for name in ("backward2", "update2", "backward1", "update1")),
+        )
+        two = graph_of(2)
+        found = replay(steps, two, BOARD)
+        plan = plan_of_steps(two, steps)
+        data = ReportData(Path("plan.json"), two, BOARD, plan, check(plan, two, BOARD), found)
+        choice = next(c for c in choices(data, trace(plan, two, BOARD)) if c.value == "h1")
+
+        assert (choice.how, choice.times) == ("recomputed and paged", 2)
+        size = choice.bytes
+        costs = BOARD.write_cost(size), BOARD.read_cost(size), BOARD.op_cost(two, two.op["relu1"])
+        assert choice.paid == pytest.approx(tuple(map(sum, zip(*costs, strict=True))))
+        assert choice.otherwise.startswith("recomputing only: ")
+        assert ", paging only: " in choice.otherwise
 
     def test_there_may_be_no_tier(self) -> None:
         alone = msgspec.structs.replace(

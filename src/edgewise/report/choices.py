@@ -6,6 +6,7 @@ prices. The price compared is that of the plan's objective; joules include idle 
 action takes.
 """
 
+from collections import Counter
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
@@ -14,7 +15,7 @@ from edgewise.report.nouns import ReportData
 from edgewise.report.trace import Stay, Trace
 from edgewise.report.units import bytes_text, clipped, joules_text, seconds_text
 
-How = Literal["recomputed", "paged", "lives in the slower tier"]
+How = Literal["recomputed", "paged", "recomputed and paged", "lives in the slower tier"]
 
 
 class Choice(NamedTuple):
@@ -22,9 +23,9 @@ class Choice(NamedTuple):
 
     `gaps` are the runs of steps `[begin, end)` for which it was away; it came back `times` times.
     `idle_seconds` is how long that is on the device. `keep_peak_bytes` is the most RAM that any of these
-    steps would need with the value kept. Costs are those of all times together; `None` where the way is
-    closed. `missing` are operands that a recomputation would first need back in RAM. `otherwise` is the way
-    not taken, in words; `looks_dearer`: on its own, that one costs less.
+    steps would need with the value kept. Costs are those of all times together: `paid` by the plan, and by
+    either way alone, `None` where it is closed. `missing` are operands that a recomputation would first need
+    back in RAM. `otherwise` is the way not taken, in words; `looks_dearer`: on its own, that one costs less.
     """
 
     value: str
@@ -35,6 +36,7 @@ class Choice(NamedTuple):
     gaps: tuple[tuple[int, int], ...]
     idle_seconds: float
     keep_peak_bytes: int
+    paid: Cost
     recompute: Cost | None
     paging: Cost | None
     missing: tuple[str, ...]
@@ -45,11 +47,6 @@ class Choice(NamedTuple):
     def idle_steps(self) -> int:
         """Steps for which the value was away."""
         return sum(end - begin for begin, end in self.gaps)
-
-    @property
-    def paid(self) -> Cost | None:
-        """What the way that was taken costs."""
-        return self.recompute if self.how == "recomputed" else self.paging
 
 
 def choices(data: ReportData, trace: Trace) -> tuple[Choice, ...]:
@@ -66,7 +63,7 @@ class _Chooser:
         self.stays = trace.stays_of
         self.clock = self._clock()
         self.homes = frozenset(data.plan.homes)
-        self.writes = [m.name for m in trace.moments if m.what == "page_out"]
+        self.count = Counter((moment.what, moment.name) for moment in trace.moments)
         full = data.plan.cost_model == "full"
         self.idle_watts = data.device.compute.watts_idle if full else 0.0
 
@@ -88,7 +85,7 @@ class _Chooser:
         recompute = self._recompute(name, len(back))
         paging = self._paging(name, len(back))
         at = back[0].begin
-        how = self._how(name, back[0])
+        how = self._how(name, back)
         missing = self._missing(name, at) if how != "recomputed" else ()
         otherwise, dearer = self._otherwise(name, how, recompute, paging, missing)
         size = self.graph.value[name].bytes
@@ -101,6 +98,7 @@ class _Chooser:
             gaps,
             sum(self.clock[end] - self.clock[begin] for begin, end in gaps),
             size + max((m for b, e in gaps for m in self.data.certificate.ram_bytes[b:e]), default=0),
+            self._paid(name, back),
             recompute,
             paging,
             missing,
@@ -114,10 +112,30 @@ class _Chooser:
         found += [(stay.end, after.begin) for stay, after in pairwise(stays)]
         return tuple((begin, end) for begin, end in found if end > begin)
 
-    def _how(self, name: str, stay: Stay) -> How:
+    def _how(self, name: str, back: list[Stay]) -> How:
         if name in self.homes:
             return "lives in the slower tier"
-        return "recomputed" if stay.by == "recompute" else "paged"
+        ways = {stay.by for stay in back}
+        return "recomputed and paged" if len(ways) > 1 else "recomputed" if "recompute" in ways else "paged"
+
+    def _paid(self, name: str, back: list[Stay]) -> Cost:
+        """Recomputations, page-ins and page-outs of the value (of its update, where it lives in the tier)."""
+        seconds = joules = 0.0
+        stored = self.graph.carries.get(name, name) if name in self.homes else name
+        size = self.graph.value[name].bytes
+        for times, price in (
+            (self.count["page_in", name], self.device.read_cost),
+            (self.count["page_out", stored], self.device.write_cost),
+        ):
+            if times:
+                cost = price(size)
+                seconds += times * cost.seconds if self.plan.cost_model == "full" else 0.0
+                joules += times * cost.joules
+        times = sum(stay.by == "recompute" for stay in back)
+        if times:
+            cost = self.device.op_cost(self.graph, self.graph.producer[name])
+            seconds, joules = seconds + times * cost.seconds, joules + times * cost.joules
+        return self._with_idle(seconds, joules)
 
     def _layer(self, name: str) -> str:
         op = self.graph.producer.get(name)
@@ -140,7 +158,7 @@ class _Chooser:
         read, write = self.device.read_cost(size), self.device.write_cost(size)
         writes = 1
         if name in self.homes:
-            writes = 1 if self.graph.carries.get(name, name) in self.writes else 0
+            writes = min(1, self.count["page_out", self.graph.carries.get(name, name)])
         seconds = read.seconds * times + write.seconds * writes
         joules = read.joules * times + write.joules * writes
         return self._with_idle(seconds if self.plan.cost_model == "full" else 0.0, joules)

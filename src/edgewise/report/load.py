@@ -10,8 +10,7 @@ import msgspec
 from edgewise.devices import Device, decode_device, encode_device, load_device
 from edgewise.errors import CorruptArtifact, UsageError
 from edgewise.graph import decode_graph
-from edgewise.plan import Plan, check, replay
-from edgewise.plan.file import decode_plan
+from edgewise.plan import Plan, check, decode_plan, replay
 from edgewise.report.nouns import Digest, ReportData
 from edgewise.report.trace import plain_steps
 from edgewise.train import (

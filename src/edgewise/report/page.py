@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from collections import Counter
 from statistics import median
 
 from edgewise import __version__
@@ -82,15 +83,24 @@ def _choices(data: ReportData, found: tuple[Choice, ...]) -> Markup:
     if not found:
         return _section(title, "", tag("p", "Every value stays in RAM until its last use."))
     tier = data.device.memory.paging
+    table = choice_table(found, tier[0] if tier else "")
+    note = _dearer_note(data, sum(choice.looks_dearer for choice in found))
+    return _section(title, _choice_words(data, found), table, note)
+
+
+def _choice_words(data: ReportData, found: tuple[Choice, ...]) -> str:
+    tier = data.device.memory.paging
     where = f" or read from {tier[0]}" if tier else ""
-    about = (
+    overlap = " Transfers run beside compute: not all their time adds to the step."
+    makers = Counter(op.name for choice in found if (op := data.graph.producer.get(choice.value)))
+    shared = " Outputs of one op are recomputed together, for one price."
+    notes = (shared if max(makers.values(), default=0) > 1 else "", overlap if data.device.overlaps else "")
+    return (
         f"{plural(len(found), 'value')} left RAM before the last use, or were not there from the start, to "
         f'be recomputed{where} when needed. "RAM if kept" is what the fullest of the steps in between would '
         f"need with the value. Prices are those of {clipped(data.device.name)}, for all times together; the "
-        "largest saving, bytes times time, stands first."
+        f"largest saving, bytes times time, stands first.{''.join(notes)}"
     )
-    table = choice_table(found, tier[0] if tier else "")
-    return _section(title, about, table, _dearer_note(data, sum(choice.looks_dearer for choice in found)))
 
 
 def _dearer_note(data: ReportData, dearer: int) -> Markup:

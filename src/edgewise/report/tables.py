@@ -23,7 +23,6 @@ MAX_ROWS = 400
 MAX_TEXT = 64 * 1024
 """Most characters of a text that is shown as it is."""
 
-DASH = "\N{EM DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 EN_DASH = "\N{EN DASH}"
 
@@ -41,11 +40,10 @@ def choice_table(found: Sequence[Choice], tier: str) -> Markup:
 
 
 def _choice_row(choice: Choice, tier: str) -> Markup:
-    paid = choice.paid
     name = [tag("code", breakable(clipped(choice.value)))]
     if choice.layer and not choice.value.startswith(choice.layer):
         name.append(tag("div", clipped(choice.layer), class_="under"))
-    kind = "recomputed" if choice.how == "recomputed" else "paged"
+    kind = "recomputed" if choice.how.startswith("recomputed") else "paged"
     how = f"lives in {tier}" if choice.how == "lives in the slower tier" else choice.how
     times = f" {TIMES}{choice.times:,}" if choice.times > 1 else ""
     cells: list[object] = [
@@ -54,8 +52,8 @@ def _choice_row(choice: Choice, tier: str) -> Markup:
         tag("td", bytes_text(choice.bytes), class_="number"),
         tag("td", _away(choice), class_="span"),
         tag("td", bytes_text(choice.keep_peak_bytes), class_="number"),
-        tag("td", seconds_text(paid.seconds) if paid else DASH, class_="number"),
-        tag("td", joules_text(paid.joules) if paid else DASH, class_="number"),
+        tag("td", seconds_text(choice.paid.seconds), class_="number"),
+        tag("td", joules_text(choice.paid.joules), class_="number"),
         tag("td", choice.otherwise, class_="long"),
     ]
     return tag("tr", *cells)

@@ -59,10 +59,9 @@ def timeline(data: ReportData, trace: Trace) -> Markup:
     budget = data.plan.budget.ram_bytes
     rug = [(what, text) for what, text in RUG if any(_does(moment, what) for moment in trace.moments)]
     measured = max(data.memory or (0,))
-    top = max(
-        data.plain.peak_bytes, min(budget, 2 * data.plain.peak_bytes), data.certificate.peak_bytes, measured
-    )
-    frame = Frame(320, max(top, 1) * 1.08, below=56 + _PITCH * len(rug))
+    top = max(data.plain.peak_bytes, data.certificate.peak_bytes, measured, 1)
+    top = budget if top < budget <= 2 * top else top
+    frame = Frame(320, top * 1.08, below=56 + _PITCH * len(rug))
     tick = nice_step(frame.y_max, 6, binary=True)
     ticks = [tick * i for i in range(int(frame.y_max / tick) + 1)]
     runs = columns(count)
