@@ -191,6 +191,8 @@ class _Chooser:
             if paging is None:
                 return "none: no tier to page to", False
             return f"paging: {self._words(paging)}", self._price(paging) < self._price(recompute)
+        if how == "recomputed and paged" and recompute is not None and paging is not None:
+            return f"recomputing only: {self._words(recompute)}, paging only: {self._words(paging)}", False
         if recompute is None:
             op = self.graph.producer.get(name)
             why = "no op makes it" if op is None else f"{clipped(op.name)} must run only once"
