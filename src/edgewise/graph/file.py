@@ -32,13 +32,17 @@ def decode_graph(data: bytes, *, where: str = "graph") -> Graph:
         CorruptArtifact: not JSON, an unknown version or field, a wrong type, or a rule of Graph is broken.
     """
     if len(data) > MAX_FILE_BYTES:
-        raise CorruptArtifact(f"{where}: {len(data):,} bytes is more than a graph file may have ({MAX_FILE_BYTES:,}).")
+        raise CorruptArtifact(
+            f"{where}: {len(data):,} bytes is more than a graph file may have ({MAX_FILE_BYTES:,})."
+        )
     try:
         file = msgspec.json.decode(data, type=_GraphFile)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptArtifact(f"{where} is not a graph file: {error}. Expected format `{FORMAT}`.") from error
     if file.format != FORMAT:
-        raise CorruptArtifact(f"{where}: format `{file.format}` is not `{FORMAT}`, the one this version reads.")
+        raise CorruptArtifact(
+            f"{where}: format `{file.format}` is not `{FORMAT}`, the one this version reads."
+        )
     return validate(Graph(file.name, file.values, file.ops, file.outputs))
 
 

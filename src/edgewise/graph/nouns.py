@@ -3,11 +3,12 @@
 A graph is in static single assignment form: a value is produced once, by one op or from outside. What a step
 changes (parameters, optimizer states, running statistics) is an *update* `(old, new)`: the op that makes it
 overwrites the storage of `old` with `new`, exactly once, and the next step starts with `new` in the place of
-`old`. So "an effect is never repeated" and "nothing reads a weight after its update" are not extra rules: after
-the update, `old` is simply not there any more.
+`old`. So "an effect is never repeated" and "nothing reads a weight after its update" are not extra rules:
+after the update, `old` is simply not there any more.
 """
 
 import hashlib
+import math
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Literal
@@ -35,8 +36,8 @@ class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One way to execute an op.
 
-    `overwrites` pairs an input with the output that takes its storage, so that both are never held at once; the
-    input is gone afterwards. `workspace_bytes` are needed while the op runs, besides its operands.
+    `overwrites` pairs an input with the output that takes its storage, so that both are never held at once;
+    the input is gone afterwards. `workspace_bytes` are needed while the op runs, besides its operands.
     """
 
     name: str
@@ -51,8 +52,9 @@ WHOLE = Option("whole")
 class Op(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A pure function of `inputs`, plus the `updates` that its first execution makes.
 
-    The first execution reads `inputs` and every `old` of `updates`, makes `outputs`, and overwrites each `old`
-    by its `new`. A later one (only if `recomputable`) reads `inputs`, makes `outputs`, and touches nothing else.
+    The first execution reads `inputs` and every `old` of `updates`, makes `outputs`, and overwrites each
+    `old` by its `new`. A later one (only if `recomputable`) reads `inputs`, makes `outputs`, and touches
+    nothing else.
     `flops` counts a multiply-add as two. `seconds` and `joules` replace the device's figures where given.
     `kind` is the class that the device's rates are given for; `layer` is the module path, for people.
     """
@@ -127,7 +129,8 @@ class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     @cached_property
     def required(self) -> frozenset[str]:
         """Values that must exist when the step is over: outputs, updated values, and state left as it was."""
-        kept = [v.name for v in self.values if v.kind in ("parameter", "state") and v.name not in self.producer]
+        sources = (v for v in self.values if v.name not in self.producer)
+        kept = [v.name for v in sources if v.kind in ("parameter", "state")]
         return frozenset((*self.outputs, *self.carries.values(), *(k for k in kept if k not in self.carries)))
 
     def sources(self) -> Iterator[Value]:
@@ -159,12 +162,7 @@ def _problems(graph: Graph) -> Iterator[str]:
     present = declared - set(graph.producer)
     made: set[str] = set()
     for op in graph.ops:
-        for name in (*op.reads, *op.writes):
-            if name not in declared:
-                yield f"op `{op.name}` names `{name}`, which is not in its values"
-        for name in op.reads:
-            if name not in present:
-                yield f"op `{op.name}` reads `{name}` before it is made or after it was overwritten"
+        yield from _bad_operands(op, declared, present)
         for name in op.writes:
             if name in made:
                 yield f"value `{name}` is made twice, the second time by op `{op.name}`"
@@ -180,6 +178,15 @@ def _problems(graph: Graph) -> Iterator[str]:
             yield f"output `{name}` is not there at the end"
 
 
+def _bad_operands(op: Op, declared: set[str], present: set[str]) -> Iterator[str]:
+    for name in (*op.reads, *op.writes):
+        if name not in declared:
+            yield f"op `{op.name}` names `{name}`, which is not in its values"
+    for name in op.reads:
+        if name not in present:
+            yield f"op `{op.name}` reads `{name}` before it is made or after it was overwritten"
+
+
 def _bad_declarations(graph: Graph) -> Iterator[str]:
     for what, names in (("value", [v.name for v in graph.values]), ("op", [o.name for o in graph.ops])):
         seen: set[str] = set()
@@ -192,7 +199,7 @@ def _bad_declarations(graph: Graph) -> Iterator[str]:
             yield f"value `{value.name}` has {value.bytes} bytes"
     for op in graph.ops:
         figures = (op.flops, op.seconds or 0, op.joules or 0)
-        if any(figure < 0 or figure != figure or figure == float("inf") for figure in figures):
+        if any(figure < 0 or not math.isfinite(figure) for figure in figures):
             yield f"op `{op.name}` has a negative or endless cost"
 
 
@@ -201,16 +208,17 @@ def _bad_options(graph: Graph, op: Op) -> Iterator[str]:
     if "whole" not in names or len(set(names)) != len(names):
         yield f"op `{op.name}` must have the option `whole`, and each option once"
     for option in op.options:
+        what = f"option `{option.name}` of op `{op.name}`"
         if option.workspace_bytes < 0:
-            yield f"option `{option.name}` of op `{op.name}` has a negative workspace"
+            yield f"{what} has a negative workspace"
         olds = [old for old, _ in option.overwrites]
         news = [new for _, new in option.overwrites]
         if len(set(olds)) != len(olds) or len(set(news)) != len(news):
-            yield f"option `{option.name}` of op `{op.name}` overwrites a value twice"
+            yield f"{what} overwrites a value twice"
         for old, new in option.overwrites:
             if old not in op.inputs or new not in op.outputs:
-                yield f"option `{option.name}` of op `{op.name}` overwrites `{old}` by `{new}`, not its operands"
+                yield f"{what} overwrites `{old}` by `{new}`, not its operands"
             elif graph.value[old].bytes != graph.value[new].bytes:
-                yield f"option `{option.name}` of op `{op.name}` overwrites `{old}` by `{new}` of another size"
+                yield f"{what} overwrites `{old}` by `{new}` of another size"
             elif graph.value[old].kind in ("parameter", "state"):
-                yield f"option `{option.name}` of op `{op.name}` would destroy the {graph.value[old].kind} `{old}`"
+                yield f"{what} would destroy the {graph.value[old].kind} `{old}`"
