@@ -5,8 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-# Two test processes share two cores: one thread each, instead of two that wait for one another.
-TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+# Two test processes share two cores, and the tensors of tests and demo are small: one thread each does more than
+# two that wait for one another.
+ONE_THREAD := OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow lint docs picture bench clean
@@ -28,13 +29,13 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup ## train a small network in less than half the memory that plain backprop needs
 	@rm -rf build/demo
 	@mkdir -p build
-	$(BIN)/edgewise train digits -o build/demo
+	$(ONE_THREAD) $(BIN)/edgewise train digits --device stm32f7 --ram 320KiB --set train.epochs=6 -o build/demo
 
 test: setup ## the tests, without the ones that take minutes
-	$(TEST_ENV) $(BIN)/pytest -n 2 -m "not slow"
+	$(ONE_THREAD) $(BIN)/pytest -n 2 -m "not slow"
 
 test-slow: setup ## the tests that take minutes
-	$(TEST_ENV) $(BIN)/pytest -n 2 -m slow
+	$(ONE_THREAD) $(BIN)/pytest -n 2 -m slow
 
 lint: setup ## ruff and mypy --strict
 	$(BIN)/ruff check
