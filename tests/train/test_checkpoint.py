@@ -32,8 +32,8 @@ def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
-def count_calls(monkeypatch: pytest.MonkeyPatch, stop_at: int, how: BaseException, after: bool) -> list[str]:
-    """Let the call number `stop_at` to anything that changes the disk fail, before or after it took effect."""
+def count_calls(patch: pytest.MonkeyPatch, stop_at: int, how: BaseException, *, after: bool) -> list[str]:
+    """Let the call number `stop_at` to anything that changes the disk fail, before or after its effect."""
     calls: list[str] = []
 
     def guard(owner: Any, name: str) -> None:
@@ -49,20 +49,20 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, stop_at: int, how: BaseExceptio
                 raise how
             return result
 
-        monkeypatch.setattr(owner, name, call)
+        patch.setattr(owner, name, call)
 
     guard(os, "fsync")
     guard(Path, "replace")
     guard(Path, "write_bytes")
     guard(Path, "chmod")
-    monkeypatch.setattr(
-        "edgewise.train.checkpoint.save_file", save_file := _save_file(calls, stop_at, how, after)
+    patch.setattr(
+        "edgewise.train.checkpoint.save_file", save_file := _save_file(calls, stop_at, how, after=after)
     )
     assert callable(save_file)
     return calls
 
 
-def _save_file(calls: list[str], stop_at: int, how: BaseException, after: bool) -> Any:
+def _save_file(calls: list[str], stop_at: int, how: BaseException, *, after: bool) -> Any:
     from safetensors.torch import save_file  # noqa: PLC0415 (the true one, not the one that tests replace)
 
     def call(tensors: Any, path: Path) -> None:
@@ -135,13 +135,12 @@ def test_a_failing_disk_is_told_and_costs_nothing(tmp_path, monkeypatch, stop_at
             DeviceError, match=r"Cannot write .*: No space left on device\. What was there before is"
         ):
             save(tmp_path, NEW, 20)
+    with monkeypatch.context() as patch:  # and the next one in the same process may be killed
+        count_calls(patch, 5, Killed(), after=False)
+        with pytest.raises(Killed):
+            save(tmp_path, {"weight": torch.ones(2)}, 30)
     step, state = loaded(tmp_path)
     assert (step, same(state, OLD), same(state, NEW)) in [(10, True, False), (20, False, True)]
-    with monkeypatch.context() as patch:  # the next one in the same process may be killed too
-        count_calls(patch, 6, Killed(), after=False)
-        with pytest.raises(Killed):
-            save(tmp_path, OLD, 30)
-    assert loaded(tmp_path)[0] == step
 
 
 def test_a_full_disk_as_the_library_tells_it(tmp_path: Path, monkeypatch) -> None:

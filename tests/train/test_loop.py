@@ -419,3 +419,13 @@ def test_a_run_directory_that_cannot_be_made(make_recipe, tmp_path: Path) -> Non
         UsageError, match=r"Cannot make the run directory .*file: File exists\. Choose another place"
     ):
         train_run(make_recipe(), tmp_path / "file")
+
+
+def test_the_watch_may_press_ctrl_c_too(make_recipe, tmp_path: Path, unbroken) -> None:
+    def press() -> None:
+        raise KeyboardInterrupt
+
+    summary = train_run(make_recipe(), tmp_path / "run", watch=Seen(3, press))
+    assert (summary.interrupted, summary.steps) == (True, 4)
+    train_run(make_recipe(), tmp_path / "run", resume=True)
+    assert_same_bits(tmp_path / "run", unbroken())
