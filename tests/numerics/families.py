@@ -124,7 +124,8 @@ class Upsampler(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.depthwise = nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.Conv2d(8, 8, 3, groups=8)
+        self.conv = nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False)
+        self.depthwise = nn.Conv2d(8, 8, 3, groups=8)
         self.norm, self.drop = nn.BatchNorm2d(8), nn.Dropout2d(0.2)
         self.head = nn.Linear(18, CLASSES)
 
@@ -184,7 +185,7 @@ OWN = [
     Family("skip-sum", _module(SkipSum, _numbers(4, 12)), "a value and a weight used twice"),
     Family("layer-norm", _module(LayerNormNet, _numbers(4, 12)), "layer norm, RMS norm"),
     Family("norms", _module(NormNet, _numbers(4, 3, 16)), "batch, group and instance norm"),
-    Family("upsampler", _module(Upsampler, _numbers(2, 3, 8, 8)), "upsampling, pixel shuffle, channel dropout"),
+    Family("upsampler", _module(Upsampler, _numbers(2, 3, 8, 8)), "upsampling, channel dropout"),
     Family("masked-attention", _module(MaskedAttention, _nonzero(_tokens(3, 8, 40))), "attention with masks"),
 ]
 

@@ -44,15 +44,6 @@ def case_of(name: str, optimizer_name: str) -> Case:
     return Case(captured, batches, start, eager, train(captured, plain(captured), batches, start=start))
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Sums are split among threads; with one they are the same sums on every machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 ALL_OPTIMIZERS = ("mlp", "resnet8", "transformer", "text-classifier", "skip-sum", "norms")
 EVERY = [
     pytest.param(family, kind, id=f"{family.name}-{kind}")

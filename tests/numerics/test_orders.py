@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.numerics.test_families import case_of
@@ -14,7 +14,7 @@ SMALL = ["mlp", "skip-sum", "norms", "layer-norm", "text-classifier", "tied-clas
 
 
 @pytest.mark.parametrize("name", SMALL)
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(seed=st.integers(0, 2**32), forget=st.floats(0, 0.9), page=st.floats(0, 1))
 def test_any_order_gives_the_bits_of_the_plain_one(name: str, seed: int, forget: float, page: float) -> None:
     case = case_of(name, "momentum")

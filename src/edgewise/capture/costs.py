@@ -28,9 +28,28 @@ _GATHER = {
 # fmt: on
 
 
+_REDUCED_LOSSES = {"mse_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy"}
+
+
+def workspace_of(target: Any, args: Sequence[Any]) -> int:
+    """Bytes that the ATen overload `target` is known to need beside its operands and results.
+
+    A reduced loss makes the loss of every element first.
+    """
+    if _name_of(target) not in _REDUCED_LOSSES:
+        return 0
+    schema = [argument.name for argument in target._schema.arguments]  # noqa: SLF001
+    reduction = dict(zip(schema, args, strict=False)).get("reduction", 1)
+    return args[0].numel() * args[0].element_size() if reduction else 0
+
+
+def _name_of(target: Any) -> str:
+    return target.overloadpacket.__name__ if isinstance(target, torch._ops.OpOverload) else str(target)  # noqa: SLF001
+
+
 def cost_of(target: Any, args: Sequence[Any], outputs: Sequence[Tensor]) -> tuple[str, int]:
     """`(kind, flops)` of calling the ATen overload `target` with `args`, which makes `outputs`."""
-    name = target.overloadpacket.__name__ if isinstance(target, torch._ops.OpOverload) else str(target)  # noqa: SLF001
+    name = _name_of(target)
     if name == "convolution":
         flops = _convolution_flops(args[0] if args[6] else outputs[0], args[1])
         return _convolution_kind(args[1], args[8]), flops

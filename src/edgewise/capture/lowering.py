@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from edgewise.capture.costs import cost_of
+from edgewise.capture.costs import cost_of, workspace_of
 from edgewise.capture.joint import JointGraph
 from edgewise.capture.kernels import AtenKernel, Instruction, Program, Run, Slot
 from edgewise.graph import WHOLE, Kind, Op, Option, Value
@@ -246,7 +246,9 @@ class Lowering:
             outputs = [self.new_value(node, result[i], suffix=f".{i}", item=i) for i in indices]
             kept = indices
         in_place = self._in_place(node, tuple(slots), kwargs) if kept is None else {}
-        options = [WHOLE, *(Option(n, ((old, outputs[0]),)) for n, (old, _) in in_place.items())]
+        workspace = workspace_of(node.target, self.fake_of(args))
+        whole = Option("whole", workspace_bytes=workspace) if workspace else WHOLE
+        options = [whole, *(Option(n, ((old, outputs[0]),)) for n, (old, _) in in_place.items())]
         kind, flops = cost_of(
             node.target, self.fake_of(args), [t for t in _flat(result) if isinstance(t, Tensor)]
         )

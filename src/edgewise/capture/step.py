@@ -85,7 +85,7 @@ def capture(
         )
     loss = resolve_loss(loss)
     _check_model(model)
-    batch = pytree.tree_map_only(torch.Tensor, Tensor.contiguous, example_batch)
+    batch = pytree.tree_map_only(torch.Tensor, _alone, example_batch)
     joint = _trace(model, loss, batch)
     low = Lowering(joint, seed, REWRITES)
     low.run()
@@ -93,6 +93,11 @@ def capture(
         raise _unsupported(model, tuple(dict.fromkeys(low.unsupported)))
     assembled = assemble(low, joint, optimizer, name or type(model).__name__)
     return _captured(model, joint, low, assembled, batch)
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    """A copy: the trace would take two inputs that share a storage for one, for all batches."""
+    return tensor.detach().clone(memory_format=torch.contiguous_format)
 
 
 def _captured(

@@ -237,11 +237,12 @@ class Executor:
         for operand in (*(op.reads if first else op.inputs), *op.outputs):
             self._wait(operand)
         self._changed = self._changed or (first and bool(op.updates))
-        results = self.captured.kernels[name](self._tensors, option.name, first)
+        made = self.captured.kernels[name](self._tensors, option.name, first)
+        self._counter.note_compute(made, 0)
         overwritten = {new: old for old, new in option.overwrites}
         results = tuple(
-            result if output in overwritten else self._own(result)
-            for output, result in zip(op.outputs, results, strict=True)
+            result if output in overwritten else self._own(output, result)
+            for output, result in zip(op.outputs, made, strict=True)
         )
         self._counter.note_compute(results, option.workspace_bytes)
         self._hold(dict(zip(op.outputs, results, strict=True)), tuple(overwritten.values()))
@@ -258,14 +259,15 @@ class Executor:
             self._tensors[output] = result
             self._counter.add(result)
 
-    def _own(self, result: Tensor) -> Tensor:
-        """`result` in a storage of its own, should a kernel have returned a view of an operand after all."""
-        return result.clone() if self._counter.holds(result) else result
+    def _own(self, name: str, result: Tensor) -> Tensor:
+        """`result` in a storage of just its size: a kernel may return a view, or room it worked in."""
+        larger = result.untyped_storage().nbytes() > self.captured.graph.value[name].bytes
+        return result.clone() if larger or self._counter.holds(result) else result
 
     def _rescue(self, step: int) -> None:
         """After a step that did not finish: back to its beginning if nothing was changed, else torn."""
-        if self._pager is not None:
-            self._pager.settle()
+        for name in self._pager.settle() if self._pager is not None else ():
+            self._tensors.pop(name, None)  # its bytes never came
         if not self._carried.rescue(self._tensors, changed=self._changed):
             self._torn = step
         self._tensors = {}

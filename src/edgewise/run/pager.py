@@ -37,6 +37,7 @@ class Pager:
             self._slots[name] = end
             end += -(-size // _ALIGNMENT) * _ALIGNMENT
         self._pending: dict[str, Future[None]] = {}
+        self._unread: set[str] = set()
         self._fd = _reserve(directory, end)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="edgewise-pager")
         self.bytes_written = self.bytes_read = 0
@@ -64,8 +65,10 @@ class Pager:
         Raises:
             DeviceError: the transfer failed.
         """
-        pending = self._pending.pop(name, None)
+        pending = self._pending.get(name)
         if pending is not None:
+            wait([pending])  # if interrupted here, the transfer is still known to be under way
+            del self._pending[name]
             pending.result()
 
     def wait_all(self) -> None:
@@ -73,10 +76,12 @@ class Pager:
         for name in list(self._pending):
             self.wait(name)
 
-    def settle(self) -> None:
-        """Wait until no transfer is under way, whatever became of them."""
-        pending, self._pending = self._pending, {}
-        wait(pending.values())
+    def settle(self) -> frozenset[str]:
+        """Wait until no transfer is under way; names of values whose reading failed since the last time."""
+        wait(self._pending.values())
+        self._pending.clear()
+        unread, self._unread = frozenset(self._unread), set()
+        return unread
 
     def close(self) -> None:
         """Stop the thread and give the file's space back."""
@@ -108,11 +113,13 @@ class Pager:
             while view:
                 count = os.preadv(self._fd, [view], offset)
                 if count == 0:
+                    self._unread.add(name)
                     raise DeviceError(
                         f"The paging file ends before `{name}` does. Check the disk, then resume."
                     )
                 view, offset = view[count:], offset + count
         except OSError as error:
+            self._unread.add(name)
             raise _failure(f"read `{name}` from", error) from error
 
 
