@@ -120,7 +120,14 @@ class TestFigures:
 
     def test_the_run(self, page: Page) -> None:
         assert "A step took 12.5 ms on this machine (median of 30)." in page.text
-        assert "The process grew by 76 KiB at most in a step, all overhead included." in page.text
+        assert "Within a step, the high-water mark of the process rose by 76 KiB at most." in page.text
+
+    def test_an_arena_above_the_budget_is_told(self, run_data: ReportData) -> None:
+        budget = run_data.plan.budget.ram_bytes
+        found = msgspec.structs.replace(run_data.certificate, arena_bytes=budget + 2048)
+
+        assert "So it is 2 KiB larger than the budget" in replaced(run_data, certificate=found).text
+        assert "larger than the budget" not in replaced(run_data).text
 
     def test_digests(self, page: Page, run_data: ReportData) -> None:
         assert all(digest.sha256 in page.text for digest in run_data.digests)

@@ -129,9 +129,15 @@ def _price_words(data: ReportData) -> str:
 
 def _address_words(data: ReportData) -> str:
     arena, peak = data.certificate.arena_bytes, data.certificate.peak_bytes
+    budget = data.plan.budget.ram_bytes
     waste = "No byte is lost to gaps."
     if 0 < peak < arena:
         waste = f"Gaps between values cost {percent(arena / peak - 1)} above the peak."
+    if arena > budget:
+        waste += (
+            f" So it is {bytes_text(arena - budget)} larger than the budget, which counts the values: PyTorch "
+            "places them itself, but a device that needs one arena would need that much more."
+        )
     return (
         f"One arena of {bytes_text(arena)}: each rectangle is a value, as high as its bytes, as wide as its "
         f"stay. {waste}"
@@ -169,9 +175,8 @@ def _facts(data: ReportData) -> Markup:
             f"A step took {seconds_text(median(seconds))} on this machine (median of {len(seconds):,})."
         )
     if data.process_bytes is not None:
-        facts.append(
-            f"The process grew by {bytes_text(data.process_bytes)} at most in a step, all overhead included."
-        )
+        rise = bytes_text(data.process_bytes)
+        facts.append(f"Within a step, the high-water mark of the process rose by {rise} at most.")
     summary = data.summary
     if summary is not None:
         facts.append(f"Training and evaluation took {seconds_text(summary.training_seconds)}.")

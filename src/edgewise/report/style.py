@@ -101,11 +101,11 @@ text { font-size: 12px; fill: var(--soft); font-variant-numeric: tabular-nums; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 13.5px; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--soft); padding-bottom: 6px; }
-th { text-align: left; font-weight: 600; color: var(--soft); font-size: 12.5px; vertical-align: bottom; }
+th { text-align: left; font-weight: 600; color: var(--soft); font-size: 12.5px; vertical-align: bottom; white-space: nowrap; }
 th, td { padding: 6px 14px 6px 0; border-bottom: 1px solid var(--hair); }
 td { vertical-align: top; } th:last-child, td:last-child { padding-right: 0; }
 tr:last-child > * { border-bottom: 0; }
-.number { text-align: right; white-space: nowrap; } .span { white-space: nowrap; }
+.number { text-align: right; white-space: nowrap; } .span, .path { white-space: nowrap; }
 .long { overflow-wrap: anywhere; min-width: 13ch; } .under { color: var(--faint); font-size: 12.5px; }
 .badge { border-radius: 999px; padding: 0 9px; font-size: 12px; white-space: nowrap; display: inline-block;
   border: 1px solid; }

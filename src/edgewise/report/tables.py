@@ -100,7 +100,7 @@ def device_table(data: ReportData) -> Markup:
         source, assumed = device.sources.get(name), device.assumed.get(name)
         origin = source or (f"assumed: {assumed}" if assumed else "not stated")
         cells = [
-            tag("td", tag("code", breakable(clipped(name))), class_="long"),
+            tag("td", tag("code", clipped(name)), class_="path"),
             tag("td", amount, class_="number"),
         ]
         rows.append(tag("tr", *cells, tag("td", clipped(origin, 600), class_="long")))
