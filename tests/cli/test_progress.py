@@ -32,10 +32,10 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     ("progress", "said"),
     [
         (Progress(1.4, None, None, "search"), "planning 1 s, search: no plan yet"),
-        (Progress(12, 0.0034, None, "search"), "planning 12 s, search: overhead 3.4 mJ (Ctrl-C: "),
+        (Progress(12, 0.0034, None, "search"), "planning 12 s, search: overhead 3.4 mJ (Ctrl-C: take it)"),
         (
             Progress(12, 0.0034, 0.0031, "ti"),
-            "planning 12 s, ti: overhead 3.4 mJ, at least 3.1 mJ (Ctrl-C: take",
+            "planning 12 s, ti: overhead 3.4 mJ, at least 3.1 mJ (Ctrl-C: ",
         ),
     ],
 )

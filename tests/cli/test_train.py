@@ -33,6 +33,7 @@ def test_a_run_says_what_it_needed_and_what_it_learned(run: Run, tmp_path: Path)
         "plan",
         "quality",
         "peak of a step",
+        "memory of the process",
         "time of a step",
         "energy of a step",
         "trained",

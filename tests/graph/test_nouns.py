@@ -33,6 +33,8 @@ def test_a_good_graph_is_returned_as_it_is() -> None:
         (graph(A, Op("a", ("h",), ("y",))), "op `a` is declared twice"),
         (graph(values=(Value("x", -1),)), "value `x` has -1 bytes"),
         (graph(Op("a", ("x",), ("h",), flops=-1)), "op `a` has a negative or endless cost"),
+        (graph(values=(Value("x", 2**63),)), "value `x` has 9223372036854775808 bytes"),
+        (graph(Op("a", ("x",), ("h",), flops=10**400)), "op `a` has a negative or endless cost"),
         (graph(Op("a", ("x",), ("h",), seconds=float("inf"))), "op `a` has a negative or endless cost"),
         (graph(Op("a", ("x",), ("h",), joules=float("nan"))), "op `a` has a negative or endless cost"),
         (graph(Op("a", ("q",), ("h",))), "op `a` names `q`, which is not in its values"),

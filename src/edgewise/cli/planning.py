@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from rich.console import Console
 
 from edgewise.plan import Objective, Progress, ProgressCallback
+from edgewise.report.units import joules_text, seconds_text
 
 
 @contextmanager
@@ -16,14 +17,12 @@ def planning(minimize: Objective) -> Iterator[ProgressCallback | None]:
         yield None
         return
     console = Console(stderr=True, markup=False, highlight=False)
-    with console.status("planning (Ctrl-C: take the best plan so far)") as status:
+    with console.status("planning") as status:
         yield lambda progress: status.update(progress_text(progress, minimize))
 
 
 def progress_text(progress: Progress, minimize: Objective) -> str:
-    """`planning 12 s, search: overhead 3.4 mJ, at least 3.1 mJ (Ctrl-C: take the best plan so far)`."""
-    from edgewise.report.units import joules_text, seconds_text  # noqa: PLC0415
-
+    """`planning 12 s, search: overhead 3.4 mJ, at least 3.1 mJ (Ctrl-C: take it)`."""
     unit = joules_text if minimize == "joules" else seconds_text
     words = f"planning {progress.elapsed_seconds:.0f} s, {progress.phase}"
     if progress.incumbent is None:
@@ -31,4 +30,4 @@ def progress_text(progress: Progress, minimize: Objective) -> str:
     words += f": overhead {unit(progress.incumbent)}"
     if progress.bound is not None:
         words += f", at least {unit(progress.bound)}"
-    return f"{words} (Ctrl-C: take the best plan so far)"
+    return f"{words} (Ctrl-C: take it)"

@@ -65,7 +65,7 @@ def train(
     from edgewise.train.loop import train_run  # noqa: PLC0415  -- imports torch
 
     note(f"training {recipe} in {folder}")
-    with Watcher() as watch:
+    with Watcher(found.device.minimize) as watch:
         summary = train_run(found, folder, resume=resume, watch=watch)
     return _finish(summary, folder, watch, as_json=as_json)
 
@@ -130,6 +130,7 @@ def _facts(summary: RunSummary, watch: Watcher, report: Path | None) -> Facts:
         ("plan", _plan_words(summary, watch.plan)),
         ("quality", f"{gap_words(summary.status, summary.gap)} ({summary.solver})"),
         ("peak of a step", f"planned {planned}, certified {certified}, measured {measured}"),
+        ("memory of the process", _process_words(summary)),
         ("time of a step", against(summary.planned_seconds, summary.plain_seconds, seconds_text)),
         ("energy of a step", against(summary.planned_joules, summary.plain_joules, joules_text)),
         ("trained", _trained(summary)),
@@ -137,6 +138,13 @@ def _facts(summary: RunSummary, watch: Watcher, report: Path | None) -> Facts:
         ("mean squared error", _change(summary.mse_before, summary.mse_after, figure)),
         ("report", "" if report is None else str(report)),
     ]
+
+
+def _process_words(summary: RunSummary) -> str:
+    """The kernel's figure, beside our own count."""
+    if summary.process_bytes is None:
+        return ""
+    return f"rose by {bytes_text(summary.process_bytes)} in a step, by the kernel's count"
 
 
 def _plan_words(summary: RunSummary, plan: Plan | None) -> str:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from edgewise.cli.planning import progress_text
-from edgewise.plan import Certificate, Plan
+from edgewise.plan import Certificate, Objective, Plan
 from edgewise.plan import Progress as PlannerProgress
 from edgewise.report.units import figure, percent
 from edgewise.train import EpochLine, StepLine, Watch
@@ -17,8 +17,9 @@ from edgewise.train import EpochLine, StepLine, Watch
 class Watcher(Watch):
     """Keeps one line on stderr up to date, if that is a terminal; remembers the plan for the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, minimize: Objective = "joules") -> None:
         console = Console(stderr=True, markup=False, highlight=False)
+        self.minimize: Objective = minimize
         self.plan: Plan | None = None
         self.done = 0
         self._bar = Progress(
@@ -52,9 +53,7 @@ class Watcher(Watch):
 
     def progress(self, progress: PlannerProgress) -> None:
         """The planner is at work."""
-        self._update(
-            description=progress_text(progress, "joules" if self.plan is None else self.plan.minimize)
-        )
+        self._update(description=progress_text(progress, self.minimize))
 
     def planned(self, plan: Plan, plain: Certificate) -> None:  # noqa: ARG002
         """There is a plan."""

@@ -8,7 +8,6 @@ after the update, `old` is simply not there any more.
 """
 
 import hashlib
-import math
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Literal
@@ -16,6 +15,9 @@ from typing import Literal
 import msgspec
 
 from edgewise.errors import CorruptArtifact
+
+LIMIT = 1 << 63
+"""Sizes and costs are below this: larger ones are a mistake, and would overflow somewhere."""
 
 Kind = Literal["input", "parameter", "state", "activation", "gradient", "output"]
 
@@ -195,11 +197,11 @@ def _bad_declarations(graph: Graph) -> Iterator[str]:
                 yield f"{what} `{name}` is declared twice"
             seen.add(name)
     for value in graph.values:
-        if value.bytes < 0:
+        if not 0 <= value.bytes < LIMIT:
             yield f"value `{value.name}` has {value.bytes} bytes"
     for op in graph.ops:
         figures = (op.flops, op.seconds or 0, op.joules or 0)
-        if any(figure < 0 or not math.isfinite(figure) for figure in figures):
+        if not all(0 <= figure < LIMIT for figure in figures):  # false of what is no number, too
             yield f"op `{op.name}` has a negative or endless cost"
 
 
