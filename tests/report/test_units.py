@@ -107,7 +107,8 @@ def test_a_long_name_is_cut() -> None:
 def test_ticks_are_few_and_not_too_few(span: float, pieces: int) -> None:
     step = nice_step(span, pieces)
 
-    assert pieces / 2.6 < span / step <= pieces
+    assert pieces / 2.6 < span / step <= pieces * (1 + 1e-9)
+    assert nice_step(1.0, 5) == pytest.approx(0.2)
 
 
 def test_ticks_of_bytes_are_powers_of_two() -> None:

@@ -135,8 +135,8 @@ def _address_words(data: ReportData) -> str:
         waste = f"Gaps between values cost {percent(arena / peak - 1)} above the peak."
     if arena > budget:
         waste += (
-            f" So it is {bytes_text(arena - budget)} larger than the budget, which counts the values: PyTorch "
-            "places them itself, but a device that needs one arena would need that much more."
+            f" So it is {bytes_text(arena - budget)} larger than the budget, which counts the values: "
+            "PyTorch places them itself, but a device that needs one arena would need that much more."
         )
     return (
         f"One arena of {bytes_text(arena)}: each rectangle is a value, as high as its bytes, as wide as its "

@@ -101,7 +101,8 @@ text { font-size: 12px; fill: var(--soft); font-variant-numeric: tabular-nums; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 13.5px; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--soft); padding-bottom: 6px; }
-th { text-align: left; font-weight: 600; color: var(--soft); font-size: 12.5px; vertical-align: bottom; white-space: nowrap; }
+th { text-align: left; font-weight: 600; color: var(--soft); font-size: 12.5px; vertical-align: bottom;
+  white-space: nowrap; }
 th, td { padding: 6px 14px 6px 0; border-bottom: 1px solid var(--hair); }
 td { vertical-align: top; } th:last-child, td:last-child { padding-right: 0; }
 tr:last-child > * { border-bottom: 0; }
@@ -131,7 +132,9 @@ footer { color: var(--faint); font-size: 12.5px; margin-top: 24px; }
   :root { color-scheme: light; --page: #fff; --card: #fff; --ink: #000; --soft: #333; --faint: #555;
   --hair: #ccc;
     --parameter: #5b7fa6; --input: #4fa39b; --other: #a9adb5; --activation: #e0a03c; --gradient: #b06aa8;
-    --budget: #c8372d; --measured: #000; --ghost: #666; --block-ink: #000; }
+    --budget: #c8372d; --measured: #000; --ghost: #666; --block-ink: #000;
+    --compute: #7d8ca3; --recompute: #d9822b; --paging: #3c8f89; --idle: #c3c7ce; --warn: #a2331f;
+    --ground: #8a919c14; }
   main { max-width: none; padding: 0; } section, .tile { border-color: #ccc; }
   .chart, .tile, tr, .bars { break-inside: avoid; } h2, h3 { break-after: avoid; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }

@@ -84,7 +84,7 @@ def nice_step(span: float, pieces: int, *, binary: bool = False) -> float:
     step = 1.0 if binary else 1e-12
     factors = (2.0,) if binary else (2.0, 2.5, 2.0)
     turn = 0
-    while span / step > pieces:
+    while span / step > pieces * (1 + 1e-9):  # 1 / 0.2 may come out above 5
         step *= factors[turn % len(factors)]
         turn += 1
     return step
