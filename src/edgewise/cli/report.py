@@ -26,7 +26,7 @@ def report(
     Args:
         source: Run directory, or a plan with its graph.json beside it.
         device: Name or .toml file of the device that the plan was made for, if it is not found otherwise.
-        out: File to write; report.html in the run directory or beside the plan if not given.
+        out: File to write; if not given, report.html in the run directory, or the plan's name with .html.
         as_json: Print the result as JSON.
     """
     path = write_report(source, out, None if device is None else load_device(device))
