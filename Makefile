@@ -43,7 +43,7 @@ lint: setup ## ruff and mypy --strict
 
 docs: setup ## the documentation, into site/
 	$(BIN)/python -m edgewise.cli.reference
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 picture: setup ## the picture in the README, from a run of the demo
 	$(BIN)/python docs/picture.py
