@@ -76,6 +76,14 @@ def test_probe_to_a_file_under_a_name(run: Run, no_measuring: None, tmp_path: Pa
     assert decode_device((tmp_path / "board.toml").read_bytes()).name == "board"
 
 
+def test_paging_to_a_folder_in_ram_is_cautioned_against(tmp_path: Path) -> None:
+    host = load_device("host")
+    origin = {"memory.ssd.read_bytes_per_second": "measured in a folder (tmpfs), fsync'ed"}
+    shown = dict(devices_command._figures(msgspec.structs.replace(host, sources=origin), tmp_path))
+    assert "is in RAM; name one on a disk: `--paging-dir`" in shown["caution"]
+    assert "caution" not in dict(devices_command._figures(host, tmp_path))
+
+
 @pytest.mark.parametrize("name", ["", "a/b", ".hidden"])
 def test_a_profile_needs_a_name_that_is_one(name: str, run: Run, no_measuring: None) -> None:
     said = run("devices", "probe", f"--name={name}")

@@ -57,7 +57,7 @@ def test_the_limit_of_time_must_be_one(run: Run, graph_file: Path) -> None:
 
 
 def test_the_parts_of_a_real_step_add_up(run: Run) -> None:
-    found = run("estimate", "digits-cnn@2", "--device", "rpi4", "--json").json
+    found = run("estimate", "mlp@2", "--device", "rpi4", "--time-limit", "2", "--json").json
     kinds = found["plain_peak_bytes_by_kind"]
     assert sum(kinds.values()) == found["plain_peak_bytes"]
     assert all(size >= 0 for size in kinds.values())

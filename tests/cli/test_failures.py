@@ -1,12 +1,16 @@
 """What is said, and which exit code there is, when a command fails."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from edgewise.cli import failures
 from edgewise.cli import recipes as recipes_command
+from edgewise.devices import load_device, save_device
 from edgewise.errors import (
     BudgetInfeasible,
     CorruptArtifact,
@@ -108,6 +112,15 @@ def test_a_reader_that_leaves_early_is_no_failure_of_ours() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() == 141
+
+
+def test_a_terminal_that_lacks_a_letter_is_no_failure_of_ours(tmp_path: Path) -> None:
+    board = msgspec.structs.replace(load_device("rpi4"), name="board", description="größer")
+    save_device(board, tmp_path / "edgewise" / "devices" / "board.toml")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "XDG_CONFIG_HOME": str(tmp_path)}
+    words = [sys.executable, "-m", "edgewise.cli", "devices"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
+    assert r"gr\xf6\xdfer" in done.stdout
 
 
 def test_the_module_runs_as_a_program() -> None:

@@ -3,6 +3,7 @@
 A command's module is imported when it is called, and torch only where a model is built: `--help` is quick.
 """
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -62,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command in `argv` (the process's arguments by default) and return the exit code."""
     tokens = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in tokens
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no failure
     try:
         code = app(tokens) or 0
         sys.stdout.flush()

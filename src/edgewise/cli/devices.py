@@ -146,4 +146,8 @@ def _figures(device: Device, path: Path) -> list[tuple[str, str]]:
         name, tier = device.memory.paging
         facts.append((f"{name}, page in", f"{bytes_text(tier.read_bytes_per_second)}/s"))
         facts.append((f"{name}, page out", f"{bytes_text(tier.write_bytes_per_second)}/s"))
+    if "(tmpfs)" in device.sources.get("memory.ssd.read_bytes_per_second", ""):
+        facts.append(
+            ("caution", "the folder that was measured is in RAM; name one on a disk: `--paging-dir`")
+        )
     return [*facts, ("saved to", str(path))]
