@@ -1,9 +1,11 @@
 """The page in a real browser. What it looked like is kept in `build/test-artifacts`."""
 
+import re
 import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
+from html import unescape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -113,3 +115,35 @@ def test_it_asks_for_nothing_and_runs_only_its_own_script(tmp_path: Path, server
     assert set(server.asked) <= {"/report.html", "/favicon.ico"}  # the icon is the browser's own idea
     assert "<title>taken</title>" not in after
     assert '<div class="tip"></div>' in after  # its own script ran
+
+
+SWEEP = """<script>
+const seen = new Set();
+for (const stage of document.querySelectorAll(".stage")) {
+  const box = stage.getBoundingClientRect();
+  for (let y = 0; y < box.height; y += 6) {
+    const at = {clientX: box.left + box.width * 0.6, clientY: box.top + y};
+    stage.dispatchEvent(new PointerEvent("pointermove", at));
+    const tip = document.querySelector(".tip");
+    if (tip.style.display === "block") seen.add(stage.parentNode.id + ": " + tip.textContent);
+  }
+}
+document.title = [...seen].join("\\n\\n");
+</script></body>"""
+
+
+def test_a_chart_tells_what_is_under_the_pointer(tmp_path: Path) -> None:
+    graph = graph_of(3)
+    folder = write_run(tmp_path / "run", graph, plan_at_random(graph))
+    html = write_report(folder).read_text(encoding="utf-8")
+    page = tmp_path / "page.html"
+    free = html.replace('http-equiv="Content-Security-Policy"', 'name="policy"')  # lets SWEEP run
+    page.write_text(free.replace("</body>", SWEEP), encoding="utf-8")
+
+    after = chromium(tmp_path / "profile", "--dump-dom", "--window-size=1280,900", page.as_uri())
+
+    told = unescape(after.partition("<title>")[2].partition("</title>")[0])
+    assert re.search(r"timeline: step \d+: .*\nplanned .*, measured .*\n(.*\n)*plain training here", told)
+    assert re.search(r"addresses: [a-z]\d\S*\n\S+ KiB at [\d,]+\nsteps \d+ to \d+", told)
+    assert re.search(r"loss: step \d+, epoch 1\nloss \S+\nmean \S+", told)
+    assert re.search(r"epochs: epoch 1\ntest accuracy 96.2%", told)

@@ -3,7 +3,7 @@
 STYLE = """
 :root {
   color-scheme: light dark;
-  --page: #fbfbf9; --card: #ffffff; --ink: #1d2129; --soft: #5c6470; --faint: #8a919c; --hair: #e4e5e1;
+  --page: #fbfbf9; --card: #ffffff; --ink: #1d2129; --soft: #5c6470; --faint: #6d7480; --hair: #e4e5e1;
   --parameter: #5b7fa6; --input: #4fa39b; --other: #a9adb5; --activation: #e0a03c; --gradient: #b06aa8;
   --budget: #c8372d; --measured: #15181d; --ghost: #8a919c; --ground: #8a919c14;
   --compute: #7d8ca3; --recompute: #d9822b; --paging: #3c8f89; --idle: #c3c7ce; --warn: #a2331f; --good:
@@ -12,7 +12,7 @@ STYLE = """
 }
 @media (prefers-color-scheme: dark) {
   :root {
-    --page: #15171b; --card: #1c1f24; --ink: #e7e9ec; --soft: #a6adb8; --faint: #7d8490; --hair: #30343b;
+    --page: #15171b; --card: #1c1f24; --ink: #e7e9ec; --soft: #a6adb8; --faint: #949ba6; --hair: #30343b;
     --parameter: #6f96c2; --input: #55b0a7; --other: #7c828c; --activation: #d99a37; --gradient: #bd78b5;
     --budget: #ff6a5c; --measured: #ffffff; --ghost: #9aa1ac; --ground: #9aa1ac14;
     --compute: #8496b0; --recompute: #e2913d; --paging: #4aa9a2; --idle: #565c66; --warn: #ff8f78; --good:
@@ -110,7 +110,7 @@ tr:last-child > * { border-bottom: 0; }
 .long { overflow-wrap: anywhere; min-width: 13ch; } .under { color: var(--faint); font-size: 12.5px; }
 .badge { border-radius: 999px; padding: 0 9px; font-size: 12px; white-space: nowrap; display: inline-block;
   border: 1px solid; }
-.badge.recomputed { color: var(--recompute); } .badge.paged { color: var(--paging); }
+.badge.recomputed { border-color: var(--recompute); } .badge.paged { border-color: var(--paging); }
 code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace;
   font-size: 12.5px; }
 pre { background: var(--page); border: 1px solid var(--hair); border-radius: 8px; padding: 12px 14px;
@@ -137,6 +137,7 @@ footer { color: var(--faint); font-size: 12.5px; margin-top: 24px; }
     --ground: #8a919c14; }
   main { max-width: none; padding: 0; } section, .tile { border-color: #ccc; }
   .chart, .tile, tr, .bars { break-inside: avoid; } h2, h3 { break-after: avoid; }
+  details::details-content { content-visibility: visible; block-size: auto; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """

@@ -60,10 +60,14 @@ def _choice_row(choice: Choice, tier: str) -> Markup:
 
 
 def _away(choice: Choice) -> Markup:
-    spans = [f"{begin:,}{EN_DASH}{end - 1:,}" for begin, end in choice.gaps[:2]]
+    spans = [_span(begin, end - 1) for begin, end in choice.gaps[:2]]
     more = " ..." if len(choice.gaps) > len(spans) else ""
     steps = plural(choice.idle_steps, "step")
     return join((steps, tag("div", ", ".join(spans) + more, class_="under")))
+
+
+def _span(first: int, last: int) -> str:
+    return f"{first:,}" if first == last else f"{first:,}{EN_DASH}{last:,}"
 
 
 def _note(text: str) -> Markup:
