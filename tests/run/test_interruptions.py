@@ -88,8 +88,8 @@ def test_interrupted_half_way_the_executor_refuses_until_a_state_is_loaded(
             with pytest.raises(UsageError) as caught:
                 call()
             assert str(caught.value) == (
-                "Training step 1 was interrupted after it had begun to change the parameters: they are part old, "
-                "part new. Put a whole state back with `load_state`, as from a checkpoint."
+                "Training step 1 was interrupted after it had begun to change the parameters: they are part "
+                "old, part new. Put a whole state back with `load_state`, as from a checkpoint."
             )
         executor.load_state(checkpoint)
         executor.step(BATCH, 1)

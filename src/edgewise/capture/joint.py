@@ -17,6 +17,8 @@ from torch.fx import traceback
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
+from edgewise.errors import UsageError
+
 Loss = Callable[[Any, Any], Tensor]
 """`(model output, targets) -> scalar`."""
 
@@ -74,7 +76,13 @@ class _LossModule(nn.Module):
         inputs, targets = pytree.tree_unflatten(fill(constants, leaves), spec)
         args, kwargs = call_arguments(inputs)
         output = torch.func.functional_call(model, state, args, kwargs, tie_weights=True)
-        return (loss(output, targets),)
+        value = loss(output, targets)
+        if not isinstance(value, Tensor) or value.numel() != 1 or not value.is_floating_point():
+            found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise UsageError(
+                f"The loss returns {found}, not one number. Take its mean or sum over the batch."
+            )
+        return (value,)
 
 
 class _Hole:
@@ -170,9 +178,16 @@ def _source(module: _LossModule, tensors: list[Tensor], node: fx.Node) -> Source
 
 @contextmanager
 def trace_friendly() -> Iterator[None]:
-    """Attention by its parts, and the flag that tells a model not to look into tensors."""
-    with sdpa_kernel(SDPBackend.MATH), torch.compiler._compile_session_context():  # noqa: SLF001
-        yield
+    """Attention by its parts, tensors that are no buffers as constants, and the model told of it."""
+    from torch._subclasses.fake_tensor import fake_tensor_tls  # noqa: PLC0415
+
+    before = fake_tensor_tls.allow_non_fake_inputs_override
+    fake_tensor_tls.allow_non_fake_inputs_override = True
+    try:
+        with sdpa_kernel(SDPBackend.MATH), torch.compiler._compile_session_context():  # noqa: SLF001
+            yield
+    finally:
+        fake_tensor_tls.allow_non_fake_inputs_override = before
 
 
 @contextmanager

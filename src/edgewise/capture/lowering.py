@@ -182,6 +182,8 @@ class Lowering:
         """Declare the value that `node` (or its result `item`) makes."""
         layer = self.layer(node)
         name = f"{layer}:{node.name}{suffix}" if layer else f"{node.name}{suffix}"
+        while name in self.values:  # a parameter of the model may be called like a node of the trace
+            name += "_"
         self.declare(name, fake, "activation" if node in self.forward else "gradient")
         self.base[node, item] = name
         return name

@@ -15,7 +15,7 @@ from edgewise.capture.kernels import Program, Run
 from edgewise.capture.lowering import STEP, Layout, Lowering
 from edgewise.capture.optimizers import Optimizer
 from edgewise.capture.survey import offending_parts
-from edgewise.errors import ModelUnsupported, UsageError
+from edgewise.errors import EdgewiseError, ModelUnsupported, UsageError
 from edgewise.graph import Graph
 from edgewise.zoo.losses import resolve_loss
 
@@ -124,6 +124,8 @@ def _captured(
 def _trace(model: nn.Module, loss: Loss, batch: tuple[Any, Any]) -> JointGraph:
     try:
         return trace_joint(model, loss, batch)
+    except EdgewiseError:
+        raise
     except Exception as error:
         parts = offending_parts(model, loss, batch)
         reason = (
@@ -159,6 +161,7 @@ def _check_model(model: nn.Module) -> None:
             parts.append(
                 f"{name}: tensor: lives on {tensor.device}; move the model to the CPU before capturing it"
             )
+            continue
         key = tensor.untyped_storage().data_ptr()
         if tensor.numel() and key in held:
             parts.append(
