@@ -76,7 +76,7 @@ def plan(  # noqa: PLR0913  -- eight flags, each of them an argument
         device: Name of a profile, or path of a .toml file.
         ram: Budget, as in `256KiB`, or `0.5x` of plain training's. All RAM of the device if not given.
         seconds: Limit for one step, as in `200ms`, or `1.5x` of plain training's.
-        minimize: What the memory is to be paid for with least of.
+        minimize: What to spend least of: energy or time.
         cost_model: `full`: transfers take time and idle power is paid. `poet`: paging is free in time.
         time_limit: Seconds after which the best plan so far is taken.
         min_ram: Print only the least RAM in bytes with which a plan exists.
