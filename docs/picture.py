@@ -1,4 +1,4 @@
-"""The picture in the README: RAM op by op, plain and planned, from the demo's run directory (`make picture`)."""
+"""The picture in the README: RAM op by op, plain and planned, from the run of the demo (`make picture`)."""
 
 import sys
 from collections.abc import Iterable, Sequence
