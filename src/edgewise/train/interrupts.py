@@ -9,7 +9,8 @@ from typing import Any, Self
 class Interrupts:
     """While entered, the first Ctrl-C only sets `requested`; a second one raises `KeyboardInterrupt` at once.
 
-    Outside of the main thread signals cannot be caught, and nothing is changed.
+    Outside of the main thread signals cannot be caught, and where they are ignored they are meant to be: there
+    nothing is changed.
     """
 
     def __init__(self) -> None:
@@ -18,7 +19,10 @@ class Interrupts:
         self._installed = False
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
+        ignored = (
+            signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        )  # as for a job in the background of a shell
+        if threading.current_thread() is threading.main_thread() and not ignored:
             self._before = signal.signal(signal.SIGINT, self._note)
             self._installed = True
         return self
