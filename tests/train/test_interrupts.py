@@ -22,9 +22,15 @@ def test_the_first_ctrl_c_waits_and_the_second_does_not() -> None:
 
 def test_the_handler_of_before_is_put_back_even_after_an_error() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(ValueError, match="some error"), Interrupts():
-        assert signal.getsignal(signal.SIGINT) is not before
+    inside = []
+
+    def fail() -> None:
+        inside.append(signal.getsignal(signal.SIGINT))
         raise ValueError("some error")
+
+    with pytest.raises(ValueError, match="some error"), Interrupts():
+        fail()
+    assert inside[0] is not before
     assert signal.getsignal(signal.SIGINT) is before
 
 

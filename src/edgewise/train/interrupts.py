@@ -9,8 +9,8 @@ from typing import Any, Self
 class Interrupts:
     """While entered, the first Ctrl-C only sets `requested`; a second one raises `KeyboardInterrupt` at once.
 
-    Outside of the main thread signals cannot be caught, and where they are ignored they are meant to be: there
-    nothing is changed.
+    Outside of the main thread signals cannot be caught, and where Ctrl-C is ignored it is meant to be: nothing
+    is changed there.
     """
 
     def __init__(self) -> None:
