@@ -18,7 +18,7 @@ from edgewise.train.run_dir import MEMORY
 from edgewise.train.watch import Watch
 
 
-class _Interrupted(Exception):  # noqa: N818 (no error: the way out of the loops)
+class _Interrupted(Exception):
     """Ctrl-C was pressed, and the step under way is over."""
 
 

@@ -9,8 +9,7 @@ from typing import Any, Self
 class Interrupts:
     """While entered, the first Ctrl-C only sets `requested`; a second one raises `KeyboardInterrupt` at once.
 
-    Outside of the main thread signals cannot be caught, and where Ctrl-C is ignored it is meant to be: nothing
-    is changed there.
+    Nothing is changed outside of the main thread, where signals cannot be caught, nor where Ctrl-C is ignored.
     """
 
     def __init__(self) -> None:
