@@ -208,6 +208,50 @@ def test_a_resumed_run_counts_the_later_line(tmp_path: Path, graph: Graph, plan:
     assert data.accuracies == ((1, 0.2),)
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (step_line(3, 1e301), "1e+301 is no possible `loss`"),
+        (step_line(3, -1e301), "-1e+301 is no possible `loss`"),
+        (step_line(3, 1.0, -1), "-1 is no possible `peak_bytes`"),
+        (step_line(3, 1.0, 2**63), "9223372036854775808 is no possible `peak_bytes`"),
+        (step_line(3, 1.0, 10**400), f"1{'0' * 22}\N{HORIZONTAL ELLIPSIS} is no possible `peak_bytes`"),
+        (step_line(-3, 1.0), "-3 is no possible `step`"),
+        (epoch_line(1, 1.01), "1.01 is no possible `test_accuracy`"),
+        (epoch_line(1, -0.5), "-0.5 is no possible `test_accuracy`"),
+        (epoch_line(1, None, test_mse=1e308), "1e+308 is no possible `test_mse`"),
+    ],
+)
+def test_a_figure_that_no_run_writes(
+    tmp_path: Path, graph: Graph, plan: Plan, line: dict[str, object], message: str
+) -> None:
+    folder = write_run(tmp_path / "run", graph, plan, [step_line(1, 1.0), line])
+
+    with pytest.raises(CorruptArtifact) as caught:
+        load_report(folder)
+    assert str(caught.value) == (
+        f"{folder / 'metrics.jsonl'}, line 2: {message}. Restore the file or run again."
+    )
+
+
+@pytest.mark.parametrize("size", [-1, 2**63])
+def test_a_size_that_is_none(run_dir: Path, plan: Plan, size: int) -> None:
+    sizes = [size] * len(plan.steps)
+    write_json(run_dir / "memory.json", format="edgewise.memory/1", live_bytes=sizes)
+
+    with pytest.raises(
+        CorruptArtifact, match=r"memory\.json: .* is no possible `live_bytes`\. Restore the file"
+    ):
+        load_report(run_dir)
+
+
+def test_a_budget_that_is_none(tmp_path: Path, graph: Graph, plan: Plan) -> None:
+    endless = msgspec.structs.replace(plan, budget=Budget(10**400))
+
+    with pytest.raises(CorruptArtifact, match=r"plan\.json: 1000.* is no possible `ram_bytes`\. Restore the"):
+        load_report(write_plan(tmp_path, graph, endless))
+
+
 class TestDevice:
     """Where the device is found."""
 

@@ -13,6 +13,7 @@ from edgewise.graph import decode_graph
 from edgewise.plan import Plan, check, decode_plan, replay
 from edgewise.report.nouns import Digest, ReportData
 from edgewise.report.trace import plain_steps
+from edgewise.report.units import clipped
 from edgewise.train import (
     ENVIRONMENT_FORMAT,
     MEMORY_FORMAT,
@@ -27,6 +28,9 @@ from edgewise.train import (
 
 MAX_FILE_BYTES = 256 * 2**20
 """Most bytes of a file that is read whole."""
+
+MAX_FIGURE = 1e300
+"""Largest amount that a file may state: sums of them are finite too."""
 
 T = TypeVar("T")
 WithFormat = TypeVar("WithFormat", Environment, MemoryFile, RunSummary)
@@ -48,6 +52,7 @@ def load_report(source: Path, device: Device | None = None) -> ReportData:
     reader = _Reader(folder)
     plan_path = source / "plan.json" if is_run else source
     plan = decode_plan(reader.needed(plan_path, "the plan"), where=str(plan_path))
+    _check_figures(plan.budget, str(plan_path))
     graph_path = folder / "graph.json"
     graph = decode_graph(reader.needed(graph_path, "the plan's graph"), where=str(graph_path))
     environment = reader.optional("environment.json", _decode_environment)
@@ -147,6 +152,7 @@ def _decode_formatted(
 ) -> WithFormat:
     found = _decode(data, kind, path, what)
     _check_format(found.format, expected, path)
+    _check_figures(found, str(path))
     return found
 
 
@@ -182,12 +188,29 @@ def _decode_metrics(data: bytes, path: Path) -> tuple[MetricLine, ...]:
     lines: list[MetricLine] = []
     for number, row in enumerate(rows, start=1):
         try:
-            lines.append(decoder.decode(row))
+            line = decoder.decode(row)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise CorruptArtifact(
                 f"{path}, line {number}: {error}. Restore the file or run again."
             ) from error
+        _check_figures(line, f"{path}, line {number}")
+        lines.append(line)
     return tuple(lines)
+
+
+def _check_figures(found: msgspec.Struct, where: str) -> None:
+    """Refuse figures that no run writes: they would break the charts, or draw them far outside the page."""
+    for field in msgspec.structs.fields(found):
+        value = getattr(found, field.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            bad = (isinstance(number, int) and not 0 <= number < 2**63) or (
+                isinstance(number, float) and not abs(number) <= MAX_FIGURE
+            )
+            if bad or (field.name == "test_accuracy" and number is not None and not 0 <= number <= 1):
+                shown = clipped(str(number), 24)
+                raise CorruptArtifact(
+                    f"{where}: {shown} is no possible `{field.name}`. Restore the file or run again."
+                )
 
 
 def _find_device(plan: Plan, reader: _Reader, environment: Environment | None) -> Device:
