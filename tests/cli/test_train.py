@@ -193,8 +193,17 @@ def test_a_report_of_a_plan(run: Run, graph_file: Path, tmp_path: Path) -> None:
     assert "was made for device `rpi4`" in said.err
 
 
+IN_THE_FOREGROUND = """\
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from edgewise.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+"""Tests that run in the background inherit that SIGINT is ignored; the run must not."""
+
+
 def test_ctrl_c_in_earnest(run: Run, tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "edgewise.cli", "train", "digits-mlp", *QUICK[2:]]
+    words = [sys.executable, "-c", IN_THE_FOREGROUND, "train", "digits-mlp", *QUICK[2:]]
     words += ["--set", "train.epochs=100000", "-o", "here"]
     metrics = tmp_path / "here" / "metrics.jsonl"
     with subprocess.Popen(

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from edgewise.capture import AdamW, capture
 from edgewise.devices import (
     decode_device,
     encode_device,
+    load_device,
     numbers,
     probe,
     probe_disk,
@@ -18,6 +20,7 @@ from edgewise.devices import (
     probe_power,
 )
 from edgewise.errors import DeviceError
+from edgewise.zoo import resolve_task
 
 CLASSES = {
     "matmul",
@@ -54,6 +57,17 @@ def test_a_probed_host_is_a_profile_like_any_other(quick: None, tmp_path: Path) 
     assert all((path in device.sources) != (path in device.assumed) for path in numbers(device))
     assert str(tmp_path) in device.sources["memory.ssd.read_bytes_per_second"]
     assert not list((tmp_path / "pages").iterdir()), "the file that was measured is gone"
+
+
+@pytest.mark.parametrize("name", ["digits-cnn", "transformer", "text-classifier"])
+def test_every_class_of_a_captured_step_was_measured(name: str) -> None:
+    task = resolve_task(name, batch=2)
+    graph = capture(task.model, task.loss, AdamW(), task.example_batch).graph
+    assert {op.kind for op in graph.ops} <= CLASSES
+
+
+def test_the_stand_in_for_the_host_has_a_rate_for_every_class() -> None:
+    assert set(load_device("host").compute.class_flops_per_second) == CLASSES
 
 
 def test_figures_are_rounded_to_what_was_measured() -> None:
