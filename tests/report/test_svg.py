@@ -2,7 +2,7 @@
 
 import html
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgewise.report.svg import Markup, band, box, breakable, escape, join, line, stair, tag, void
@@ -10,6 +10,7 @@ from tests.report.inputs import Page
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_text_stays_text(text: str) -> None:
     page = Page(tag("p", text, title=text))
 
@@ -18,6 +19,7 @@ def test_text_stays_text(text: str) -> None:
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_breaks_add_nothing_to_a_name(text: str) -> None:
     assert breakable(text).replace("<wbr>", "") == escape(text)
 

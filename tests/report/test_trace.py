@@ -46,7 +46,7 @@ plans = given(seed=st.integers(0, 2**20), forget=st.floats(0, 1), page=st.floats
 
 
 @plans
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_the_groups_add_up_to_the_certificate(seed: int, forget: float, page: float) -> None:
     data = data_of(seed, forget, page)
     found = trace(data.plan, GRAPH, BOARD)
@@ -56,7 +56,7 @@ def test_the_groups_add_up_to_the_certificate(seed: int, forget: float, page: fl
 
 
 @plans
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_the_stays_are_those_of_the_arena(seed: int, forget: float, page: float) -> None:
     data = data_of(seed, forget, page)
     found = trace(data.plan, GRAPH, BOARD)
@@ -69,7 +69,7 @@ def test_the_stays_are_those_of_the_arena(seed: int, forget: float, page: float)
 @pytest.mark.parametrize("cost_model", ["full", "poet"])
 @pytest.mark.parametrize("device", [BOARD, WATTS], ids=lambda device: device.name)
 @plans
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 def test_the_parts_add_up_to_the_price(
     device: Device, cost_model: CostModel, seed: int, forget: float, page: float
 ) -> None:
@@ -142,7 +142,7 @@ class TestChoices:
         return {choice.value: choice for choice in choices(data, trace(data.plan, GRAPH, data.device))}
 
     @plans
-    @settings(max_examples=60)
+    @settings(max_examples=60, deadline=None)
     def test_they_are_what_came_back(self, seed: int, forget: float, page: float) -> None:
         data = data_of(seed, forget, page)
         found = self.found(data)

@@ -1,7 +1,7 @@
 """Figures for people."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgewise.report.units import (
@@ -38,6 +38,7 @@ def test_a_figure_has_three_digits(number: float, text: str) -> None:
 
 
 @given(st.floats(-1e300, 1e300))
+@settings(deadline=None)
 def test_a_figure_is_close_to_its_number_and_short(number: float) -> None:
     text = figure(number)
 
@@ -104,6 +105,7 @@ def test_a_long_name_is_cut() -> None:
 
 
 @given(st.floats(1e-9, 1e15), st.integers(1, 10))
+@settings(deadline=None)
 def test_ticks_are_few_and_not_too_few(span: float, pieces: int) -> None:
     step = nice_step(span, pieces)
 
