@@ -133,8 +133,15 @@ def test_the_folder_is_named_after_the_recipes_file(run: Run, calls: dict[str, A
     assert calls["run_dir"] == Path("runs/my recipe")
 
 
-def test_ctrl_c_says_where_the_checkpoint_is_and_how_to_go_on(run: Run, calls: dict[str, Any]) -> None:
-    calls["summary"] = summary(interrupted=True, steps=3, checkpoint="checkpoint.safetensors")
+@pytest.mark.parametrize(
+    "ending", [summary(interrupted=True, steps=3, checkpoint="checkpoint.safetensors"), KeyboardInterrupt()]
+)
+def test_ctrl_c_says_where_the_checkpoint_is_and_how_to_go_on(
+    ending: RunSummary | KeyboardInterrupt, run: Run, calls: dict[str, Any], tmp_path: Path
+) -> None:
+    calls["summary"] = ending
+    (tmp_path / "my runs").mkdir()
+    (tmp_path / "my runs" / "checkpoint.safetensors").touch()
     said = run("train", "digits", "-o", "my runs")
     assert said.code == 130
     checkpoint = Path("my runs") / "checkpoint.safetensors"
@@ -143,7 +150,11 @@ def test_ctrl_c_says_where_the_checkpoint_is_and_how_to_go_on(run: Run, calls: d
         "Continue with `edgewise train 'my runs' --resume`.\n"
     )
     assert shlex.split("edgewise train 'my runs' --resume")[2] == "my runs"
-    found = run("train", "digits", "-o", "my runs", "--json")
+
+
+def test_an_interrupted_run_has_its_summary(run: Run, calls: dict[str, Any]) -> None:
+    calls["summary"] = summary(interrupted=True, steps=3)
+    found = run("train", "digits", "--json")
     assert (found.code, found.json["interrupted"]) == (130, True)
 
 
@@ -151,10 +162,10 @@ def test_ctrl_c_before_the_first_step(run: Run, calls: dict[str, Any]) -> None:
     calls["summary"] = summary(interrupted=True)
     said = run("train", "digits")
     assert said.code == 130
-    assert "no step was done yet, so there is no checkpoint. Start again." in said.err
+    assert said.err == "edgewise: interrupted; there is no checkpoint yet. Start again.\n"
     assert "report" not in said.out
     calls["summary"] = KeyboardInterrupt()
-    assert run("train", "digits") == (130, "", "edgewise: interrupted\n")
+    assert run("train", "digits") == (130, "", said.err)
 
 
 def test_what_training_refuses(run: Run, calls: dict[str, Any]) -> None:

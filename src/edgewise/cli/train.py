@@ -65,8 +65,11 @@ def train(
     from edgewise.train.loop import train_run  # noqa: PLC0415  -- imports torch
 
     note(f"training {recipe} in {folder}")
-    with Watcher(found.device.minimize) as watch:
-        summary = train_run(found, folder, resume=resume, watch=watch)
+    try:
+        with Watcher(found.device.minimize) as watch:
+            summary = train_run(found, folder, resume=resume, watch=watch)
+    except KeyboardInterrupt:  # while it was planning, or a second time
+        return _interrupted(folder)
     return _finish(summary, folder, watch, as_json=as_json)
 
 
@@ -102,17 +105,19 @@ def _finish(summary: RunSummary, folder: Path, watch: Watcher, *, as_json: bool)
         write_json({**msgspec.structs.asdict(summary), "run_dir": str(folder), "report": report})
     else:
         write_facts(_facts(summary, watch, path), title=f"{summary.model} on {summary.device}")
-    if not summary.interrupted:
-        return 0
-    sys.stderr.write(f"edgewise: interrupted; {_how_to_resume(summary, folder)}\n")
+    return _interrupted(folder) if summary.interrupted else 0
+
+
+def _interrupted(folder: Path) -> int:
+    """Say where the checkpoint is and how to go on; returns the exit code."""
+    from edgewise.train.checkpoint import TENSORS  # noqa: PLC0415  -- imports torch
+
+    words = "there is no checkpoint yet. Start again."
+    if (folder / TENSORS).is_file():
+        again = f"edgewise train {shlex.quote(str(folder))} --resume"
+        words = f"the checkpoint is {folder / TENSORS}. Continue with `{again}`."
+    sys.stderr.write(f"edgewise: interrupted; {words}\n")
     return INTERRUPTED
-
-
-def _how_to_resume(summary: RunSummary, folder: Path) -> str:
-    if summary.checkpoint is None:
-        return "no step was done yet, so there is no checkpoint. Start again."
-    again = f"edgewise train {shlex.quote(str(folder))} --resume"
-    return f"the checkpoint is {folder / summary.checkpoint}. Continue with `{again}`."
 
 
 def _facts(summary: RunSummary, watch: Watcher, report: Path | None) -> Facts:
