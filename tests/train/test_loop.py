@@ -429,3 +429,43 @@ def test_the_watch_may_press_ctrl_c_too(make_recipe, tmp_path: Path, unbroken) -
     assert (summary.interrupted, summary.steps) == (True, 4)
     train_run(make_recipe(), tmp_path / "run", resume=True)
     assert_same_bits(tmp_path / "run", unbroken())
+
+
+def test_a_new_plan_makes_the_old_ones_memory_file_void(make_recipe, tmp_path: Path) -> None:
+    """A report would refuse figures of steps that the plan does not have."""
+    recipe, run_dir = make_recipe("train.epochs=1"), tmp_path / "run"
+    train_run(recipe, run_dir)
+    assert (run_dir / "memory.json").exists()
+    train_run(recipe, run_dir, resume=True)
+    assert (run_dir / "memory.json").exists()
+    train_run(make_recipe("train.epochs=1", "device.ram=0.9x"), run_dir, resume=True)
+    assert not (run_dir / "memory.json").exists()
+    train_run(make_recipe("train.epochs=2", "device.ram=0.9x"), run_dir, resume=True)
+    memory = msgspec.json.decode((run_dir / "memory.json").read_bytes(), type=MemoryFile)
+    assert len(memory.live_bytes) == len(load_plan(run_dir / "plan.json").steps)
+
+
+@pytest.mark.parametrize("name", ["plan.json", "graph.json", "environment.json"])
+def test_a_run_that_was_killed_while_it_began_can_be_resumed(
+    make_recipe, tmp_path, monkeypatch, unbroken, name
+) -> None:
+    recipe, run_dir = make_recipe(), tmp_path / "run"
+
+    def write(path: Path, data: bytes) -> None:
+        if path.name == name:
+            raise Killed
+        path.write_bytes(data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("edgewise.train.loop.write_whole", write)
+        with pytest.raises(Killed):
+            train_run(recipe, run_dir)
+    train_run(recipe, run_dir, resume=True)
+    assert_same_bits(run_dir, unbroken())
+
+
+def test_a_paging_directory_that_is_not_there(make_recipe, tmp_path: Path) -> None:
+    recipe = make_recipe(f"device.paging_dir={tmp_path / 'none'}")
+    with pytest.raises(DeviceError, match=r"Cannot page to .*none: No such file or directory\."):
+        train_run(recipe, tmp_path / "run")
+    assert not list((tmp_path / "run").iterdir())

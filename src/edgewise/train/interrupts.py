@@ -9,7 +9,7 @@ from typing import Any, Self
 class Interrupts:
     """While entered, the first Ctrl-C only sets `requested`; a second one raises `KeyboardInterrupt` at once.
 
-    Nothing is changed outside of the main thread, where signals cannot be caught, nor where Ctrl-C is ignored.
+    Nothing is changed outside of the main thread, where no signal can be caught, nor where Ctrl-C is ignored.
     """
 
     def __init__(self) -> None:

@@ -25,7 +25,7 @@ from edgewise.train.planning import Planned, plan_run
 from edgewise.train.recipe import Recipe, Sgd, check_recipe
 from edgewise.train.recipe_file import encode_recipe
 from edgewise.train.records import SUMMARY_FORMAT, EpochLine, RunSummary
-from edgewise.train.run_dir import ENVIRONMENT, GRAPH, PLAN, RECIPE, SUMMARY, check_position, take
+from edgewise.train.run_dir import ENVIRONMENT, GRAPH, MEMORY, PLAN, RECIPE, SUMMARY, check_position, take
 from edgewise.train.watch import Watch
 from edgewise.zoo import resolve_task
 
@@ -116,12 +116,15 @@ def capture_task(recipe: Recipe, dataset: Dataset) -> Captured:
 def _write_setting(
     run_dir: Path, recipe: Recipe, device: Device, captured: Captured, planned: Planned
 ) -> None:
-    """Everything that is known before the first step; the recipe last, for it makes the directory a run."""
+    """Everything that is known before the first step; the recipe first, for it is what `resume` asks for."""
     environment = msgspec.json.format(msgspec.json.encode(describe_environment(device)), indent=1)
-    write_whole(run_dir / GRAPH, encode_graph(captured.graph))
-    write_whole(run_dir / PLAN, encode_plan(planned.plan))
-    write_whole(run_dir / ENVIRONMENT, environment + b"\n")
+    plan = encode_plan(planned.plan)
     write_whole(run_dir / RECIPE, encode_recipe(recipe).encode())
+    if (run_dir / PLAN).exists() and (run_dir / PLAN).read_bytes() != plan:
+        (run_dir / MEMORY).unlink(missing_ok=True)  # it was measured with another plan
+    write_whole(run_dir / GRAPH, encode_graph(captured.graph))
+    write_whole(run_dir / PLAN, plan)
+    write_whole(run_dir / ENVIRONMENT, environment + b"\n")
 
 
 def _evaluator(captured: Captured, planned: Planned, dataset: Dataset, batch: int) -> Evaluator:
