@@ -97,7 +97,7 @@ class _Chooser:
             len(back),
             gaps,
             sum(self.clock[end] - self.clock[begin] for begin, end in gaps),
-            size + max((m for b, e in gaps for m in self.data.certificate.ram_bytes[b:e]), default=0),
+            size + max((max(self.data.certificate.ram_bytes[begin:end]) for begin, end in gaps), default=0),
             self._paid(name, back),
             recompute,
             paging,
