@@ -2,8 +2,8 @@
 
     python benchmarks/hard_cap.py [--quick] [--page PATH]
 
-Plain PyTorch and Edgewise train the same transformer on the same batch, each in a fork of this process that the
-kernel allows only so much more private writable memory than it had at the fork (RLIMIT_DATA). The cap is
+Plain PyTorch and Edgewise train the same transformer on the same batch, each in a fork of this process that
+the kernel allows only so much more private writable memory than it had at the fork (RLIMIT_DATA). The cap is
 bisected for both. Writes docs/benchmarks/hard_cap.md; takes one to three minutes, with `--quick` (a smaller
 model) half of that.
 
@@ -170,7 +170,7 @@ def measure(size: str) -> dict[str, Any]:
 
 TEXT = """# A hard cap, not a promise
 
-The least memory in which training steps of a transformer survive, in a process whose memory the kernel limits.
+The least memory in which training steps of a transformer survive, in a process that the kernel limits.
 
 | way | least cap survived | loss after the last step | a step, median |
 |---|---:|---:|---:|
@@ -179,10 +179,10 @@ The least memory in which training steps of a transformer survive, in a process 
 At the cap that Edgewise survives, plain PyTorch {outcome}. Their losses differ by {apart:.1e} of their size.
 
 - Model: the zoo's `transformer` ({settings}), batch {batch}, {steps} steps of SGD with momentum.
-- Plan: budget {budget:.1f} MiB, peak {peak:.1f} MiB (plain plan: {needs:.1f} MiB), solver `{solver}`, {status}.
-- The cap is RLIMIT_DATA above what a forked process holds that has imported everything. So it pays for the model,
-  for Edgewise's capture of it, and for the buffers of PyTorch's kernels, which plans do not count. What Edgewise
-  pages to disk may stay in the kernel's page cache, for which no process pays.
+- Plan: budget {budget:.1f} MiB, peak {peak:.1f} MiB (plain plan: {needs:.1f} MiB), solver `{solver}`.
+- The cap is RLIMIT_DATA above what a forked process holds that has imported everything. So it pays for the
+  model, for Edgewise's capture of it, and for the buffers of PyTorch's kernels, which plans do not count. What
+  Edgewise pages to disk may stay in the kernel's page cache, for which no process pays.
 - Bisected to {precision} MiB; one thread, and blocks from 64 KiB returned at once, in both.
 - Measured with `python benchmarks/hard_cap.py{quick}` on {machine}.
 """
@@ -207,7 +207,6 @@ def page_of(size: str, found: dict[str, Any]) -> str:
         peak=plan.peak_bytes / MIB,
         needs=found["needs"] / MIB,
         solver=plan.solver,
-        status=plan.status,
         precision=found["precision"] // MIB,
         quick=" --quick" if size == "quick" else "",
         machine=f"{platform.machine()}, Linux {platform.release()}, Python {platform.python_version()}, "

@@ -4,8 +4,8 @@
 
 For every family of tests/numerics: the largest difference of any tensor after three steps of AdamW from eager
 PyTorch (relative, by the norm), how many of some random plans (values forgotten, recomputed and paged at random)
-gave the bits of the plain plan, and the largest difference between planned and measured peak of all of them. Writes
-docs/benchmarks/numerics.md; takes about two minutes.
+gave the bits of the plain plan, and the largest difference between planned and measured peak of them all.
+Writes docs/benchmarks/numerics.md; takes about two minutes.
 """
 
 import argparse
@@ -33,14 +33,14 @@ TEXT = """# The same numbers
 
 Three steps of AdamW, each family trained in four ways: eager PyTorch, the plain plan, and random plans.
 
-| family | what it has | ops | from eager, at most | bits of the plain plan | least peak of these | measured off planned |
+| family | what it has | ops | from eager | bits of the plain plan | least peak | measured off planned |
 |---|---|---:|---:|---:|---:|---:|
 {rows}
 
-- From eager: the largest relative difference (by the norm) of any parameter, buffer or optimizer state from PyTorch's
-  own AdamW, `foreach=False`, with attention by its parts and the same dropout masks.
-- Random plans forget each value with probability 0.3 after each op, and page half of what they forget. Their peaks
-  are given as a share of the plain plan's.
+- From eager: the largest relative difference (by the norm) of any parameter, buffer or optimizer state from
+  PyTorch's own AdamW, `foreach=False`, with attention by its parts and the same dropout masks.
+- Random plans forget each value with probability 0.3 after each op, and page half of what they forget. Their
+  least peak is given as a share of the plain plan's.
 - Measured: the executor's own count of live bytes, against what the plan says.
 - Measured with `python benchmarks/numerics.py` on {machine}, one thread.
 """

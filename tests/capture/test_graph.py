@@ -1,4 +1,4 @@
-"""What a captured graph says: values are storages, updates come early, options are legal, layers are named."""
+"""What a captured graph says: values are storages, updates come early, options are legal."""
 
 import random
 
