@@ -16,7 +16,9 @@ from edgewise.graph import load_graph
 from edgewise.plan import load_plan
 from edgewise.run import Executor
 from edgewise.train import Environment, EpochLine, MemoryFile, RunSummary, StepLine, Watch, load_recipe
+from edgewise.train.data import epoch_order, load_data
 from edgewise.train.loop import train_run
+from edgewise.zoo import build_model
 
 pytestmark = pytest.mark.usefixtures("quick_plans")
 
@@ -469,3 +471,36 @@ def test_a_paging_directory_that_is_not_there(make_recipe, tmp_path: Path) -> No
     with pytest.raises(DeviceError, match=r"Cannot page to .*none: No such file or directory\."):
         train_run(recipe, tmp_path / "run")
     assert not list((tmp_path / "run").iterdir())
+
+
+def test_the_checkpoint_is_the_model_that_was_evaluated(make_recipe, unbroken) -> None:
+    """Running statistics and homes included: a fresh model with these tensors scores the same."""
+    recipe, run_dir = make_recipe(), unbroken()
+    model = build_model(recipe.model.name).eval()
+    state = {name: tensor for name, tensor in weights(run_dir).items() if name in model.state_dict()}
+    model.load_state_dict(state, strict=True)
+    assert int(state["norm.num_batches_tracked"]) == 10
+    test = load_data(recipe.data).test
+    inputs, targets = test.batch(np.arange(len(test)))
+    with torch.no_grad():
+        accuracy = float((model(inputs).argmax(1) == targets).double().mean())
+    assert accuracy == lines_of(run_dir)[-1]["test_accuracy"]
+
+
+def test_training_is_that_of_pytorch(make_recipe, unbroken) -> None:
+    """The same batches, an eager loop and torch's own optimizer give the same weights (no dropout here)."""
+    recipe = make_recipe("model.args={dropout=0.0}")
+    run_dir = unbroken("model.args={dropout=0.0}")
+    model = build_model(recipe.model.name, recipe.model.args, seed=recipe.train.seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)
+    train = load_data(recipe.data).train
+    for epoch in (1, 2):
+        order = epoch_order(len(train), seed=0, epoch=epoch)
+        for start in range(0, 40, 8):
+            inputs, targets = train.batch(order[start : start + 8])
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(inputs), targets).backward()
+            optimizer.step()
+    found = weights(run_dir)
+    for name, tensor in model.state_dict().items():
+        assert torch.allclose(found[name], tensor, rtol=1e-4, atol=1e-5), name
