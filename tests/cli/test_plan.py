@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from edgewise.cli import plan as plan_command
-from edgewise.cli.words import against, count_words, gap_words
+from edgewise.cli.words import against, arena_words, count_words, gap_words
 from edgewise.devices import load_device
 from edgewise.graph import load_graph, save_graph
 from edgewise.plan import check, load_plan, minimum_ram, plain_plan
@@ -85,6 +86,7 @@ def test_for_people_there_is_a_table(run: Run, graph_file: Path) -> None:
         "budget",
         "planned peak",
         "certified peak",
+        "highest address",
         "plan",
         "quality",
         "time of a step",
@@ -260,5 +262,9 @@ def test_words() -> None:
     assert gap_words("optimal", 0.0) == "optimal"
     assert gap_words("feasible", 0.05) == "feasible; a better plan saves at most 5% of the overhead"
     plain = plain_plan(tiny_graph(), load_device("rpi4"))
+    found = check(plain, tiny_graph(), load_device("rpi4"))
+    found = msgspec.structs.replace(found, arena_bytes=11_001)
+    assert arena_words(plain, found) == "11,001 B, above the budget"
+    assert arena_words(plain, msgspec.structs.replace(found, arena_bytes=11_000)) == "11,000 B"
     words = count_words(plain)
     assert words == "7 of 7 values kept, 0 ops recomputed, 0 values paged out, 0 page-ins"

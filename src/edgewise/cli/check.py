@@ -8,7 +8,7 @@ from cyclopts import App
 
 from edgewise.cli.output import Facts, write_facts, write_json
 from edgewise.cli.params import AsJson
-from edgewise.cli.words import count_words, gap_words
+from edgewise.cli.words import arena_words, count_words, gap_words
 from edgewise.devices import Device, load_device
 from edgewise.errors import CorruptArtifact
 from edgewise.graph import load_graph
@@ -82,7 +82,7 @@ def _facts(plan: Plan, certificate: Certificate, device: Device) -> Facts:
         ("device", device.name),
         ("budget", exact_bytes(plan.budget.ram_bytes)),
         ("peak", exact_bytes(certificate.peak_bytes)),
-        ("end of the highest address", exact_bytes(certificate.arena_bytes)),
+        ("highest address", arena_words(plan, certificate)),
         ("plan", count_words(plan)),
         ("quality, as claimed", gap_words(plan.status, plan.gap)),
         ("paged", f"{bytes_text(certificate.bytes_written)} out, {bytes_text(certificate.bytes_read)} in"),

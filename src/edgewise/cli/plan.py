@@ -10,7 +10,7 @@ from edgewise.cli.output import Facts, write_facts, write_json, write_line
 from edgewise.cli.params import MODEL_HELP, AsJson, OutFile, Switch
 from edgewise.cli.planning import planning
 from edgewise.cli.subject import Subject, find_subject
-from edgewise.cli.words import against, count_words, gap_words
+from edgewise.cli.words import against, arena_words, count_words, gap_words
 from edgewise.devices import CostModel, Device, load_device
 from edgewise.errors import UsageError
 from edgewise.graph import load_graph, save_graph
@@ -203,10 +203,8 @@ def _facts(found: Planned, device: Device) -> Facts:
         ("plain training", f"{bytes_text(plain.peak_bytes)} of RAM"),
         ("budget", f"{bytes_text(budget.ram_bytes)} of RAM{limit}"),
         ("planned peak", f"{exact_bytes(plan.peak_bytes)} ({bytes_text(plan.peak_bytes)})"),
-        (
-            "certified peak",
-            f"{exact_bytes(certificate.peak_bytes)}, arena {exact_bytes(certificate.arena_bytes)}",
-        ),
+        ("certified peak", exact_bytes(certificate.peak_bytes)),
+        ("highest address", arena_words(plan, certificate)),
         ("plan", count_words(plan)),
         (
             "quality",

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from edgewise.plan import Compute, PageIn, PageOut, Plan
-from edgewise.report.units import percent, plural
+from edgewise.plan import Certificate, Compute, PageIn, PageOut, Plan
+from edgewise.report.units import exact_bytes, percent, plural
 
 
 def against(amount: float, plain: float, text: Callable[[float], str]) -> str:
@@ -27,6 +27,12 @@ def count_words(plan: Plan) -> str:
     kept = sum(len(stays) == 1 and name not in paged for name, stays in plan.addresses.items())
     words = [f"{kept:,} of {plural(len(plan.addresses), 'value')} kept", f"{plural(again, 'op')} recomputed"]
     return ", ".join([*words, f"{plural(written, 'value')} paged out", f"{plural(read, 'page-in')}"])
+
+
+def arena_words(plan: Plan, certificate: Certificate) -> str:
+    """The end of the highest address. The budget bounds bytes in use; gaps between values come on top."""
+    text = exact_bytes(certificate.arena_bytes)
+    return text if certificate.arena_bytes <= plan.budget.ram_bytes else f"{text}, above the budget"
 
 
 def gap_words(status: str, gap: float) -> str:
