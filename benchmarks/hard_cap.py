@@ -181,7 +181,7 @@ At the cap that Edgewise survives, plain PyTorch {outcome}. Their losses differ 
 - Model: the zoo's `transformer` ({settings}), batch {batch}, {steps} steps of SGD with momentum.
 - Plan: budget {budget:.1f} MiB, peak {peak:.1f} MiB (plain plan: {needs:.1f} MiB), solver `{solver}`.
 - The cap is RLIMIT_DATA above what a forked process holds that has imported everything. So it pays for the
-  model, for Edgewise's capture of it, and for the buffers of PyTorch's kernels, which plans do not count. What
+  model, for Edgewise's capture of it, and for buffers of PyTorch's kernels, which plans do not count. What
   Edgewise pages to disk may stay in the kernel's page cache, for which no process pays.
 - Bisected to {precision} MiB; one thread, and blocks from 64 KiB returned at once, in both.
 - Measured with `python benchmarks/hard_cap.py{quick}` on {machine}.

@@ -3,7 +3,7 @@
     python benchmarks/numerics.py [--families NAME ...] [--plans N] [--page PATH]
 
 For every family of tests/numerics: the largest difference of any tensor after three steps of AdamW from eager
-PyTorch (relative, by the norm), how many of some random plans (values forgotten, recomputed and paged at random)
+PyTorch (relative, by norm), how many of some random plans (values forgotten, recomputed and paged at random)
 gave the bits of the plain plan, and the largest difference between planned and measured peak of them all.
 Writes docs/benchmarks/numerics.md; takes about two minutes.
 """
