@@ -1,8 +1,9 @@
-# Everything a user or a contributor runs. Each target sets up `.venv` first, once.
+# Everything a user or a contributor runs. Each target sets up `.venv` first, once; the demo as much as it needs.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CORE := $(VENV)/.core
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Two test processes share two cores, and the tensors of tests and demo are small: one thread each does more than
@@ -17,19 +18,23 @@ help: ## this list
 
 setup: $(STAMP) ## .venv with pinned dependencies
 
-$(STAMP): pyproject.toml constraints.txt
+$(CORE): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Edgewise needs Python 3.11 or newer, this is " \
 	  + sys.version.split()[0] + ". Try: make PYTHON=python3.11 $(MAKECMDGOALS)")'
 	@echo "Setting up $(VENV): a few minutes the first time."
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install -c constraints.txt torch==2.13.0
+	@$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(STAMP): $(CORE)
 	@$(PIP) install -c constraints.txt -e '.[dev,docs]'
 	@touch $@
 
-demo: setup ## train a small network in less than half the memory that plain backprop needs
+demo: $(CORE) ## train a small network in less than half the memory that plain backprop needs
 	@rm -rf build/demo
 	@mkdir -p build
-	$(ONE_THREAD) $(BIN)/edgewise train digits --device stm32f7 --ram 320KiB --set train.epochs=6 -o build/demo
+	$(ONE_THREAD) $(BIN)/edgewise train digits --device stm32f7 --ram 320KiB -o build/demo
 
 test: setup ## the tests, without the ones that take minutes
 	$(ONE_THREAD) $(BIN)/pytest -n 2 -m "not slow"

@@ -14,6 +14,9 @@ import pytest
 import edgewise
 from edgewise.cli.app import COMMANDS
 from edgewise.cli.reference import help_text
+from edgewise.report.units import bytes_text, percent
+from edgewise.train import parse_bytes
+from edgewise.train.recipe import AdamW
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -179,3 +182,21 @@ def test_ci_calls_nothing_that_the_readme_lacks() -> None:
     assert all(f"make {target}" in readme for target in targets)
     assert "chromium" in readme
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_the_demo_has_less_than_half_of_what_plain_training_needs() -> None:
+    (command,) = re.findall(r"edgewise train digits (.*)$", text_of(ROOT / "Makefile"), re.MULTILINE)
+    ram, device = re.search(r"--ram (\S+)", command)[1], re.search(r"--device (\S+)", command)[1]
+    recipe = edgewise.load_recipe("digits", re.findall(r"--set (\S+)", command))
+    task = edgewise.resolve_task(recipe.model.name, batch=recipe.train.batch, args=recipe.model.args)
+    assert isinstance(recipe.train.optimizer, AdamW)
+    step = edgewise.capture_step(task.model, task.loss, edgewise.AdamW(), task.example_batch)
+    plain = edgewise.plain_plan(step.graph, edgewise.load_device(device))
+    budget = parse_bytes(ram).of(plain.peak_bytes)
+
+    assert budget < plain.peak_bytes / 2
+    readme = text_of(ROOT / "README.md")
+    assert f"({plain.peak_bytes:,} B)" in readme
+    assert f"{bytes_text(budget)}, {percent(budget / plain.peak_bytes)} of that" in text_of(
+        ROOT / "README.md"
+    )
