@@ -24,7 +24,7 @@ def of_zoo(name: str, batch: int = 2, optimizer: object = None, **args: object) 
     return capture(task.model, task.loss, optimizer or SGD(0.1, momentum=0.9), task.example_batch)
 
 
-@pytest.mark.parametrize("name", [name for name in zoo_names() if name != "resnet18"])
+@pytest.mark.parametrize("name", [name for name in zoo_names() if name not in ("resnet18", "mobilenetv2")])
 def test_each_parameter_is_updated_by_one_op_as_soon_as_its_gradient_is_ready(name: str) -> None:
     captured = of_zoo(name)
     graph = captured.graph
@@ -60,7 +60,7 @@ def test_views_take_no_bytes() -> None:
     assert made["layer:addmm"] == (4, 12)
 
 
-@pytest.mark.parametrize("name", ["mobilenetv2", "transformer", "unet", "resnet8"])
+@pytest.mark.parametrize("name", ["transformer", "unet", "resnet8"])
 def test_in_place_options_overwrite_what_has_the_same_size_and_can_be_spared(name: str) -> None:
     graph = of_zoo(name).graph
     pairs = [(op, pair) for op in graph.ops for option in op.options for pair in option.overwrites]

@@ -65,15 +65,13 @@ class Carried:
 
     # -- around a step -------------------------------------------------------------------------------------
 
-    def begin(self) -> dict[str, Tensor]:
-        """What a step begins with in RAM; nobody else refers to the tensors that the plan moves."""
-        given = dict(self.tensors)
+    def release(self) -> None:
+        """Let go of all that the plan moves, so that nobody but the step under way holds it."""
         for name in self._leaving:
             self.tensors.pop(name, None)
             self.captured.constants.pop(name, None)
             if name in self.owners:
                 self.owners[name].data = torch.empty(0, dtype=self.owners[name].dtype)
-        return given
 
     def end(self, tensors: dict[str, Tensor]) -> None:
         """Take over what a finished step left in RAM."""

@@ -176,7 +176,8 @@ class Executor:
             raise
 
     def _execute(self, batch: dict[str, Tensor], step: int) -> StepResult:
-        tensors = self._tensors = {**self._carried.begin(), **batch}
+        tensors = self._tensors = {**self._carried.tensors, **batch}
+        self._carried.release()
         if STEP in self.captured.graph.value:
             tensors[STEP] = torch.tensor(step, dtype=torch.int64)
         written, read = self._traffic()
