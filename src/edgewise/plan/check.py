@@ -8,7 +8,7 @@ is broken. Nothing in Edgewise runs a plan that has not passed here.
 import math
 from typing import NoReturn
 
-from edgewise.devices import CostModel, Device
+from edgewise.devices import Cost, CostModel, Device
 from edgewise.errors import PlanRejected
 from edgewise.graph import Graph, Op, Option
 from edgewise.plan.nouns import Certificate, Compute, Free, PageIn, PageOut, Plan, Step
@@ -85,7 +85,8 @@ class _Machine:
         self.lives: list[int] = []
         self.start_bytes = self.live_bytes
         self.clock = self.link_clock = self.joules = 0.0
-        self.ready: dict[str, float] = {}  # when the transfer that a value waits for is over
+        self.arrival: dict[str, float] = {}  # when a value that is paged in may be read
+        self.departure: dict[str, float] = {}  # when a value that is paged out may be dropped or written over
         self.recomputed: list[str] = []
         self.paged_out: list[str] = []
         self.paged_in: list[str] = []
@@ -105,7 +106,7 @@ class _Machine:
                 peak = self._compute(step)
             case Free(value):
                 self._drop(value, "frees")
-                self.clock = max(self.clock, self.ready.pop(value, 0.0))
+                self.clock = max(self.clock, self.arrival.pop(value, 0.0), self.departure.pop(value, 0.0))
             case PageOut(value):
                 self._page_out(value)
             case PageIn(value):
@@ -143,7 +144,10 @@ class _Machine:
             self.recomputed.append(op.name)
         cost = self.device.op_cost(self.graph, op)
         reads = op.reads if first else op.inputs
-        self.clock = max([self.clock, *(self.ready.get(name, 0.0) for name in reads)]) + cost.seconds
+        gone = [old for old, _ in (*option.overwrites, *(op.updates if first else ()))]
+        arrivals = [self.arrival.get(name, 0.0) for name in reads]
+        departures = [self.departure.pop(name, 0.0) for name in gone]
+        self.clock = max([self.clock, *arrivals, *departures]) + cost.seconds
         self.joules += cost.joules
         return peak
 
@@ -179,7 +183,7 @@ class _Machine:
             self.refuse(f"pages out `{name}`: {self.stored_bytes:,} B do not fit the {limit:,} B of `{paging[0]}`")
         self.bytes_written += size
         self.paged_out.append(name)
-        self._transfer(name, *self.device.write_cost(size))
+        self._transfer(name, self.departure, self.device.write_cost(size))
 
     def _home_slot(self, name: str) -> bool:
         """Whether `name` is the updated version of a value at home, and so takes its slot in the tier."""
@@ -196,17 +200,17 @@ class _Machine:
         self._hold(name)
         self.bytes_read += size
         self.paged_in.append(name)
-        self._transfer(name, *self.device.read_cost(size))
+        self._transfer(name, self.arrival, self.device.read_cost(size))
 
-    def _transfer(self, name: str, seconds: float, joules: float) -> None:
-        self.joules += joules
+    def _transfer(self, name: str, over: dict[str, float], cost: Cost) -> None:
+        self.joules += cost.joules
         if self.cost_model == "poet":
             return
         if self.device.overlaps:
-            self.link_clock = max(self.clock, self.link_clock) + seconds
-            self.ready[name] = self.link_clock
+            self.link_clock = max(self.clock, self.link_clock) + cost.seconds
+            over[name] = self.link_clock
         else:
-            self.clock += seconds
+            self.clock += cost.seconds
 
     def finish(self) -> None:
         """Everything required is where the next step looks for it."""
@@ -220,7 +224,7 @@ class _Machine:
                 self.refuse(f"is the end, but `{name}` was not brought back to the slower tier where it lives")
             if name not in at_home and name not in self.ram:
                 self.refuse(f"is the end, but the required value `{name}` is not in RAM")
-        self.clock = max([self.clock, *self.ready.values()])
+        self.clock = max(self.clock, self.link_clock)
         if self.cost_model == "full":
             self.joules += self.clock * self.device.compute.watts_idle
 

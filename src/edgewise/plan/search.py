@@ -1,9 +1,10 @@
 """Exact plans for small graphs: a uniform-cost search over what is in RAM and what is in the slower tier.
 
-A state is (number of ops run for the first time, values in RAM, values stored). From it one may run the next op, run an
-earlier one again, or page a value in; what must leave RAM for that is chosen among all minimal sets, each leaving value
-with or without a page-out. Freeing costs nothing, so a state is dominated by one with more in RAM, as much stored and no
-higher cost. First executions keep the graph's order; within it the result is optimal, and no result is a proof.
+A state is (number of ops whose turn has come, values in RAM, values stored). From it one may run the next op, leave it for
+later if it may run any time, run an earlier one (again), or page a value in; what must leave RAM for that is chosen among
+all minimal sets, each leaving value with or without a page-out. Freeing costs nothing, so a state is dominated by one with
+more in RAM, as much stored and no higher cost. So the result is optimal among all plans in which first executions keep the
+graph's order or come later than in it, and no result is a proof.
 The state space is that of the pebble game with two kinds of pebbles (red and blue: Hong and Kung, STOC 1981).
 """
 
@@ -120,11 +121,8 @@ class _Search:
     def _push(
         self, state: _State, cost: Cost, actions: tuple[Action, ...], parent: _Label | None, homes: int
     ) -> None:
-        budget, plain = self.problem.budget, self.problem.plain_cost
-        for limit, spent in (
-            (budget.seconds, plain.seconds + cost.seconds),
-            (budget.joules, plain.joules + cost.joules),
-        ):
+        budget = self.problem.budget
+        for limit, spent in ((budget.seconds, cost.seconds), (budget.joules, cost.joules)):
             if limit is not None and spent > limit * (1 + ABOVE):
                 return
         if self.tier_bytes and self._bytes(state.stored) > self.tier_bytes:
@@ -156,6 +154,9 @@ class _Search:
         done, ram, stored = label.state
         if done < self.n:
             self._run_op(label, done, first=True)
+            if self.problem.ops[done].recomputable and not self.problem.ops[done].updates:
+                state = _State(done + 1, ram & self.alive[done + 1], stored)
+                self._push(state, label.cost, (), label, label.homes)
         for c in range(done):
             missing = self.outputs[c] & ~ram & self.alive[done]
             if self.problem.ops[c].recomputable and missing:
@@ -172,7 +173,7 @@ class _Search:
         if needed & ~ram:
             return
         op = self.problem.ops[c]
-        cost = Cost(0.0, 0.0) if first else self.problem.op_costs[c]
+        cost = self.problem.op_costs[c]
         made = self.outputs[c] | (_mask(self.problem.index[new] for _, new in op.updates) if first else 0)
         gone = _mask(self.problem.index[old] for old, _ in op.updates) if first else 0
         for option in op.options:

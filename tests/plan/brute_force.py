@@ -1,0 +1,120 @@
+"""The optimum by brute force: Dijkstra over every state of the machine, one plain step at a time.
+
+It shares nothing with the planners: no dominance, no choice of what to drop, no notion of what is useful but that an op
+which nothing required depends on need not run. Ops run in the graph's order, or (`defer`) later than in it.
+Written for graphs of a few ops, and for devices whose costs add up. Sets of values are bits of an integer, for speed.
+"""
+
+import heapq
+from collections.abc import Iterator
+from itertools import chain, combinations
+
+from edgewise.devices import Device
+from edgewise.graph import Graph, Op
+
+INFINITY = float("inf")
+
+
+def optimum(
+    graph: Graph,
+    device: Device,
+    ram_bytes: int,
+    *,
+    seconds: float = INFINITY,
+    below: float = INFINITY,
+    defer: bool = True,
+) -> float | None:
+    """Least joules of a plan within `ram_bytes` and `seconds` that takes less than `below`; `None` if there is none."""
+    names = [v.name for v in graph.sources() if v.kind in ("parameter", "state")] if device.memory.paging else []
+    homes = chain.from_iterable(combinations(names, k) for k in range(len(names) + 1))
+    found = (_Brute(graph, device, ram_bytes, seconds, set(chosen), defer=defer).dijkstra(below) for chosen in homes)
+    return min((best for best in found if best is not None), default=None)
+
+
+def _needed_ops(graph: Graph) -> list[Op]:
+    """Ops that something required depends on, and those that make updates."""
+    def depends(op: Op) -> bool:
+        made = set(op.writes)
+        return bool(op.updates or made & graph.required) or any(
+            made & set(other.reads) and depends(other) for other in graph.ops
+        )
+
+    return [op for op in graph.ops if depends(op)]
+
+
+class _Brute:
+    def __init__(
+        self, graph: Graph, device: Device, limit: int, seconds: float, homes: set[str], *, defer: bool
+    ) -> None:
+        self.defer = defer
+        self.device, self.limit, self.seconds = device, limit, seconds
+        self.bit = {v.name: 1 << i for i, v in enumerate(graph.values)}
+        self.size = {self.bit[v.name]: v.bytes for v in graph.values}
+        self.ops = _needed_ops(graph)
+        self.idle = device.compute.watts_idle
+        self.graph, self.homes = graph, self._set(homes)
+        at_home = {graph.carries.get(name, name) for name in homes}
+        self.needed, self.at_home = self._set(graph.required - at_home), self._set(at_home)
+        self.slots = self._set({graph.carries[home] for home in homes if home in graph.carries})
+        self.start = self._set({v.name for v in graph.sources()} - homes)
+        self.costs = [device.op_cost(graph, op) for op in self.ops]
+        spent = [cost.joules + cost.seconds * self.idle for cost in self.costs]
+        self.rest = [sum(spent[t:]) for t in range(len(self.ops) + 1)]  # what must still be paid
+        self.gone = [self._set({old for op in self.ops[:t] for old, _ in op.updates}) for t in range(len(self.ops) + 1)]
+        tier = device.memory.paging
+        self.tier_bytes = tier[1].bytes if tier else 0
+
+    def _set(self, names: "set[str] | frozenset[str]") -> int:
+        return sum(self.bit[name] for name in names)
+
+    def bytes(self, values: int) -> int:
+        return sum(size for bit, size in self.size.items() if values & bit)
+
+    def dijkstra(self, below: float) -> float | None:
+        if self.bytes(self.start) > self.limit:
+            return None
+        queue = [(0.0, 0.0, 0, self.start, self.homes)]
+        best: dict[tuple[int, int, int], float] = {}  # state -> least seconds so far; joules only grow
+        while queue:
+            joules, time, done, ram, stored = heapq.heappop(queue)
+            if best.get((done, ram, stored), INFINITY) <= time:
+                continue
+            best[done, ram, stored] = time
+            if done == len(self.ops) and self.needed & ~ram == 0 and self.at_home & ~stored == 0:
+                return joules
+            for cost, spent, *state in self.moves(done, ram, stored):
+                total = joules + cost + spent * self.idle
+                in_time = time + spent <= self.seconds * (1 + 1e-9)
+                if in_time and total + self.rest[state[0]] < below * (1 - 1e-9):
+                    heapq.heappush(queue, (total, time + spent, *state))
+        return None
+
+    def moves(self, done: int, ram: int, stored: int) -> Iterator[tuple[float, float, int, int, int]]:
+        live = self.bytes(ram)
+        for bit, size in self.size.items():
+            if ram & bit:
+                yield 0.0, 0.0, done, ram & ~bit, stored
+                if self.tier_bytes != 0 and not stored & bit and self.tier_fits(stored | bit):
+                    yield self.device.write_cost(size).joules, self.device.write_cost(size).seconds, done, ram, stored | bit
+            elif stored & bit and not self.gone[done] & bit and live + size <= self.limit:
+                yield self.device.read_cost(size).joules, self.device.read_cost(size).seconds, done, ram | bit, stored
+        if self.defer and done < len(self.ops) and self.ops[done].recomputable and not self.ops[done].updates:
+            yield 0.0, 0.0, done + 1, ram, stored
+        for index, op in enumerate(self.ops[: done + 1]):
+            first = index == done
+            needed = self._set(set(op.reads if first else op.inputs))
+            if (first or op.recomputable) and needed & ~ram == 0:
+                for after in self.results(op, ram, live, first=first):
+                    yield self.costs[index].joules, self.costs[index].seconds, done + first, after, stored
+
+    def results(self, op: Op, ram: int, live: int, *, first: bool) -> Iterator[int]:
+        updates = op.updates if first else ()
+        for option in op.options:
+            olds = self._set({old for old, _ in (*option.overwrites, *updates)})
+            news = self._set({new for _, new in option.overwrites})
+            made = self._set(set(op.outputs))
+            if live + self.bytes(made & ~news) + option.workspace_bytes <= self.limit:
+                yield (ram & ~olds) | made | self._set({new for _, new in updates})
+
+    def tier_fits(self, stored: int) -> bool:
+        return self.tier_bytes is None or self.bytes(stored & ~self.slots) <= self.tier_bytes

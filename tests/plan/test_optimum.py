@@ -1,0 +1,74 @@
+"""The planner against brute force, on a thousand random graphs; and every solver and the bound against the optimum."""
+
+import random
+
+import pytest
+
+from edgewise.errors import BudgetInfeasible
+from edgewise.plan import Budget, Plan, check, make_plan, minimum_ram, plain_plan
+from edgewise.plan.bound import lower_bound
+from edgewise.plan.problem import Problem
+from tests.plan.brute_force import INFINITY, optimum
+from tests.plan.graphs import DISKLESS, PAGING, SMALL_TIER, random_graph
+
+GRAPHS, CHUNK = 1000, 40
+
+
+def _instance(seed: int) -> tuple:
+    """A graph, a device and a budget at which something has to give, now and then one that is too small."""
+    dice = random.Random(seed)
+    device = (PAGING, DISKLESS, SMALL_TIER, DISKLESS)[seed % 4]
+    graph = random_graph(seed, most_ops=7 if device is DISKLESS else 5)
+    plain, least = plain_plan(graph, device), minimum_ram(graph, device)
+    low = max(0, least.ram_bytes - (dice.random() < 0.2))
+    ram_bytes = dice.randint(low, max(low, (low + plain.peak_bytes) // 2))
+    seconds = dice.choice([None, None, plain.seconds * dice.uniform(1, 1.6)])
+    return graph, device, Budget(ram_bytes, seconds)
+
+
+def _plan(graph, device, budget, **options) -> Plan | None:
+    try:
+        plan = make_plan(graph, device, budget, gap=0, **options)
+    except BudgetInfeasible:
+        return None
+    check(plan, graph, device)
+    return plan
+
+
+@pytest.mark.parametrize("first", range(0, GRAPHS, CHUNK))
+def test_equals_brute_force(first: int) -> None:
+    for seed in range(first, first + CHUNK):
+        graph, device, budget = _instance(seed)
+        plan = _plan(graph, device, budget)
+        assert plan is None or (plan.status == "optimal" and plan.gap == 0), seed
+        better = optimum(
+            graph,
+            device,
+            budget.ram_bytes,
+            seconds=budget.seconds or INFINITY,
+            below=INFINITY if plan is None else plan.joules,
+        )
+        assert better is None, (seed, plan and plan.joules, better)
+
+
+@pytest.mark.parametrize("first", range(0, 60, 20))
+def test_bound_and_other_solvers_against_the_optimum(first: int) -> None:
+    for seed in range(first, first + 20):
+        graph, device, budget = _instance(seed)
+        seconds = budget.seconds or INFINITY
+        best = optimum(graph, device, budget.ram_bytes, seconds=seconds, defer=False)
+        plain = plain_plan(graph, device).joules
+        bound = lower_bound(Problem(graph, device, budget, "joules", "full"), time_limit=10)
+        assert best is None or bound <= best - plain + 1e-9 * plain, seed
+        exact = _plan(graph, device, budget)
+        for solver in ("time-indexed", "poet"):
+            plan = _plan(graph, device, budget, solver=solver, time_limit=10)
+            assert plan is None or exact is not None, seed
+            assert plan is None or exact is None or plan.joules >= exact.joules * (1 - 1e-9), seed
+
+
+def test_time_indexed_finds_a_plan_wherever_there_is_one() -> None:
+    for seed in range(40):
+        graph, device, budget = _instance(seed)
+        if budget.seconds is None and _plan(graph, device, budget) is not None:
+            assert _plan(graph, device, budget, solver="time-indexed", time_limit=10) is not None, seed
