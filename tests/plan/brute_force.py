@@ -1,8 +1,9 @@
 """The optimum by brute force: Dijkstra over every state of the machine, one plain step at a time.
 
-It shares nothing with the planners: no dominance, no choice of what to drop, no notion of what is useful but that an op
-which nothing required depends on need not run. Ops run in the graph's order, or (`defer`) later than in it.
-Written for graphs of a few ops, and for devices whose costs add up. Sets of values are bits of an integer, for speed.
+It shares nothing with the planners: no dominance, no choice of what to drop, no notion of what is useful but
+that an op which nothing required depends on need not run. Ops run in the graph's order, or (`defer`) later
+than in it. Written for graphs of a few ops, and for devices whose costs add up. Sets of values are bits of an
+integer, for speed.
 """
 
 import heapq
@@ -24,15 +25,21 @@ def optimum(
     below: float = INFINITY,
     defer: bool = True,
 ) -> float | None:
-    """Least joules of a plan within `ram_bytes` and `seconds` that takes less than `below`; `None` if there is none."""
-    names = [v.name for v in graph.sources() if v.kind in ("parameter", "state")] if device.memory.paging else []
+    """Least joules of a plan within `ram_bytes` and `seconds`, if less than `below`; else `None`."""
+    names = (
+        [v.name for v in graph.sources() if v.kind in ("parameter", "state")] if device.memory.paging else []
+    )
     homes = chain.from_iterable(combinations(names, k) for k in range(len(names) + 1))
-    found = (_Brute(graph, device, ram_bytes, seconds, set(chosen), defer=defer).dijkstra(below) for chosen in homes)
+    found = (
+        _Brute(graph, device, ram_bytes, seconds, set(chosen), defer=defer).dijkstra(below)
+        for chosen in homes
+    )
     return min((best for best in found if best is not None), default=None)
 
 
 def _needed_ops(graph: Graph) -> list[Op]:
     """Ops that something required depends on, and those that make updates."""
+
     def depends(op: Op) -> bool:
         made = set(op.writes)
         return bool(op.updates or made & graph.required) or any(
@@ -60,7 +67,9 @@ class _Brute:
         self.costs = [device.op_cost(graph, op) for op in self.ops]
         spent = [cost.joules + cost.seconds * self.idle for cost in self.costs]
         self.rest = [sum(spent[t:]) for t in range(len(self.ops) + 1)]  # what must still be paid
-        self.gone = [self._set({old for op in self.ops[:t] for old, _ in op.updates}) for t in range(len(self.ops) + 1)]
+        self.gone = [
+            self._set({old for op in self.ops[:t] for old, _ in op.updates}) for t in range(len(self.ops) + 1)
+        ]
         tier = device.memory.paging
         self.tier_bytes = tier[1].bytes if tier else 0
 
@@ -95,9 +104,21 @@ class _Brute:
             if ram & bit:
                 yield 0.0, 0.0, done, ram & ~bit, stored
                 if self.tier_bytes != 0 and not stored & bit and self.tier_fits(stored | bit):
-                    yield self.device.write_cost(size).joules, self.device.write_cost(size).seconds, done, ram, stored | bit
+                    yield (
+                        self.device.write_cost(size).joules,
+                        self.device.write_cost(size).seconds,
+                        done,
+                        ram,
+                        stored | bit,
+                    )
             elif stored & bit and not self.gone[done] & bit and live + size <= self.limit:
-                yield self.device.read_cost(size).joules, self.device.read_cost(size).seconds, done, ram | bit, stored
+                yield (
+                    self.device.read_cost(size).joules,
+                    self.device.read_cost(size).seconds,
+                    done,
+                    ram | bit,
+                    stored,
+                )
         if self.defer and done < len(self.ops) and self.ops[done].recomputable and not self.ops[done].updates:
             yield 0.0, 0.0, done + 1, ram, stored
         for index, op in enumerate(self.ops[: done + 1]):

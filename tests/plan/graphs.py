@@ -1,4 +1,4 @@
-"""Random small graphs with everything a graph may have, as a function of a seed; and a strategy that draws them."""
+"""Random small graphs with everything a graph may have, by seed; and a strategy that draws them."""
 
 import random
 
@@ -29,7 +29,7 @@ SMALL_TIER = Device(
 
 
 def random_graph(seed: int, *, most_ops: int = 7) -> Graph:
-    """A graph of 2 to `most_ops` ops: skips, several outputs, in-place options, updates, things not to be repeated."""
+    """A graph of 2 to `most_ops` ops: skips, several outputs, in-place options, updates, no reruns."""
     return _Builder(random.Random(seed), most_ops).graph()
 
 

@@ -1,4 +1,4 @@
-"""The planner against brute force, on a thousand random graphs; and every solver and the bound against the optimum."""
+"""The planner against brute force on a thousand random graphs; every solver and the bound against it."""
 
 import random
 

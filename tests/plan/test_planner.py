@@ -57,7 +57,9 @@ def test_least_ram_is_enough_and_one_byte_less_is_not(graph: Graph, device) -> N
 def test_overlapping_transfers(graph: Graph, minimize, cost_model, share: float) -> None:
     least, plain = minimum_ram(graph, OVERLAPPING), plain_plan(graph, OVERLAPPING, cost_model=cost_model)
     ram_bytes = int(least.ram_bytes + share * (plain.peak_bytes - least.ram_bytes))
-    plan = make_plan(graph, OVERLAPPING, Budget(ram_bytes), minimize=minimize, cost_model=cost_model, time_limit=10)
+    plan = make_plan(
+        graph, OVERLAPPING, Budget(ram_bytes), minimize=minimize, cost_model=cost_model, time_limit=10
+    )
     assert plan.peak_bytes <= ram_bytes
     assert plan.seconds >= plain.seconds * (1 - 1e-9)
 
@@ -127,7 +129,11 @@ def test_nothing_fits() -> None:
         f"No plan fits 150 B. Least budget: {least.ram_bytes:,} B; op `{least.op}` sets it. "
         f"Try `--ram {least.ram_bytes}`, or a smaller batch."
     )
-    assert (caught.value.min_ram_bytes, caught.value.op, caught.value.exit_code) == (least.ram_bytes, least.op, 3)
+    assert (caught.value.min_ram_bytes, caught.value.op, caught.value.exit_code) == (
+        least.ram_bytes,
+        least.op,
+        3,
+    )
 
 
 def test_no_ram_makes_up_for_a_deadline_below_plain() -> None:

@@ -1,4 +1,4 @@
-"""Plans: what to keep, recompute and page, in what order and where; and the check that nothing runs without."""
+"""Plans: what to keep, recompute and page, in what order and where; and the check before any of it runs."""
 
 from edgewise.plan.check import check, replay
 from edgewise.plan.file import decode_plan, encode_plan, load_plan, save_plan

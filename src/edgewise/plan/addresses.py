@@ -1,9 +1,10 @@
 """Offsets in one arena for every stay of a value in RAM: dynamic storage allocation by greedy heuristics.
 
-A stay lasts from the step that brings a value to the step that drops it. A value that overwrites its operand (an
-in-place option, an update) stands in its place, so their stays form one *block*. Blocks are placed one after another, in
-several orders, each in the smallest hole (or the lowest) that is free throughout; the smallest arena wins. The peak of
-live bytes is a lower bound. Greedy by size is that of arXiv 2001.03288 section 5; the problem is NP-hard.
+A stay lasts from the step that brings a value to the step that drops it. A value that overwrites its operand
+(an in-place option, an update) stands in its place, so their stays form one *block*. Blocks are placed one
+after another, in several orders, each in the smallest hole (or the lowest) that is free throughout; the
+smallest arena wins. The peak of live bytes is a lower bound. Greedy by size is that of arXiv 2001.03288
+section 5; the problem is NP-hard.
 """
 
 import random
@@ -27,7 +28,7 @@ class Block:
 
 
 def assign(steps: tuple[Step, ...], graph: Graph, homes: tuple[str, ...] = ()) -> dict[str, tuple[int, ...]]:
-    """Offset of each stay of each value in RAM, in the order in which they begin, as `Plan.addresses` wants it."""
+    """Offset of each stay of each value in RAM, in the order in which they begin: `Plan.addresses`."""
     blocks, stays = _trace(steps, graph, homes)
     offsets = _best(blocks)
     addresses: dict[str, list[int]] = {}
@@ -43,7 +44,9 @@ def arena_bytes(steps: tuple[Step, ...], graph: Graph, homes: tuple[str, ...] = 
     return max((o + b.size for o, b in zip(offsets, blocks, strict=True)), default=0), _lower_bound(blocks)
 
 
-def _trace(steps: tuple[Step, ...], graph: Graph, homes: tuple[str, ...]) -> tuple[list[Block], list[tuple[str, int]]]:
+def _trace(
+    steps: tuple[Step, ...], graph: Graph, homes: tuple[str, ...]
+) -> tuple[list[Block], list[tuple[str, int]]]:
     """All blocks, and for each stay in the order of its begin, the block it is part of."""
     trace = _Trace(graph)
     for value in graph.sources():
@@ -133,9 +136,13 @@ def _best(blocks: list[Block]) -> list[int]:
 
 
 def _perturb(
-    blocks: list[Block], neighbours: list[list[int]], order: list[int], best: tuple[list[int], int], bound: int
+    blocks: list[Block],
+    neighbours: list[list[int]],
+    order: list[int],
+    best: tuple[list[int], int],
+    bound: int,
 ) -> list[int]:
-    """Move the blocks at the top of the arena to the front of the order, and shuffle a little: keep what helps."""
+    """Move the blocks at the top of the arena to the front of the order, shuffle, keep what helps."""
     dice = random.Random(0)  # noqa: S311  # a plan must be the same every time
     offsets, end = best
     for _ in range(TRIES):
@@ -167,7 +174,7 @@ def _neighbours(blocks: list[Block]) -> list[list[int]]:
 def _place(
     blocks: list[Block], neighbours: list[list[int]], order: list[int], *, tightest: bool
 ) -> tuple[list[int], int]:
-    """Place blocks in `order`, each in its tightest (or lowest) hole; return offsets and the end of the arena."""
+    """Place blocks in `order`, each in its tightest (or lowest) hole; return offsets and the arena's end."""
     offsets = [-1] * len(blocks)
     top = 0
     for b in order:

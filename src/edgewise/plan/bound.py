@@ -1,11 +1,13 @@
-"""A lower bound on the overhead of every plan of a graph, whatever it keeps, recomputes or pages, and how often.
+"""A lower bound on the overhead of every plan of a graph, whatever it keeps, recomputes or pages.
 
-The only thing fixed is the order of first executions. Choose checkpoints among them. Whatever a plan does, at each
-checkpoint some values are in RAM beside the op that runs, and they fit. Between two checkpoints (an *epoch*) a value can
-only come back by running its op, whose operands must be in RAM at some time of that epoch too, or by a page-in of a value
-that was stored. Counting each such action once an epoch gives a mixed-integer program all of whose rows hold for every
-plan: a relaxation of the stage-indexed formulation of Checkmate (arXiv 1910.02653 section 4) with POET's paging
-(arXiv 2207.07697 section 4), in which most stages were merged. What HiGHS proves of it is valid for the graph.
+The only thing fixed is the order of first executions. Choose checkpoints among them. Whatever a plan does, at
+each checkpoint some values are in RAM beside the op that runs, and they fit. Between two checkpoints (an
+*epoch*) a value can only come back by running its op, whose operands must be in RAM at some time of that
+epoch too, or by a page-in of a value that was stored. Counting each such action once an epoch gives a
+mixed-integer program all of whose rows hold for every
+plan: a relaxation of the stage-indexed formulation of Checkmate (arXiv 1910.02653 section 4) with POET's
+paging (arXiv 2207.07697 section 4), in which most stages were merged. What HiGHS proves of it is valid for
+the graph.
 """
 
 from bisect import bisect_left
@@ -19,13 +21,15 @@ MOST_PRESENCES = 4_000
 
 ROW_SCALE = 1e4
 SLACK = 1e-6
-"""HiGHS may violate a row by that much (relative to the scaled right-hand side); rows are loosened by twice it."""
+"""HiGHS may violate a row by that much, relative to the scaled right-hand side; rows are twice as loose."""
 
 Terms = list[tuple[int, float]]
 
 
-def lower_bound(problem: Problem, *, time_limit: float, gap: float = 1e-3, watch: Watch | None = None) -> float:
-    """Overhead, in the unit of the objective, below which no plan for `problem` can be; infinite if none exists."""
+def lower_bound(
+    problem: Problem, *, time_limit: float, gap: float = 1e-3, watch: Watch | None = None
+) -> float:
+    """Overhead, in units of the objective, that every plan for `problem` has; infinite if there is none."""
     relaxed = _Relaxation(problem)
     solution = relaxed.model.solve(time_limit=time_limit, gap=gap, watch=watch)
     if solution.status == "infeasible":
@@ -62,7 +66,9 @@ class _Relaxation:
         over = [t for t in range(self.n) if excess[t] > 0]
         if not over:
             return []
-        alive = sum(max(0, self.until[v] - self.problem.birth[v]) for v in range(len(self.until))) / max(1, self.n)
+        alive = sum(max(0, self.until[v] - self.problem.birth[v]) for v in range(len(self.until))) / max(
+            1, self.n
+        )
         most = max(2, min(len(over), int(MOST_PRESENCES / max(alive, 1.0))))
         total = sum(excess[t] for t in over)
         chosen, run = {max(over, key=lambda t: excess[t])}, 0.0
@@ -182,7 +188,10 @@ class _Relaxation:
                 self.page_in[v, k] = self._priced(problem.read_costs[v], problem.link_seconds[v][0])
                 stored = [(self._out(v), -1.0)]
                 family = problem.family_of.get(v, -1)
-                if family in self.home and v in (problem.families[family].head, problem.families[family].members[-1]):
+                if family in self.home and v in (
+                    problem.families[family].head,
+                    problem.families[family].members[-1],
+                ):
                     stored.append((self.home[family], -1.0))
                 self.model.row([(self.page_in[v, k], 1.0), *stored], -INFINITY, 0.0)
             terms.append((self.page_in[v, k], 1.0))
@@ -213,7 +222,9 @@ class _Relaxation:
         ):
             if limit is not None:
                 unit = max(spent, limit, 1e-300) / ROW_SCALE
-                self.model.row([(var, x / unit) for var, x in terms], -INFINITY, (limit - spent) / unit + 2 * SLACK)
+                self.model.row(
+                    [(var, x / unit) for var, x in terms], -INFINITY, (limit - spent) / unit + 2 * SLACK
+                )
 
 
 def _last_use(problem: Problem) -> list[int]:

@@ -1,12 +1,14 @@
 """The independent check of a plan: replay it symbolically, trust nothing it says.
 
-This file shares no code with the planners. It knows the rules of Graph, Plan and Device, replays the steps one
-by one, and either returns a `Certificate` with what it counted or raises `PlanRejected` with the first rule that
-is broken. Nothing in Edgewise runs a plan that has not passed here.
+This file shares no code with the planners. It knows the rules of Graph, Plan and Device, replays the steps
+one by one, and either returns a `Certificate` with what it counted or raises `PlanRejected` with the first
+rule that is broken. Nothing in Edgewise runs a plan that has not passed here.
 """
 
 import math
 from typing import NoReturn
+
+import msgspec
 
 from edgewise.devices import Cost, CostModel, Device
 from edgewise.errors import PlanRejected
@@ -21,9 +23,9 @@ def check(plan: Plan, graph: Graph, device: Device) -> Certificate:
     """Certify `plan` for `graph` on `device`, or refuse it.
 
     Checked: the plan belongs to this graph and device; every operand of every step is in RAM; nothing is
-    recomputed that must not be, no update happens twice or is left out; everything required is there at the end,
-    in RAM or at home; RAM never exceeds the budget and no two values share an address; peak, seconds, joules are
-    what the plan claims and within its budget.
+    recomputed that must not be, no update happens twice or is left out; everything required is there at the
+    end, in RAM or at home; RAM never exceeds the budget and no two values share an address; peak, seconds,
+    joules are what the plan claims and within its budget.
 
     Raises:
         PlanRejected: a rule is broken; the message names the step and the rule.
@@ -39,7 +41,7 @@ def check(plan: Plan, graph: Graph, device: Device) -> Certificate:
     arena_bytes = _check_addresses(plan, graph)
     _check_claims(plan, certificate)
     _check_budget(plan, certificate)
-    return Certificate(**{**_fields(certificate), "arena_bytes": arena_bytes})
+    return msgspec.structs.replace(certificate, arena_bytes=arena_bytes)
 
 
 def replay(
@@ -131,7 +133,9 @@ class _Machine:
             self.refuse(f"computes `{step.op}`, which is not in the graph")
         option = op.option(step.option)
         if option is None or step.slice is not None:
-            self.refuse(f"computes `{op.name}` by `{step.option}` in slices of {step.slice}, which it does not offer")
+            self.refuse(
+                f"computes `{op.name}` by `{step.option}` in slices of {step.slice}, which it does not offer"
+            )
         first = op.name not in self.done
         if not first and not op.recomputable:
             self.refuse(f"recomputes `{op.name}`, which must run only once")
@@ -180,7 +184,9 @@ class _Machine:
             self.stored_bytes += 0 if replaces else size
         limit = paging[1].bytes
         if limit is not None and self.stored_bytes > limit:
-            self.refuse(f"pages out `{name}`: {self.stored_bytes:,} B do not fit the {limit:,} B of `{paging[0]}`")
+            self.refuse(
+                f"pages out `{name}`: {self.stored_bytes:,} B do not fit the {limit:,} B of `{paging[0]}`"
+            )
         self.bytes_written += size
         self.paged_out.append(name)
         self._transfer(name, self.departure, self.device.write_cost(size))
@@ -221,7 +227,9 @@ class _Machine:
         at_home = {self.graph.carries.get(name, name) for name in self.homes}
         for name in sorted(self.graph.required):
             if name in at_home and name not in self.stored:
-                self.refuse(f"is the end, but `{name}` was not brought back to the slower tier where it lives")
+                self.refuse(
+                    f"is the end, but `{name}` was not brought back to the slower tier where it lives"
+                )
             if name not in at_home and name not in self.ram:
                 self.refuse(f"is the end, but the required value `{name}` is not in RAM")
         self.clock = max(self.clock, self.link_clock)
@@ -244,13 +252,11 @@ class _Machine:
         )
 
 
-def _fields(certificate: Certificate) -> dict[str, object]:
-    return {name: getattr(certificate, name) for name in certificate.__struct_fields__}
-
-
 def _check_claims(plan: Plan, found: Certificate) -> None:
     if plan.peak_bytes != found.peak_bytes:
-        raise PlanRejected(f"The plan claims a peak of {plan.peak_bytes:,} B, but needs {found.peak_bytes:,} B.")
+        raise PlanRejected(
+            f"The plan claims a peak of {plan.peak_bytes:,} B, but needs {found.peak_bytes:,} B."
+        )
     for what, claimed, counted in (("s", plan.seconds, found.seconds), ("J", plan.joules, found.joules)):
         if not math.isclose(claimed, counted, rel_tol=TOLERANCE, abs_tol=1e-15):
             raise PlanRejected(f"The plan claims {claimed:.9g} {what}, but takes {counted:.9g} {what}.")
@@ -261,7 +267,9 @@ def _check_claims(plan: Plan, found: Certificate) -> None:
 def _check_budget(plan: Plan, found: Certificate) -> None:
     budget = plan.budget
     if found.peak_bytes > budget.ram_bytes:
-        raise PlanRejected(f"The plan needs {found.peak_bytes:,} B of RAM; its budget is {budget.ram_bytes:,} B.")
+        raise PlanRejected(
+            f"The plan needs {found.peak_bytes:,} B of RAM; its budget is {budget.ram_bytes:,} B."
+        )
     for what, limit, needed in (("s", budget.seconds, found.seconds), ("J", budget.joules, found.joules)):
         if limit is not None and needed > limit * (1 + TOLERANCE):
             raise PlanRejected(f"The plan needs {needed:.6g} {what}; its budget is {limit:.6g} {what}.")
@@ -286,7 +294,9 @@ class _Stays:
         if offset < 0:
             raise PlanRejected(f"`{name}` has the negative address {offset}.")
         if at is not None and offset != at:
-            raise PlanRejected(f"`{name}` overwrites its operand, but has another address ({offset}, not {at}).")
+            raise PlanRejected(
+                f"`{name}` overwrites its operand, but has another address ({offset}, not {at})."
+            )
         for other, start in self.live.items():
             if size and offset < start + self.graph.value[other].bytes and start < offset + size:
                 raise PlanRejected(f"`{name}` at {offset} overlaps `{other}` at {start}.")
@@ -296,34 +306,38 @@ class _Stays:
     def end(self, name: str) -> int:
         return self.live.pop(name)
 
+    def compute(self, op: Op, option_name: str, *, first: bool) -> None:
+        option = op.option(option_name)
+        pairs = [*(option.overwrites if option else ()), *(op.updates if first else ())]
+        places = {new: self.end(old) for old, new in pairs}
+        for name in op.outputs:
+            if name in places and name in self.live:
+                self.end(name)  # made again in another place, while the old copy was still there
+        for name, at in places.items():
+            self.begin(name, at)
+        for name in op.outputs:
+            if name not in self.live:
+                self.begin(name)
+
 
 def _check_addresses(plan: Plan, graph: Graph) -> int:
-    """No two values in RAM share a byte; what overwrites an operand stands in its place. Returns the arena's end."""
+    """No two values in RAM share a byte, and what overwrites an operand is in its place. Returns the end."""
     stays = _Stays(plan, graph)
     done: set[str] = set()
     for value in graph.sources():
         if value.name not in plan.homes:
             stays.begin(value.name)
     for step in plan.steps:
-        if isinstance(step, PageIn):
-            stays.begin(step.value)
-        elif isinstance(step, Free):
-            stays.end(step.value)
-        elif isinstance(step, Compute):
-            op = graph.op[step.op]
-            option = op.option(step.option)
-            pairs = list(option.overwrites) if option else []
-            pairs += op.updates if op.name not in done else ()
-            done.add(op.name)
-            places = {new: stays.end(old) for old, new in pairs}
-            for name in op.outputs:
-                if name in places and name in stays.live:
-                    stays.end(name)
-            for name, at in places.items():
-                stays.begin(name, at)
-            for name in op.outputs:
-                if name not in stays.live:
-                    stays.begin(name)
+        match step:
+            case PageIn(value=name):
+                stays.begin(name)
+            case Free(value=name):
+                stays.end(name)
+            case Compute(op=name):
+                stays.compute(graph.op[name], step.option, first=name not in done)
+                done.add(name)
+            case PageOut():
+                pass
     if any(len(offsets) != stays.count.get(name, 0) for name, offsets in plan.addresses.items()):
         raise PlanRejected("The plan gives addresses to stays in RAM that do not happen.")
     return stays.end_bytes

@@ -15,7 +15,9 @@ MAX_FILE_BYTES = 256 * 2**20
 
 def encode_plan(plan: Plan) -> bytes:
     """`plan` as the bytes of a `plan.json`."""
-    return msgspec.json.format(msgspec.json.encode({"format": FORMAT, **msgspec.structs.asdict(plan)}), indent=1)
+    return msgspec.json.format(
+        msgspec.json.encode({"format": FORMAT, **msgspec.structs.asdict(plan)}), indent=1
+    )
 
 
 def decode_plan(data: bytes, *, where: str = "plan") -> Plan:
@@ -55,8 +57,12 @@ def load_plan(path: Path) -> Plan:
     """
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise CorruptArtifact(f"{path}: more than the {MAX_FILE_BYTES:,} bytes that a plan file may have.")
+            raise CorruptArtifact(
+                f"{path}: more than the {MAX_FILE_BYTES:,} bytes that a plan file may have."
+            )
         data = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"Cannot read {path}: {error.strerror}. `edgewise plan -o FILE` writes one.") from error
+        raise UsageError(
+            f"Cannot read {path}: {error.strerror}. `edgewise plan -o FILE` writes one."
+        ) from error
     return decode_plan(data, where=str(path))

@@ -1,28 +1,28 @@
 """Idle gaps of values between their uses, and the stages in which a value might be brought back within each.
 
-A value that is used at stages `a < d` and not between must be kept over the stages strictly between, or brought
-back by a recomputation or a page-in at some stage in `(a, d]`. A value that nobody reads any more may still be
-wanted by recomputations: its *tail*. Candidate stages: `d`, and the candidates of whatever a recomputable reader of
-the value makes, since that reader may have to run again then (research/planner.md section 4, `ti`; generalised from
-one gap a value to all of them).
+A value that is used at stages `a < d` and not between must be kept over the stages strictly between, or
+brought back by a recomputation or a page-in at some stage in `(a, d]`. A value that nobody reads any more may
+still be wanted by recomputations: its *tail*. Candidate stages: `d`, and the candidates of whatever a
+recomputable reader of the value makes, since that reader may have to run again then.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from edgewise.plan.problem import Problem
 
 Role = Literal["middle", "tail", "head", "rest"]
-"""`middle`: between two uses. `tail`: after the last one. `head` and `rest`: before the first and after the last
-use of a parameter, where only its home decides whether it is in RAM."""
+"""`middle`: between two uses. `tail`: after the last one. `head` and `rest`: before the first and after the
+last use of a parameter, where only its home decides whether it is in RAM."""
 
 
 @dataclass(frozen=True)
 class Gap:
     """Stages strictly between `start` and `end`, in which `value` is not used.
 
-    `stages` are the candidates to bring the value back for good (`middle`), or for one stage only (`tail`, `rest`);
-    `visits` those to have it for one stage within a `middle` gap.
+    `stages` are the candidates to bring the value back: for good in a `middle` gap, else for one stage only.
     """
 
     value: int
@@ -30,7 +30,6 @@ class Gap:
     end: int
     role: Role
     stages: tuple[int, ...] = ()
-    visits: tuple[int, ...] = ()
 
 
 def find_gaps(problem: Problem, *, most: int) -> list[Gap]:
@@ -42,7 +41,9 @@ class _Finder:
     def __init__(self, problem: Problem, most: int) -> None:
         self.problem, self.most = problem, most
         self.n = len(problem.ops)
-        self.reruns: list[set[int]] = [set() for _ in problem.ops]  # per op, stages at which it might run again
+        self.reruns: list[set[int]] = [
+            set() for _ in problem.ops
+        ]  # per op, stages at which it might run again
         self.readers: list[list[int]] = [[] for _ in problem.names]
         for c, reads in enumerate(problem.inputs):
             for v in reads:
@@ -69,7 +70,7 @@ class _Finder:
         if v in problem.required and family is None:
             points.append(self.n)
         gaps = []
-        for number, (start, end) in enumerate(zip(points, points[1:], strict=False)):
+        for number, (start, end) in enumerate(pairwise(points)):
             if is_head and number == 0:
                 gaps.append(Gap(v, start, end, "head"))
             elif end - start > 1:
@@ -84,12 +85,11 @@ class _Finder:
         if problem.remakable[v]:
             for gap in gaps:
                 self.reruns[problem.birth[v]].update(gap.stages)
-                self.reruns[problem.birth[v]].update(gap.visits)
         return gaps
 
     def _middle(self, v: int, start: int, end: int, demand: set[int]) -> Gap:
         within = self._latest(t for t in demand if start < t < end)
-        return Gap(v, start, end, "middle", (*within[-self.most + 1 :], end), within)
+        return Gap(v, start, end, "middle", (*within[-self.most + 1 :], end))
 
     def _demand(self, v: int) -> set[int]:
         """Stages at which some reader of `v` might run again."""
@@ -104,5 +104,5 @@ class _Finder:
         ends = (self.problem.end_of_life[v] for v in self.problem.inputs[c])
         return all(end is None or t <= end for end in ends)
 
-    def _latest(self, stages: "object") -> tuple[int, ...]:
-        return tuple(sorted(set(stages)))[-self.most :]  # type: ignore[call-overload]
+    def _latest(self, stages: Iterable[int]) -> tuple[int, ...]:
+        return tuple(sorted(set(stages)))[-self.most :]

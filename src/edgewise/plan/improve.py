@@ -1,7 +1,8 @@
 """Exact improvement of a plan: leave out every action that turns out not to be needed.
 
-A solver's model over-estimates memory here and there, so its plans hold a few recomputations and page-ins too many.
-Each is left out in turn, the dearest first, and the rest laid out and replayed; what still fits and costs less stays.
+A solver's model over-estimates memory here and there, so its plans hold a few recomputations and page-ins too
+many. Each is left out in turn, the dearest first, and the rest laid out and replayed; what still fits and
+costs less stays.
 """
 
 import time
@@ -24,7 +25,7 @@ def improve(problem: Problem, candidate: Candidate, *, time_limit: float) -> Can
 
 
 def _extras(problem: Problem, candidate: Candidate) -> list[tuple[Action, int]]:
-    """Recomputations and page-ins (action, how many of the same stand before it), the dearest first; then homes."""
+    """Recomputations and page-ins, the dearest first, each with how many of the same stand before it."""
     cost = {op.name: problem.weight(c) for op, c in zip(problem.ops, problem.op_costs, strict=True)}
     found: list[tuple[float, tuple[Action, int]]] = []
     count: dict[Action, int] = {}
@@ -34,7 +35,12 @@ def _extras(problem: Problem, candidate: Candidate) -> list[tuple[Action, int]]:
         if action.what == "compute" and number:
             found.append((cost[action.name], (action, number)))
         elif action.what == "in":
-            found.append((problem.weight(problem.device.read_cost(problem.graph.value[action.name].bytes)), (action, number)))
+            found.append(
+                (
+                    problem.weight(problem.device.read_cost(problem.graph.value[action.name].bytes)),
+                    (action, number),
+                )
+            )
     found.sort(key=lambda pair: -pair[0])
     return [pair[1] for pair in found]
 

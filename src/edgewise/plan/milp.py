@@ -23,7 +23,7 @@ Watch = Callable[[float | None, float | None], None]
 
 @dataclass(frozen=True)
 class Solution:
-    """What HiGHS found. `bound` is valid for the model whatever the status; `values` is `None` without an incumbent."""
+    """What HiGHS found; `values` is `None` without an incumbent. `bound` is valid whatever the status."""
 
     status: Literal["optimal", "infeasible", "stopped"]
     values: np.ndarray[Any, np.dtype[np.float64]] | None
@@ -79,7 +79,7 @@ class Model:
         watch: Watch | None = None,
         start: Mapping[int, float] | None = None,
     ) -> Solution:
-        """Solve to the relative `gap` or until `time_limit` (seconds). Ctrl-C stops it and keeps the incumbent."""
+        """Solve to the relative `gap`, or for `time_limit` seconds. Ctrl-C keeps the incumbent."""
         if not self.cost:
             return self._solve_without_variables()
         return _Run(self, time_limit, gap, watch, start).result()
@@ -95,7 +95,12 @@ class _Run:
     """One run of HiGHS."""
 
     def __init__(
-        self, model: Model, time_limit: float, gap: float, watch: Watch | None, start: Mapping[int, float] | None
+        self,
+        model: Model,
+        time_limit: float,
+        gap: float,
+        watch: Watch | None,
+        start: Mapping[int, float] | None,
     ) -> None:
         import highspy  # noqa: PLC0415  # importing edgewise.plan must stay cheap
 
@@ -152,7 +157,7 @@ class _Run:
             return Solution("infeasible", None, INFINITY, INFINITY, self.interrupted)
         info = self.highs.getInfo()
         optimal = status == states.kOptimal
-        found = int(info.primal_solution_status) == 2  # noqa: PLR2004  # kSolutionStatusFeasible
+        found = int(info.primal_solution_status) == 2  # kSolutionStatusFeasible
         values = np.array(self.highs.getSolution().col_value) if found else self.incumbent
         objective = float(info.objective_function_value) if found else INFINITY
         is_mip = any(self.highs.getLp().integrality_)

@@ -1,8 +1,9 @@
 """The least RAM with which any plan exists, and the op that sets it.
 
-Where the device can page and no limit but RAM binds, holding nothing between ops is possible, and the largest working
-set is the answer, exactly. Otherwise small graphs are searched exactly, by bisection; for larger ones the time-indexed
-program is solved with its memory rows as the objective, and the answer is the least that a plan was found for.
+Where the device can page and no limit but RAM binds, holding nothing between ops is possible, and the largest
+working set is the answer, exactly. Otherwise small graphs are searched exactly, by bisection; for larger ones
+the time-indexed program is solved with its memory rows as the objective, and the answer is the least that a
+plan was found for.
 """
 
 import time
@@ -22,7 +23,7 @@ UNLIMITED = 1 << 62
 
 @dataclass(frozen=True)
 class Least:
-    """Least RAM, the op whose working set is the peak then (`None`: the start or the end of the step), and a plan.
+    """Least RAM, a plan, and the op whose working set is its peak (`None`: the start or the end of the step).
 
     `exact` says that no plan needs less; otherwise a plan with less may exist, but was not found.
     """
@@ -47,11 +48,11 @@ def least_ram(problem: Problem, *, time_limit: float) -> Least | None:
         if len(problem.ops) <= SEARCHED_OPS and problem.is_additive:
             return _bisect(problem, floor, best, deadline)
         best = _smallest(free, best, deadline)
-    return _least(problem, best, exact=best.certificate.peak_bytes <= floor)
+    return _least(best, exact=best.certificate.peak_bytes <= floor)
 
 
 def floor_bytes(problem: Problem) -> int:
-    """RAM below which no plan can be: the largest working set, and what must be there at the start and at the end."""
+    """RAM below which no plan can be: the largest working set, and what must be there at start and end."""
     at_start = [v for v, birth in enumerate(problem.birth) if birth < 0]
     at_end = list(problem.required)
     if problem.can_page:
@@ -79,7 +80,7 @@ def _bisect(problem: Problem, floor: int, best: Candidate, deadline: float) -> L
         else:
             exact = False
             break
-    return _least(problem, best, exact=exact)
+    return _least(best, exact=exact)
 
 
 def _smallest(problem: Problem, best: Candidate, deadline: float) -> Candidate:
@@ -97,7 +98,7 @@ def _smallest(problem: Problem, best: Candidate, deadline: float) -> Candidate:
     return improve(within, candidate, time_limit=max(1.0, deadline - time.monotonic()))
 
 
-def _least(problem: Problem, best: Candidate, *, exact: bool) -> Least:
+def _least(best: Candidate, *, exact: bool) -> Least:
     found = best.certificate
     peak = found.peak_bytes
     op = None

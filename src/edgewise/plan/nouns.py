@@ -1,4 +1,4 @@
-"""Step, Budget, Plan and Certificate: a program over one Graph for one Device, and what it was checked to need.
+"""Step, Budget, Plan and Certificate: a program over one Graph for one Device, and what it needs.
 
 A plan starts with every source value of the graph in RAM, except the parameters and states in `homes`, which
 start in the slower tier and end there. Steps then run one after another:
@@ -63,8 +63,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A program of steps, and the claims about it that `check` verifies.
 
     `gap` bounds how much of the *overhead* (objective above that of the plan without a memory limit) a better
-    plan could save: 0.01 means at most 1%. `addresses` holds, for each value, the offset of each of its stays in
-    RAM, in the order in which they begin.
+    plan could save: 0.01 means at most 1%. `addresses` holds, for each value, the offset of each of its stays
+    in RAM, in the order in which they begin.
     """
 
     graph: str
@@ -87,8 +87,9 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Certificate(msgspec.Struct, frozen=True):
     """What the independent check found a plan to need, and where.
 
-    `ram_bytes[i]` is the peak while step i runs, `live_bytes[i]` what is held after it. `arena_bytes` is the end
-    of the highest address. `plain` figures are those of the same graph with every value kept until its last use.
+    `ram_bytes[i]` is the peak while step i runs, `live_bytes[i]` what is held after it. `arena_bytes` is the
+    end of the highest address. `plain` figures are those of the same graph with every value kept until its
+    last use.
     """
 
     peak_bytes: int

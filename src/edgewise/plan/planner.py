@@ -1,8 +1,9 @@
 """`make_plan`: one way in to all solvers, and the only place that turns their proposals into checked Plans.
 
-`auto` searches small graphs exactly and gives larger ones to the time-indexed program; whatever it proposes is replayed,
-improved, given addresses, and checked. `Plan.gap` is always against a bound that holds for every plan of the graph with
-its order of first executions (`bound.py`), never against the bound of a solver's own restricted model.
+`auto` searches small graphs exactly and gives larger ones to the time-indexed program; whatever it proposes
+is replayed, improved, given addresses, and checked. `Plan.gap` is always against a bound that holds for every
+plan of the graph with its order of first executions (`bound.py`), never against the bound of a solver's own
+restricted model.
 """
 
 import time
@@ -56,7 +57,7 @@ class Minimum(NamedTuple):
     plan: Plan
 
 
-def make_plan(
+def make_plan(  # noqa: PLR0913  # the one door to every solver
     graph: Graph,
     device: Device,
     budget: Budget,
@@ -117,7 +118,7 @@ def minimum_ram(
     cost_model: CostModel = "full",
     time_limit: float = 60.0,
 ) -> Minimum:
-    """The least RAM with which a plan for `graph` on `device` exists, `seconds` being an optional limit of time.
+    """The least RAM with which `graph` can be planned on `device`, optionally within a limit of `seconds`.
 
     Raises:
         BudgetInfeasible: no RAM is enough, because of `seconds`.
@@ -138,7 +139,9 @@ def _check_arguments(budget: Budget, minimize: str, solver: str, gap: float, tim
     if budget.ram_bytes < 0 or (budget.seconds or 0) < 0 or (budget.joules or 0) < 0:
         raise UsageError(f"A limit of the budget is negative: {budget}.")
     if not gap >= 0 or not time_limit > 0:
-        raise UsageError(f"The gap ({gap}) must not be negative, and the time limit ({time_limit}) must be above 0.")
+        raise UsageError(
+            f"The gap ({gap}) must not be negative, and the time limit ({time_limit}) must be above 0."
+        )
 
 
 class _Work:
@@ -193,7 +196,9 @@ class _Work:
             return
         self.solver = "poet" if solver == "poet" else "time-indexed"
         if self.problem.can_page:
-            self.offer(judge(self.problem, *page_everything(self.problem)))  # so that something is there at once
+            self.offer(
+                judge(self.problem, *page_everything(self.problem))
+            )  # so that something is there at once
         self._prove()
         if self.bound == INFINITY:
             self.best = None
@@ -353,5 +358,3 @@ def _explain(problem: Problem, least: Least) -> str:
         f"No plan fits {problem.budget.ram_bytes:,} B. Least budget: {least.ram_bytes:,} B{proof}; {where}. "
         f"Try `--ram {least.ram_bytes}`, or a smaller batch."
     )
-
-

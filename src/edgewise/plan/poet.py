@@ -1,9 +1,10 @@
-"""POET's mixed-integer program, as published: the reference for small graphs (arXiv 2207.07697; poet_solver.py).
+"""POET's mixed-integer program, as published (arXiv 2207.07697): the reference for small graphs.
 
-Stage t runs op t for the first time, after any of the earlier ones again. Binary R[c,t], SRam[v,t], SSd[v,t], MIn[v,t],
-MOut[v,t], Free[t,c,v]; U[t,c] is the RAM after op c of stage t (research page planner.md section 1.1, constraints 1-6).
-Generalised to ops with several outputs, to values that exist before the step, and to updates, which happen once. As in
-POET, nothing works in place, parameters have no home in the slower tier, and a page-in counts from the next stage on.
+Stage t runs op t for the first time, after any of the earlier ones again. Binary R[c,t], SRam[v,t], SSd[v,t],
+MIn[v,t], MOut[v,t], Free[t,c,v]; U[t,c] is the RAM after op c of stage t (poet_solver.py). Generalised to ops
+with several outputs, to values that exist before the step, and to updates, which happen once. As in POET,
+nothing works in place, parameters have no home in the slower tier, and a page-in counts from the next stage
+on.
 """
 
 from collections import defaultdict
@@ -61,14 +62,20 @@ class Poet:
                 if problem.can_page and t < self.n:
                     self.sd[v, t] = self.model.binary()
                     self.page_in[v, t] = self.model.binary(problem.weight(problem.read_costs[v]) / self.unit)
-                    self.page_out[v, t] = self.model.binary(problem.weight(problem.write_costs[v]) / self.unit)
+                    self.page_out[v, t] = self.model.binary(
+                        problem.weight(problem.write_costs[v]) / self.unit
+                    )
 
     def _add_presence(self) -> None:
         """Constraints (2), (3), (4)."""
         row, problem = self.model.row, self.problem
         for (c, t), run in self.run.items():
             for v in problem.reads[c] if c == t else problem.inputs[c]:
-                row([(run, 1.0), *self._minus(self._made(v, t)), *self._minus(self.ram.get((v, t)))], -INFINITY, 0.0)
+                row(
+                    [(run, 1.0), *self._minus(self._made(v, t)), *self._minus(self.ram.get((v, t)))],
+                    -INFINITY,
+                    0.0,
+                )
         for (v, t), var in self.ram.items():
             if t:
                 sources = (self.ram.get((v, t - 1)), self._made(v, t - 1), self.page_in.get((v, t - 1)))
@@ -107,8 +114,10 @@ class Poet:
             row = [(now, -1.0), (self.run[c, t], made), *freed]
             row += held if previous is None else [(previous, 1.0)]
             self.model.row(row, 0.0, 0.0)
-            workspace = (problem.working_bytes[c] - sum(
-                problem.bytes[v] for v in (*problem.reads[c], *problem.outputs[c]))) / scale
+            workspace = (
+                problem.working_bytes[c]
+                - sum(problem.bytes[v] for v in (*problem.reads[c], *problem.outputs[c]))
+            ) / scale
             if workspace > 0:
                 self.model.row([(now, 1.0), (self.run[c, t], workspace)], -INFINITY, limit)
             freed = [(self._free(t, c, v), -problem.bytes[v] / scale) for v in self._may_free(c, t)]
@@ -157,7 +166,8 @@ class Poet:
             for (x, t), var in sorted(variables.items(), key=lambda item: (item[0][1], item[0][0])):
                 if solution.values[var] > 0.5:
                     steps[t].append(
-                        Action("compute", ops[x].name) if what == "compute"
+                        Action("compute", ops[x].name)
+                        if what == "compute"
                         else Action("out" if what == "out" else "in", names[x])
                     )
         return tuple(action for t in range(self.n) for action in steps[t])

@@ -1,9 +1,10 @@
 """Where transfers run beside compute: begin each page-in early, and drop what is paged out late.
 
-The steps of a plan are issued in order; a transfer that was begun runs on while the next ops compute, one transfer at a
-time. `lay_out` pages in just before the value is needed, so that the op waits for all of the transfer. Moving a page-in
-forward by as much compute as it takes, as far as RAM allows, hides it; so does freeing a paged-out value only when its
-transfer is over. The set of actions is left as it is, so only seconds (and the idle energy in them) change.
+The steps of a plan are issued in order; a transfer that was begun runs on while the next ops compute, one
+transfer at a time. `lay_out` pages in just before the value is needed, so that the op waits for all of the
+transfer. Moving a page-in forward by as much compute as it takes, as far as RAM allows, hides it; so does
+freeing a paged-out value only when its transfer is over. The set of actions is left as it is, so only seconds
+(and the idle energy in them) change.
 """
 
 from edgewise.errors import PlanRejected
@@ -15,13 +16,17 @@ from edgewise.plan.problem import Problem
 def prefetch(
     steps: tuple[Step, ...], certificate: Certificate, problem: Problem, homes: frozenset[str]
 ) -> tuple[tuple[Step, ...], Certificate]:
-    """`steps` with transfers moved so that they overlap with compute, within the budget of RAM; never slower."""
+    """`steps` with transfers moved to overlap with compute, within the budget of RAM; never slower."""
     best = (steps, certificate)
     for move in (_free_late, _page_in_early, _free_late):
         moved = move(best[0], best[1], problem)
         try:
             found = replay(
-                moved, problem.graph, problem.device, homes=tuple(sorted(homes)), cost_model=problem.cost_model
+                moved,
+                problem.graph,
+                problem.device,
+                homes=tuple(sorted(homes)),
+                cost_model=problem.cost_model,
             )
         except PlanRejected:
             continue
@@ -37,7 +42,7 @@ def _durations(steps: list[Step], problem: Problem) -> list[float]:
 
 
 def _page_in_early(steps: tuple[Step, ...], certificate: Certificate, problem: Problem) -> tuple[Step, ...]:
-    """Move page-ins forward, the last one first: each ends when it is wanted, or when the link is wanted again."""
+    """Move page-ins forward, the last one first: each ends when it, or the link, is wanted next."""
     order, live = list(steps), list(certificate.ram_bytes)
     durations = _durations(order, problem)
     clock = [0.0]
@@ -67,7 +72,7 @@ def _page_in_early(steps: tuple[Step, ...], certificate: Certificate, problem: P
 
 
 def _may_pass(earlier: Step, page_in: PageIn) -> bool:
-    """Whether `page_in` may be issued before `earlier`: not if that brings, drops, uses or stores the same value."""
+    """Whether `page_in` may be issued before `earlier`: not if that brings, drops or stores it."""
     match earlier:
         case Free(value) | PageOut(value) | PageIn(value):
             return value != page_in.value

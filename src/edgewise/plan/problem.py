@@ -1,9 +1,9 @@
 """A planning problem as plain integer-indexed arrays, and the judge of every proposed order of actions.
 
-Ops that nothing required depends on are left out. Stage `t` is the time from the end of the first execution of op
-`t - 1` to the end of the first execution of op `t`; stage `n` is the end of the step, stage `-1` its start. The
-*overhead* of a plan is its objective above that of the plain plan, which runs every op once and pages nothing
-(research/planner.md section 5.3 says why gaps are measured on it).
+Ops that nothing required depends on are left out. Stage `t` is the time from the end of the first execution
+of op `t - 1` to the end of the first execution of op `t`; stage `n` is the end of the step, stage `-1` its
+start. The *overhead* of a plan is its objective above that of the plain plan, which runs every op once and
+pages nothing; docs/decisions/0007-gap-of-the-overhead.md says why gaps are measured on it.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Family(NamedTuple):
 
 
 class InPlace(NamedTuple):
-    """The option of an op that saves most: it overwrites `olds`, needs `workspace` bytes, saves at most `saves`."""
+    """The option of an op that saves most, at best `saves` bytes; it overwrites `olds`, needs `workspace`."""
 
     olds: tuple[int, ...]
     workspace: int
@@ -202,7 +202,9 @@ class Problem:
     @property
     def is_additive(self) -> bool:
         """Whether the objective and the limits are sums over actions."""
-        timeless = self.minimize == "joules" and self.device.compute.watts_idle == 0 and self.budget.seconds is None
+        timeless = (
+            self.minimize == "joules" and self.device.compute.watts_idle == 0 and self.budget.seconds is None
+        )
         return not self.overlaps or timeless
 
     @cached_property
@@ -212,7 +214,7 @@ class Problem:
 
     @cached_property
     def read_costs(self) -> list[Cost]:
-        """Per value, seconds and joules of paging it in. Overlapped or free transfers count no seconds here."""
+        """Per value, seconds and joules of paging it in; no seconds where transfers overlap or are free."""
         return [self._transfer(self.device.read_cost(size)) for size in self.bytes] if self.can_page else []
 
     @cached_property
@@ -222,7 +224,7 @@ class Problem:
 
     @cached_property
     def link_seconds(self) -> list[tuple[float, float]]:
-        """Per value, how long reading and writing it keep the link busy, where transfers overlap; else zeros."""
+        """Per value, how long reading and writing it keep the link busy; zeros where nothing overlaps."""
         if not self.overlaps or not self.can_page:
             return [(0.0, 0.0)] * len(self.bytes)
         return [(self.device.read_cost(b).seconds, self.device.write_cost(b).seconds) for b in self.bytes]
@@ -322,7 +324,7 @@ def fits(problem: Problem, candidate: Candidate) -> bool:
 
 
 def page_everything(problem: Problem) -> tuple[Order, frozenset[str]]:
-    """The order that holds nothing in RAM between ops: each op reads its operands from the tier. Least RAM."""
+    """The order of least RAM, which holds nothing between ops: each reads its operands from the tier."""
     homes = frozenset(problem.names[family.head] for family in problem.families)
     order = [Action("out", v.name) for v in problem.graph.sources() if v.name not in homes]
     for t, op in enumerate(problem.ops):

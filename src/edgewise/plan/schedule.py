@@ -1,10 +1,10 @@
 """From an order of actions to the steps of a plan: the least that must stay in RAM for that order.
 
 A solver decides an order of *actions*: which op runs when (again), what is paged out and in, and which
-parameters live in the slower tier. Everything else follows. A value stays in RAM from the action that brings it
-until its last reader before the next action that brings it again; an action that nobody needs is dropped; an op
-works in place where its operand's stay ends there anyway. So for a given order this is the smallest RAM at every
-moment, and the solvers need not reason about `Free` at all.
+parameters live in the slower tier. Everything else follows. A value stays in RAM from the action that brings
+it until its last reader before the next action that brings it again; an action that nobody needs is dropped;
+an op works in place where its operand's stay ends there anyway. So for a given order this is the smallest RAM
+at every moment, and the solvers need not reason about `Free` at all.
 """
 
 from typing import Literal, NamedTuple
@@ -41,10 +41,12 @@ class _Layout:
         self.graph, self.homes = graph, homes
         self.at_home = frozenset(graph.carries.get(name, name) for name in homes)
         self.order = self._with_home_writes(order)
-        self.needed: list[bool] = []
-        self.last_use: dict[tuple[int, str], int] = {}  # (bringing action, value) -> last action that reads it
-        self.initial_last_use: dict[str, int] = {}
-        self._trace()
+        self.firsts = self._firsts()
+        self.needed = [False] * len(self.order)
+        self.stay_end: list[dict[str, int]] = [
+            {} for _ in self.order
+        ]  # values brought -> last action of each
+        self.initial_end = self._trace()  # the same for what is in RAM from the start
 
     def _with_home_writes(self, order: Order) -> Order:
         """Append the page-out of each updated value that lives in the slower tier, unless it is there."""
@@ -64,17 +66,15 @@ class _Layout:
         firsts = []
         for action in self.order:
             firsts.append(action.what == "compute" and action.name not in done)
-            done.add(action.name) if action.what == "compute" else None
+            if action.what == "compute":
+                done.add(action.name)
         return firsts
 
-    def _trace(self) -> None:
+    def _trace(self) -> dict[str, int]:
         """Walk backwards: which actions are needed, and until when each stay in RAM lasts."""
-        self.firsts = self._firsts()
         end = len(self.order)
         wanted: dict[str, int] = {name: end for name in self.graph.required if name not in self.at_home}
         stored_wanted: set[str] = set(self.at_home - self.homes)
-        self.needed = [False] * end
-        self.stay_end: list[dict[str, int]] = [{} for _ in range(end)]
         for index in range(end - 1, -1, -1):
             what, name = self.order[index]
             if what == "in":
@@ -89,7 +89,7 @@ class _Layout:
                     wanted.setdefault(name, index)
             else:
                 self._trace_compute(index, self.graph.op[name], wanted)
-        self.initial_end = wanted
+        return wanted
 
     def _trace_compute(self, index: int, op: Op, wanted: dict[str, int]) -> None:
         first = self.firsts[index]
@@ -105,11 +105,9 @@ class _Layout:
             wanted.setdefault(name, index)
 
     def steps(self) -> tuple[Step, ...]:
-        steps: list[Step] = []
         ends: dict[str, int] = dict(self.initial_end)
-        for value in self.graph.sources():
-            if value.name not in self.homes and value.name not in ends:
-                steps.append(Free(value.name))
+        at_start = (value.name for value in self.graph.sources() if value.name not in self.homes)
+        steps: list[Step] = [Free(name) for name in at_start if name not in ends]
         for index, (what, name) in enumerate(self.order):
             if not self.needed[index]:
                 continue
@@ -145,11 +143,13 @@ class _Layout:
             ends.pop(name, None)
         ends.update(stays)
         inputs = dict.fromkeys(op.inputs)  # an op may read a value twice; it is freed once
-        return [name for name in inputs if name in dying and name not in gone and ends.get(name) == index] + unused
+        return [
+            name for name in inputs if name in dying and name not in gone and ends.get(name) == index
+        ] + unused
 
 
 def _least_memory(op: Op, dying: set[str], graph: Graph) -> Option:
-    """The option that needs least RAM among those that overwrite nothing but `dying` values; `whole` at a tie."""
+    """The option of least RAM among those that overwrite nothing but `dying` values; `whole` at a tie."""
     best, least = op.options[0], None
     for option in sorted(op.options, key=lambda option: option.name != "whole"):
         need = option.workspace_bytes - sum(graph.value[old].bytes for old, _ in option.overwrites)

@@ -1,11 +1,12 @@
 """Exact plans for small graphs: a uniform-cost search over what is in RAM and what is in the slower tier.
 
-A state is (number of ops whose turn has come, values in RAM, values stored). From it one may run the next op, leave it for
-later if it may run any time, run an earlier one (again), or page a value in; what must leave RAM for that is chosen among
-all minimal sets, each leaving value with or without a page-out. Freeing costs nothing, so a state is dominated by one with
-more in RAM, as much stored and no higher cost. So the result is optimal among all plans in which first executions keep the
-graph's order or come later than in it, and no result is a proof.
-The state space is that of the pebble game with two kinds of pebbles (red and blue: Hong and Kung, STOC 1981).
+A state is (number of ops whose turn has come, values in RAM, values stored). From it one may run the next op,
+leave it for later if it may run any time, run an earlier one (again), or page a value in; what must leave RAM
+for that is chosen among all minimal sets, each leaving value with or without a page-out. Freeing costs
+nothing, so a state is dominated by one with more in RAM, as much stored and no higher cost. So the result is
+optimal among all plans in which first executions keep the graph's order or come later than in it, and no
+result is a proof. The state space is that of the pebble game with two kinds of pebbles (red and blue: Hong
+and Kung, STOC 1981).
 """
 
 import heapq
@@ -28,7 +29,7 @@ ABOVE = 1e-9
 
 
 class Found(NamedTuple):
-    """What the search says: an optimal order, or (`order` is `None`) that none exists; unless it was not `finished`."""
+    """An optimal order, or `None` for the proof that there is none; neither, if not `finished`."""
 
     order: Order | None
     homes: frozenset[str]
@@ -114,7 +115,11 @@ class _Search:
             alive |= self.reads[t]
         for c in range(done - 1, -1, -1):
             ends = (problem.end_of_life[v] for v in problem.inputs[c])
-            if problem.ops[c].recomputable and self.outputs[c] & alive and all(e is None or e >= done for e in ends):
+            if (
+                problem.ops[c].recomputable
+                and self.outputs[c] & alive
+                and all(e is None or e >= done for e in ends)
+            ):
                 alive |= self.inputs[c]
         return alive
 
@@ -195,14 +200,20 @@ class _Search:
         """Do `action`, with every choice of which of the values that leave RAM are paged out first."""
         problem = self.problem
         stored = label.state.stored
-        worth = [v for v in _bits(left & self.alive[done] & ~stored) if problem.can_page and self._may_return(v, done)]
+        worth = [
+            v
+            for v in _bits(left & self.alive[done] & ~stored)
+            if problem.can_page and self._may_return(v, done)
+        ]
         at_home = self._homed_news(action, label)
         for size in range(len(worth) + 1):
             for paged in combinations(worth, size):
                 total = _sum((label.cost, cost, *(problem.write_costs[v] for v in paged)))
                 outs = tuple(Action("out", problem.names[v]) for v in paged)
                 now = (stored | _mask(paged)) & ~self._replaced(at_home) | at_home
-                self._push(_State(done, after & self.alive[done], now), total, (*outs, action), label, label.homes)
+                self._push(
+                    _State(done, after & self.alive[done], now), total, (*outs, action), label, label.homes
+                )
 
     def _may_return(self, v: int, done: int) -> bool:
         end = self.problem.end_of_life[v]
@@ -221,7 +232,7 @@ class _Search:
         return _mask(heads)
 
     def _keepable(self, ram: int, needed: int, need: int, done: int) -> Iterator[int]:
-        """The largest sets of values that can stay in RAM while `need` more bytes are taken; all hold `needed`."""
+        """The largest sets, all with `needed`, that can stay in RAM while `need` more bytes are taken."""
         room = self.limit - need - self._bytes(needed)
         if room < 0:
             return

@@ -1,20 +1,20 @@
 """The default planner: a time-indexed mixed-integer program over idle gaps, solved by HiGHS.
 
-For each middle gap exactly one of: keep, recompute at a candidate stage, page in at a candidate stage; afterwards the
-value stays to the end of the gap. Tails are kept or brought back for single stages. One row a stage holds all that is in
-RAM while its op runs for the first time. Recomputations and page-ins happen in topological order before that op; rows
-for those moments are added where a replay (or the relaxation) finds them violated. Objective: the overhead in joules or
-seconds. It generalises `ti` of research/planner.md section 4; the first time-indexed form is Checkmate's
-(arXiv 1910.02653 section 4), the paging POET's (arXiv 2207.07697 section 4).
+For each middle gap exactly one of: keep, recompute at a candidate stage, page in at a candidate stage;
+afterwards the value stays to the end of the gap. Tails are kept or brought back for single stages. One row a
+stage counts what is in RAM while its op runs for the first time. Recomputations and page-ins happen in
+topological order before that op; no row counts what RAM they need, so `planner.py` replays each solution and
+solves again with less RAM where it exceeds the budget. Objective: the overhead in joules or seconds. The
+first time-indexed form is Checkmate's (arXiv 1910.02653 section 4), the paging POET's (arXiv 2207.07697
+section 4).
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from edgewise.devices import Cost
-from edgewise.plan.gaps import Gap, find_gaps
-from edgewise.plan.milp import INFINITY, Model, Solution
+from edgewise.plan.gaps import find_gaps
+from edgewise.plan.milp import INFINITY, Model, Solution, Watch
 from edgewise.plan.problem import TIE_BREAK, Problem
 from edgewise.plan.schedule import Action, Order
 
@@ -25,7 +25,7 @@ Terms = list[tuple[int, float]]
 
 
 class Price(NamedTuple):
-    """What an action adds: objective with tie-break in scaled units, seconds of compute, joules, seconds of the link."""
+    """What an action adds: scaled objective, tie-break, seconds of compute, joules, seconds of the link."""
 
     weight: float
     seconds: float
@@ -43,26 +43,30 @@ class TimeIndexed:
         problem: what to plan.
         ram_bytes: right-hand side of the memory rows; `None` to minimize it instead of the overhead.
         most: candidate stages a gap.
-        visits: whether a value may also be brought back for single stages within a middle gap.
         negligible: values up to this many bytes are always kept.
     """
 
     def __init__(
-        self, problem: Problem, ram_bytes: int | None, *, most: int = 24, visits: bool = False, negligible: int = 0
+        self,
+        problem: Problem,
+        ram_bytes: int | None,
+        *,
+        most: int = 24,
+        negligible: int = 0,
     ) -> None:
         self.problem, self.ram_bytes = problem, ram_bytes
         self.model = Model()
         self.n = len(problem.ops)
         self.costs = _Costs(problem)
         self.gaps = find_gaps(problem, most=most)
-        self.visits = visits
         self.fixed = [problem.bytes[gap.value] <= negligible for gap in self.gaps]
         self.of_value: dict[int, list[int]] = defaultdict(list)
         for g, gap in enumerate(self.gaps):
             self.of_value[gap.value].append(g)
         self.keep: dict[int, int] = {}
-        self.stay: dict[int, dict[int, Terms]] = defaultdict(dict)  # gap -> stage -> what brings it back for good
-        self.visit: dict[int, dict[int, Terms]] = defaultdict(dict)  # gap -> stage -> for this stage only
+        # gap -> stage -> what brings the value back there: for good, or for this stage only
+        self.stay: dict[int, dict[int, Terms]] = defaultdict(dict)
+        self.visit: dict[int, dict[int, Terms]] = defaultdict(dict)
         self.page_in: dict[tuple[int, int], list[int]] = defaultdict(list)  # (value, stage) -> variables
         self.rerun: dict[tuple[int, int], int] = {}  # (op, stage) -> variable
         self.page_out: dict[int, int] = {}
@@ -130,70 +134,52 @@ class TimeIndexed:
         gap = self.gaps[g]
         if self.fixed[g] or gap.role == "head":
             return
-        if gap.role == "rest":
-            self._add_visits(g, gap.stages, remake=False)
-            return
-        self.keep[g] = self.model.binary()
-        if gap.role == "tail":
-            self._add_visits(g, gap.stages, remake=self.problem.remakable[gap.value])
+        if gap.role != "rest":
+            self.keep[g] = self.model.binary()
+        if gap.role != "middle":
+            for t in gap.stages:
+                self.visit[g][t], paged = self._ways_back(gap.value, t)
+                self._need_stored(gap.value, paged)
             return
         chosen: Terms = [(self.keep[g], 1.0)]
-        paged: Terms = []
+        all_paged: Terms = []
         for t in gap.stages:
-            terms = self._ways_back(gap.value, t, paged)
-            self.stay[g][t] = terms
-            chosen += terms
+            self.stay[g][t], paged = self._ways_back(gap.value, t)
+            chosen += self.stay[g][t]
+            all_paged += paged
         self.model.row(chosen, 1.0, 1.0)
-        if paged:
-            self.model.row([*paged, *((var, -1.0) for var, _ in self._stored(gap.value))], -INFINITY, 0.0)
-        if self.visits:
-            self._add_visits(g, gap.visits, remake=self.problem.remakable[gap.value])
+        self._need_stored(gap.value, all_paged)
 
-    def _ways_back(self, v: int, t: int, paged: Terms) -> Terms:
-        """New variables for bringing `v` back at stage `t`; page-ins are noted in `paged` too."""
+    def _ways_back(self, v: int, t: int) -> tuple[Terms, Terms]:
+        """New variables for bringing `v` back at stage `t`; and which of them are page-ins."""
         terms: Terms = []
+        paged: Terms = []
         if self.problem.remakable[v]:
             c = self.problem.birth[v]
-            rerun = self._rerun(c, t)
-            if len(self.problem.outputs[c]) > 1 or self.visits:
+            back = self._rerun(c, t)
+            if len(self.problem.outputs[c]) > 1:  # it may run again for another of its outputs
                 back = self.model.binary()
-                self.model.row([(back, 1.0), (rerun, -1.0)], -INFINITY, 0.0)
-            else:
-                back = rerun  # it runs again for this value alone
+                self.model.row([(back, 1.0), (self._rerun(c, t), -1.0)], -INFINITY, 0.0)
             terms.append((back, 1.0))
         if self.problem.can_page:
             back = self._priced(self.costs.read[v])
             self.page_in[v, t].append(back)
             paged.append((back, 1.0))
-            terms.append((back, 1.0))
-        return terms
+        return [*terms, *paged], paged
 
-    def _add_visits(self, g: int, stages: Iterable[int], *, remake: bool) -> None:
-        v = self.gaps[g].value
-        for t in stages:
-            terms: Terms = []
-            if remake:
-                c = self.problem.birth[v]
-                back = self._rerun(c, t)
-                if len(self.problem.outputs[c]) > 1 or self.visits:
-                    back = self.model.binary()
-                    self.model.row([(back, 1.0), (self._rerun(c, t), -1.0)], -INFINITY, 0.0)
-                terms.append((back, 1.0))
-            if self.problem.can_page:
-                back = self._priced(self.costs.read[v])
-                self.page_in[v, t].append(back)
-                self.model.row([(back, 1.0), *((var, -1.0) for var, _ in self._stored(v))], -INFINITY, 0.0)
-                terms.append((back, 1.0))
-            self.visit[g][t] = terms
+    def _need_stored(self, v: int, paged: Terms) -> None:
+        """At most one of `paged`, the ways to page `v` in, and only if it is in the tier."""
+        if paged:
+            self.model.row([*paged, *((var, -1.0) for var, _ in self._stored(v))], -INFINITY, 0.0)
 
     # -- rows --
 
-    def presence(self, v: int, t: int, *, visiting: bool = True) -> tuple[float, Terms]:
+    def _presence(self, v: int, t: int) -> tuple[float, Terms]:
         """Whether `v` is in RAM at stage `t` before op `t` runs, as a constant plus terms."""
         for g in self.of_value[v]:
             gap = self.gaps[g]
             if gap.start < t < gap.end:
-                return self._gap_presence(g, t, visiting=visiting)
+                return self._gap_presence(g, t, visiting=True)
         used = self.problem.birth[v] < t and (t in self.problem.uses[v] or self._ends_at(v, t))
         return (1.0 if used else 0.0), []
 
@@ -201,6 +187,7 @@ class TimeIndexed:
         return t == self.n and v in self.problem.required
 
     def _gap_presence(self, g: int, t: int, *, visiting: bool) -> tuple[float, Terms]:
+        """As `_presence`, within a gap; `visiting` adds the values brought back for stage `t` alone."""
         gap = self.gaps[g]
         if self.fixed[g]:
             return 1.0, []
@@ -217,7 +204,7 @@ class TimeIndexed:
     def _need_inputs(self, c: int, t: int) -> None:
         """An op can only run again at `t` if all its operands are there."""
         for v in self.problem.inputs[c]:
-            constant, terms = self.presence(v, t)
+            constant, terms = self._presence(v, t)
             if constant == 1.0 and not terms:
                 continue
             self.model.row([(self.rerun[c, t], 1.0), *((var, -x) for var, x in terms)], -INFINITY, constant)
@@ -252,7 +239,10 @@ class TimeIndexed:
         tier = self.problem.device.memory.paging
         if tier is not None and tier[1].bytes is not None:
             stored = [(var, float(self.problem.bytes[v])) for v, var in self.page_out.items()]
-            stored += [(var, float(self.problem.bytes[self.problem.families[f].head])) for f, var in self.home.items()]
+            stored += [
+                (var, float(self.problem.bytes[self.problem.families[f].head]))
+                for f, var in self.home.items()
+            ]
             unit = max(1, tier[1].bytes) / ROW_SCALE
             self.model.row([(var, x / unit) for var, x in stored], -INFINITY, tier[1].bytes / unit)
 
@@ -264,12 +254,12 @@ class TimeIndexed:
         else:
             self.model.row([*row, (self.peak, -1.0)], -INFINITY, -constant / self.scale)
 
-    def _idle(self, t: int, *, skip: frozenset[int] = frozenset(), visiting: bool = False) -> tuple[float, Terms]:
+    def _idle(self, t: int) -> tuple[float, Terms]:
         """Bytes in RAM at stage `t` of the values whose gaps it lies in."""
         constant, terms = 0.0, []
         for g, gap in enumerate(self.gaps):
-            if gap.start < t < gap.end and gap.value not in skip:
-                present, parts = self._gap_presence(g, t, visiting=visiting)
+            if gap.start < t < gap.end:
+                present, parts = self._gap_presence(g, t, visiting=False)
                 size = float(self.problem.bytes[gap.value])
                 constant += present * size
                 terms += [(var, x * size) for var, x in parts]
@@ -282,7 +272,8 @@ class TimeIndexed:
             sources = [v for v, birth in enumerate(problem.birth) if birth < 0]
             homes = [(home, v) for v in sources if (home := self._home_of(v)) is not None]
             self._memory_row(
-                float(sum(problem.bytes[v] for v in sources)), [(h, -float(problem.bytes[v])) for h, v in homes]
+                float(sum(problem.bytes[v] for v in sources)),
+                [(h, -float(problem.bytes[v])) for h, v in homes],
             )
             return
         constant, terms = self._idle(t)
@@ -318,9 +309,9 @@ class TimeIndexed:
 
     # -- solution --
 
-    def solve(self, *, time_limit: float, gap: float, watch: object = None) -> Solution:
+    def solve(self, *, time_limit: float, gap: float, watch: Watch | None = None) -> Solution:
         """Run HiGHS; objective and bound of the result are overheads, in the scaled unit of `costs.unit`."""
-        return self.model.solve(time_limit=time_limit, gap=gap, watch=watch)  # type: ignore[arg-type]
+        return self.model.solve(time_limit=time_limit, gap=gap, watch=watch)
 
     def order(self, solution: Solution) -> tuple[Order, frozenset[str]]:
         """The actions that `solution` stands for, and what lives in the tier."""
@@ -356,11 +347,15 @@ class _Decoder:
         outs: dict[int, list[int]] = defaultdict(list)
         at_home = {self.problem.index[self.problem.graph.carries.get(name, name)] for name in self.homes}
         for v, var in self.ti.page_out.items():
-            stages = [t for (w, t), variables in self.ti.page_in.items() if w == v and on.intersection(variables)]
+            stages = [
+                t for (w, t), variables in self.ti.page_in.items() if w == v and on.intersection(variables)
+            ]
             if var not in on or not stages or self.problem.names[v] in self.homes or v in at_home:
                 continue
             first = min(stages)
-            outs[max(gap.start for g in self.ti.of_value[v] if (gap := self.ti.gaps[g]).start < first)].append(v)
+            outs[
+                max(gap.start for g in self.ti.of_value[v] if (gap := self.ti.gaps[g]).start < first)
+            ].append(v)
         return outs
 
     def order(self) -> Order:
@@ -385,7 +380,7 @@ class _Decoder:
 
 
 class _Costs:
-    """Prices of every action; weights are in units of `unit`, the mean of all, so that tolerances mean something."""
+    """Prices of all actions; weights are in units of their mean, so that tolerances mean something."""
 
     def __init__(self, problem: Problem) -> None:
         costs = (*problem.op_costs, *problem.read_costs, *problem.write_costs)
@@ -397,6 +392,8 @@ class _Costs:
         self.write = [self._transfer(problem, c, links[v][1]) for v, c in enumerate(problem.write_costs)]
 
     def _transfer(self, problem: Problem, cost: Cost, link: float) -> Price:
-        plain = problem.plain_cost  # a transfer that overlaps may cost nothing: still, none is better than one
+        plain = (
+            problem.plain_cost
+        )  # a transfer that overlaps may cost nothing: still, none is better than one
         nudge = TIE_BREAK * problem.primary(plain) / plain.seconds * link if plain.seconds > 0 else 0.0
         return Price((problem.weight(cost) + nudge) / self.unit, cost.seconds, cost.joules, link)
