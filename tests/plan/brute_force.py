@@ -1,16 +1,18 @@
 """The optimum by brute force: Dijkstra over every state of the machine, one plain step at a time.
 
 It shares nothing with the planners: no dominance, no choice of what to drop, no notion of what is useful but
-that an op which nothing required depends on need not run. Ops run in the graph's order, or (`defer`) later
-than in it. Written for graphs of a few ops, and for devices whose costs add up. Sets of values are bits of an
-integer, for speed.
+that an op which nothing required depends on need not run. Three normal forms keep the states few, and lose no
+plan: a value is dropped only while something that could be done next lacks the room for it (dropping later
+never hurts before), paged out only when it leaves RAM, and paged in only when something that could run reads
+it. Ops run in the graph's order, or (`defer`) later than in it. Written for graphs of a few ops, and for
+devices whose costs add up. Sets of values are bits of an integer, for speed.
 """
 
 import heapq
 from collections.abc import Iterator
 from itertools import chain, combinations
 
-from edgewise.devices import Device
+from edgewise.devices import Cost, Device
 from edgewise.graph import Graph, Op
 
 INFINITY = float("inf")
@@ -72,6 +74,18 @@ class _Brute:
         ]
         tier = device.memory.paging
         self.tier_bytes = tier[1].bytes if tier else 0
+        self.reads = [self._set(set(op.reads)) for op in self.ops]
+        self.read_by = [self._any(self.reads[: t + 1]) for t in range(len(self.ops))] + [
+            self._any(self.reads)
+        ]
+        self.read_by[-1] |= self.needed
+
+    @staticmethod
+    def _any(sets: list[int]) -> int:
+        united = 0
+        for values in sets:
+            united |= values
+        return united
 
     def _set(self, names: "set[str] | frozenset[str]") -> int:
         return sum(self.bit[name] for name in names)
@@ -99,43 +113,58 @@ class _Brute:
         return None
 
     def moves(self, done: int, ram: int, stored: int) -> Iterator[tuple[float, float, int, int, int]]:
-        live = self.bytes(ram)
+        live, short = self.bytes(ram), False
         for bit, size in self.size.items():
-            if ram & bit:
-                yield 0.0, 0.0, done, ram & ~bit, stored
-                if self.tier_bytes != 0 and not stored & bit and self.tier_fits(stored | bit):
-                    yield (
-                        self.device.write_cost(size).joules,
-                        self.device.write_cost(size).seconds,
-                        done,
-                        ram,
-                        stored | bit,
-                    )
-            elif stored & bit and not self.gone[done] & bit and live + size <= self.limit:
-                yield (
-                    self.device.read_cost(size).joules,
-                    self.device.read_cost(size).seconds,
-                    done,
-                    ram | bit,
-                    stored,
-                )
+            if stored & ~ram & ~self.gone[done] & self.read_by[done] & bit:
+                if live + size <= self.limit:
+                    yield *self.device.read_cost(size)[::-1], done, ram | bit, stored
+                short |= live + size > self.limit
         if self.defer and done < len(self.ops) and self.ops[done].recomputable and not self.ops[done].updates:
             yield 0.0, 0.0, done + 1, ram, stored
         for index, op in enumerate(self.ops[: done + 1]):
             first = index == done
-            needed = self._set(set(op.reads if first else op.inputs))
+            needed = self.reads[index] if first else self._set(set(op.inputs))
             if (first or op.recomputable) and needed & ~ram == 0:
-                for after in self.results(op, ram, live, first=first):
-                    yield self.costs[index].joules, self.costs[index].seconds, done + first, after, stored
+                cost = self.costs[index]
+                for need, olds, after in self.results(op, ram, first=first):
+                    short |= live + need > self.limit
+                    for paid, kept in self.ways_out(olds, stored) if live + need <= self.limit else ():
+                        yield (
+                            cost.joules + paid.joules,
+                            cost.seconds + paid.seconds,
+                            done + first,
+                            after,
+                            kept,
+                        )
+        leaving = list(self.size) if short else []
+        for bit in leaving:
+            for paid, kept in self.ways_out(bit, stored) if ram & bit else ():
+                yield paid.joules, paid.seconds, done, ram & ~bit, kept
+        if done == len(self.ops):
+            for bit in self.size:
+                if self.at_home & ram & ~stored & bit:
+                    yield *self.device.write_cost(self.size[bit])[::-1], done, ram, stored | bit
 
-    def results(self, op: Op, ram: int, live: int, *, first: bool) -> Iterator[int]:
+    def ways_out(self, values: int, stored: int) -> Iterator[tuple[Cost, int]]:
+        """What it costs that `values` leave RAM, and what is stored then: each is paged out first, or not."""
+        bits = [bit for bit in self.size if values & bit & ~stored] if self.tier_bytes != 0 else []
+        for count in range(len(bits) + 1):
+            for paged in combinations(bits, count):
+                after = stored | sum(paged)
+                costs = [self.device.write_cost(self.size[bit]) for bit in paged]
+                if not paged or self.tier_fits(after):
+                    yield Cost(sum(c.seconds for c in costs), sum(c.joules for c in costs)), after
+
+    def results(self, op: Op, ram: int, *, first: bool) -> Iterator[tuple[int, int, int]]:
+        """Per option of `op`: fresh bytes it needs, operands it overwrites, and what is in RAM after it."""
         updates = op.updates if first else ()
+        gone = self._set({old for old, _ in updates})
         for option in op.options:
-            olds = self._set({old for old, _ in (*option.overwrites, *updates)})
+            olds = self._set({old for old, _ in option.overwrites})
             news = self._set({new for _, new in option.overwrites})
             made = self._set(set(op.outputs))
-            if live + self.bytes(made & ~news) + option.workspace_bytes <= self.limit:
-                yield (ram & ~olds) | made | self._set({new for _, new in updates})
+            after = (ram & ~olds & ~gone) | made | self._set({new for _, new in updates})
+            yield self.bytes(made & ~news) + option.workspace_bytes, olds, after
 
     def tier_fits(self, stored: int) -> bool:
         return self.tier_bytes is None or self.bytes(stored & ~self.slots) <= self.tier_bytes
