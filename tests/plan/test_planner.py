@@ -15,6 +15,7 @@ from edgewise.plan import (
     Compute,
     Free,
     check,
+    coarse_to_fine,
     make_plan,
     milp,
     minimum_ram,
@@ -184,7 +185,7 @@ def test_interrupt_returns_the_best_plan_so_far(monkeypatch: pytest.MonkeyPatch)
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(planner.TimeIndexed, "solve", interrupted)
+    monkeypatch.setattr(coarse_to_fine.TimeIndexed, "solve", interrupted)
     graph = chain(12)
     budget = Budget(minimum_ram(graph, BOARD).ram_bytes + 100)
     plan = make_plan(graph, BOARD, budget)
@@ -208,23 +209,23 @@ def test_interrupting_highs_keeps_its_incumbent(monkeypatch: pytest.MonkeyPatch)
     assert make_plan(graph, BOARD, budget, gap=0, time_limit=5).peak_bytes <= budget.ram_bytes
 
 
-def test_a_model_that_overshoots_is_tightened(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_overshoots_is_repaired(monkeypatch: pytest.MonkeyPatch) -> None:
     """If the program under-estimates memory, its plan is not used as it is."""
     graph = chain(12)
     least, plain = minimum_ram(graph, DISKLESS), plain_plan(graph, DISKLESS)
     budget = Budget((least.ram_bytes + plain.peak_bytes) // 2)
-    original = planner.TimeIndexed
-    tried = []
+    original = coarse_to_fine.TimeIndexed
+    reserved = []
 
-    def sloppy(problem, ram_bytes, **options):
-        tried.append(ram_bytes)
-        return original(problem, ram_bytes + 150, **options)
+    def sloppy(problem, ram_bytes, *, reserve, **options):
+        reserved.append(sum(reserve.values()))
+        return original(problem, ram_bytes + 150, reserve=reserve, **options)
 
-    monkeypatch.setattr(planner, "TimeIndexed", sloppy)
+    monkeypatch.setattr(coarse_to_fine, "TimeIndexed", sloppy)
     plan = make_plan(graph, DISKLESS, budget)
     assert plan.peak_bytes <= budget.ram_bytes
-    assert tried == sorted(tried, reverse=True)
-    assert len(tried) > 1
+    assert reserved == sorted(reserved)
+    assert reserved[0] == 0 < reserved[-1]
 
 
 def test_ops_that_nothing_needs_are_left_out() -> None:
