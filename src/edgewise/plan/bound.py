@@ -32,6 +32,8 @@ def lower_bound(
     """Overhead, in units of the objective, that every plan for `problem` has; infinite if there is none."""
     relaxed = _Relaxation(problem)
     solution = relaxed.model.solve(time_limit=time_limit, gap=gap, watch=watch)
+    if solution.interrupted:
+        raise KeyboardInterrupt
     if solution.status == "infeasible":
         return INFINITY
     return max(0.0, solution.bound) * relaxed.unit * (1 - SLACK) if solution.bound > -INFINITY else 0.0

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 
 from edgewise.plan.improve import improve
-from edgewise.plan.problem import Candidate, Problem, fits, judge, page_everything
+from edgewise.plan.problem import Candidate, Problem, fits, floor_bytes, judge, page_everything
 from edgewise.plan.schedule import plain_order
 from edgewise.plan.search import search
 from edgewise.plan.time_indexed import TimeIndexed
@@ -49,17 +49,6 @@ def least_ram(problem: Problem, *, time_limit: float) -> Least | None:
             return _bisect(problem, floor, best, deadline)
         best = _smallest(free, best, deadline)
     return _least(best, exact=best.certificate.peak_bytes <= floor)
-
-
-def floor_bytes(problem: Problem) -> int:
-    """RAM below which no plan can be: the largest working set, and what must be there at start and end."""
-    at_start = [v for v, birth in enumerate(problem.birth) if birth < 0]
-    at_end = list(problem.required)
-    if problem.can_page:
-        at_start = [v for v in at_start if v not in problem.family_of]
-        at_end = [v for v in at_end if v not in problem.family_of]
-    ends = (sum(problem.bytes[v] for v in vs) for vs in (at_start, at_end))
-    return max([*problem.least_working_bytes, *ends])
 
 
 def _paged(problem: Problem) -> Candidate | None:

@@ -7,7 +7,7 @@ restricted model.
 """
 
 import time
-from itertools import groupby
+from functools import partial
 from typing import NamedTuple, get_args
 
 from edgewise.devices import CostModel, Device
@@ -16,16 +16,16 @@ from edgewise.graph import Graph
 from edgewise.plan.addresses import assign
 from edgewise.plan.bound import lower_bound
 from edgewise.plan.check import check
+from edgewise.plan.coarse_to_fine import candidates
 from edgewise.plan.improve import improve
 from edgewise.plan.milp import INFINITY, Watch
-from edgewise.plan.minimum import UNLIMITED, Least, floor_bytes, least_ram
+from edgewise.plan.minimum import UNLIMITED, Least, least_ram
 from edgewise.plan.nouns import Budget, Objective, Plan, Progress, ProgressCallback
 from edgewise.plan.poet import Poet
 from edgewise.plan.prefetch import prefetch
-from edgewise.plan.problem import Candidate, Problem, fits, judge, page_everything
+from edgewise.plan.problem import Candidate, Problem, fits, floor_bytes, judge, page_everything
 from edgewise.plan.schedule import plain_order
 from edgewise.plan.search import search
-from edgewise.plan.time_indexed import TimeIndexed
 
 SOLVERS = ("auto", "time-indexed", "poet", "search")
 
@@ -34,18 +34,6 @@ SEARCHED_OPS = 8
 
 CLOSED = 1e-6
 """A gap below this is the rounding of the solver: the plan is called optimal."""
-
-MANY_OPS = 300
-"""Above this, the time-indexed program takes few candidate stages a gap, so that it is solved in seconds."""
-
-SMALL_VALUES = 100
-"""Programs of up to this many values are not made smaller."""
-
-NEGLIGIBLE = 0.005
-"""Values that together take this share of the budget are always kept: they only make the program large."""
-
-ATTEMPTS = 4
-"""How often a model's RAM is tightened when its plan replays above the budget."""
 
 
 class Minimum(NamedTuple):
@@ -244,26 +232,10 @@ class _Work:
             self.offer(judge(self.problem, model.order(solution)))
 
     def _by_time_indexed(self) -> None:
-        """Solve, replay, and tighten the model's RAM by what the replay exceeds it."""
-        problem = self.problem
-        ram_bytes, negligible = problem.budget.ram_bytes, _negligible_bytes(problem)
-        most = 24 if len(problem.ops) <= MANY_OPS else 8
-        for _ in range(ATTEMPTS):
-            ti = TimeIndexed(problem, ram_bytes, most=most, negligible=negligible)
-            watch = self._watch("time-indexed", ti.costs.unit)
-            solution = ti.solve(time_limit=self.left() * 0.9, gap=self.gap, watch=watch)
-            if solution.status == "infeasible" and negligible:
-                negligible = 0
-                continue
-            if solution.values is None:
-                return
-            candidate = judge(problem, *ti.order(solution))
-            if self.offer(candidate) or self.offer(self._hurried(candidate)) or candidate is None:
-                return
-            excess = candidate.certificate.peak_bytes - problem.budget.ram_bytes
-            if excess <= 0 or time.monotonic() > self.deadline:
-                return
-            ram_bytes -= excess
+        watch = partial(self._watch, "time-indexed")
+        for candidate in candidates(self.problem, gap=self.gap, deadline=self.deadline, watch=watch):
+            self.offer(candidate)
+            self.offer(self._hurried(candidate))
 
     def _by_least_ram(self) -> None:
         """When the model found nothing, the plan of least RAM may still fit."""
@@ -288,21 +260,6 @@ class _Work:
             self.say(phase, None if incumbent is None else incumbent * unit)
 
         return watch
-
-
-def _negligible_bytes(problem: Problem) -> int:
-    """Size up to which values are kept anyway; 0 for small programs, and where there is no room for it."""
-    if len(problem.names) <= SMALL_VALUES:
-        return 0
-    ram_bytes = problem.budget.ram_bytes
-    room = min(NEGLIGIBLE * ram_bytes, 0.2 * (ram_bytes - floor_bytes(problem)))
-    negligible, total = 0, 0
-    for size, together in groupby(sorted(problem.bytes)):
-        total += sum(together)
-        if total > room:
-            break
-        negligible = size
-    return negligible
 
 
 def _as_plan(problem: Problem, candidate: Candidate, bound: float, solver: str) -> Plan:

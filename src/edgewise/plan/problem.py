@@ -323,6 +323,17 @@ def fits(problem: Problem, candidate: Candidate) -> bool:
     )
 
 
+def floor_bytes(problem: Problem) -> int:
+    """RAM below which no plan can be: the largest working set, and what must be there at start and end."""
+    at_start = [v for v, birth in enumerate(problem.birth) if birth < 0]
+    at_end = list(problem.required)
+    if problem.can_page:
+        at_start = [v for v in at_start if v not in problem.family_of]
+        at_end = [v for v in at_end if v not in problem.family_of]
+    ends = (sum(problem.bytes[v] for v in vs) for vs in (at_start, at_end))
+    return max([*problem.least_working_bytes, *ends])
+
+
 def page_everything(problem: Problem) -> tuple[Order, frozenset[str]]:
     """The order of least RAM, which holds nothing between ops: each reads its operands from the tier."""
     homes = frozenset(problem.names[family.head] for family in problem.families)

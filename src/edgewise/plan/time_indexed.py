@@ -3,13 +3,14 @@
 For each middle gap exactly one of: keep, recompute at a candidate stage, page in at a candidate stage;
 afterwards the value stays to the end of the gap. Tails are kept or brought back for single stages. One row a
 stage counts what is in RAM while its op runs for the first time. Recomputations and page-ins happen in
-topological order before that op; no row counts what RAM they need, so `planner.py` replays each solution and
-solves again with less RAM where it exceeds the budget. Objective: the overhead in joules or seconds. The
-first time-indexed form is Checkmate's (arXiv 1910.02653 section 4), the paging POET's (arXiv 2207.07697
-section 4).
+topological order before that op; no row counts what RAM they need, so `coarse_to_fine.py` replays each
+solution and solves again with RAM reserved where it exceeds the budget. Objective: the overhead in joules or
+seconds. The first time-indexed form is Checkmate's (arXiv 1910.02653 section 4), the paging POET's
+(arXiv 2207.07697 section 4).
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from edgewise.devices import Cost
@@ -44,6 +45,7 @@ class TimeIndexed:
         ram_bytes: right-hand side of the memory rows; `None` to minimize it instead of the overhead.
         most: candidate stages a gap.
         negligible: values up to this many bytes are always kept.
+        reserve: bytes by stage that its memory row leaves free, for what the row does not see.
     """
 
     def __init__(
@@ -53,8 +55,9 @@ class TimeIndexed:
         *,
         most: int = 24,
         negligible: int = 0,
+        reserve: Mapping[int, int] | None = None,
     ) -> None:
-        self.problem, self.ram_bytes = problem, ram_bytes
+        self.problem, self.ram_bytes, self.reserve = problem, ram_bytes, reserve or {}
         self.model = Model()
         self.n = len(problem.ops)
         self.costs = _Costs(problem)
@@ -246,8 +249,9 @@ class TimeIndexed:
             unit = max(1, tier[1].bytes) / ROW_SCALE
             self.model.row([(var, x / unit) for var, x in stored], -INFINITY, tier[1].bytes / unit)
 
-    def _memory_row(self, constant: float, terms: Terms) -> None:
-        """`constant` plus `terms`, in bytes, within the RAM."""
+    def _memory_row(self, t: int, constant: float, terms: Terms) -> None:
+        """`constant` plus `terms`, in bytes, within the RAM at stage `t`."""
+        constant += self.reserve.get(t, 0)
         row = [(var, x / self.scale) for var, x in terms]
         if self.peak is None:
             self.model.row(row, -INFINITY, (self.ram_bytes or 0) / self.scale - constant / self.scale)
@@ -272,6 +276,7 @@ class TimeIndexed:
             sources = [v for v, birth in enumerate(problem.birth) if birth < 0]
             homes = [(home, v) for v in sources if (home := self._home_of(v)) is not None]
             self._memory_row(
+                t,
                 float(sum(problem.bytes[v] for v in sources)),
                 [(h, -float(problem.bytes[v])) for h, v in homes],
             )
@@ -280,14 +285,14 @@ class TimeIndexed:
         if t == self.n:
             families = problem.family_of
             constant += sum(problem.bytes[v] for v in problem.required if v not in families)
-            self._memory_row(constant, terms)
+            self._memory_row(t, constant, terms)
             return
         constant += problem.working_bytes[t]
         if problem.in_place[t] is not None:
             saved, parts = self._saved_in_place(t)
             constant -= saved
             terms += parts
-        self._memory_row(constant, terms)
+        self._memory_row(t, constant, terms)
 
     def _saved_in_place(self, t: int) -> tuple[float, Terms]:
         """Bytes that working in place saves at stage `t`: nothing for operands that are kept afterwards."""

@@ -1,0 +1,145 @@
+"""Candidates from the time-indexed program: a coarse one soon, finer ones as time allows, each repaired.
+
+The program sees the RAM at the first execution of each op, not at the recomputations before it. Where the
+replay of its plan exceeds the budget there, that much RAM is reserved at that stage and the program solved
+again. On devices whose transfers run beside compute it cannot see what waits for what: there one more
+candidate prices transfers as if compute stood still meanwhile, so that fewer are made.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import msgspec
+
+from edgewise.devices import Device
+from edgewise.plan.milp import Watch
+from edgewise.plan.nouns import Compute
+from edgewise.plan.problem import Candidate, Problem, floor_bytes, judge
+from edgewise.plan.time_indexed import TimeIndexed
+
+FEW_OPS = 60
+"""Up to this many ops, the fine program needs no coarse one before it."""
+
+MANY_OPS = 300
+"""Above this, the fine program takes few candidate stages a gap, so that it is solved in seconds."""
+
+SMALL_VALUES = 100
+"""Programs of up to this many values are not made smaller."""
+
+NEGLIGIBLE = 0.005
+"""Values that together take this share of the budget are always kept: they only make the program large."""
+
+REPAIRS = 5
+"""How often RAM is reserved at stages where the replay exceeds the budget."""
+
+
+class _Level(NamedTuple):
+    """How to build and solve a program: candidate stages a gap, relative gap, share of the time left."""
+
+    most: int
+    gap: float
+    share: float
+    serial: bool = False
+
+
+def candidates(
+    problem: Problem, *, gap: float, deadline: float, watch: Callable[[float], Watch]
+) -> Iterator[Candidate]:
+    """Plans of ever finer programs; they need not fit, and one may be worse than the one before.
+
+    Args:
+        problem: what to plan.
+        gap: relative gap to which the finest program is solved.
+        deadline: when to stop, by `time.monotonic`.
+        watch: makes the watcher of a run from the unit of its objective.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C stopped a run; its incumbent was yielded before.
+    """
+    for level in _levels(problem, gap):
+        model = replace(problem, device=_serial(problem.device)) if level.serial else problem
+        yield from _repaired(problem, model, level, deadline, watch)
+        if time.monotonic() > deadline:
+            return
+
+
+def _levels(problem: Problem, gap: float) -> Iterator[_Level]:
+    n = len(problem.ops)
+    if n > FEW_OPS:
+        yield _Level(1, max(gap, 0.05), 0.3)
+    fine = 24 if n <= MANY_OPS else 8
+    yield _Level(fine, gap, 0.6 if problem.overlaps else 0.9)
+    if problem.overlaps:
+        yield _Level(min(fine, 8), gap, 0.9, serial=True)
+
+
+def _repaired(
+    problem: Problem, model: Problem, level: _Level, deadline: float, watch: Callable[[float], Watch]
+) -> Iterator[Candidate]:
+    """Solve, replay, reserve RAM where the replay exceeds the budget, and so on until it fits."""
+    reserve: dict[int, int] = {}
+    negligible = _negligible_bytes(problem)
+    for _ in range(REPAIRS):
+        limit = (deadline - time.monotonic()) * level.share
+        if limit <= 0:
+            return
+        program = TimeIndexed(
+            model, problem.budget.ram_bytes, most=level.most, negligible=negligible, reserve=reserve
+        )
+        solution = program.solve(time_limit=limit, gap=level.gap, watch=watch(program.costs.unit))
+        if solution.status == "infeasible" and negligible:
+            negligible = 0
+            continue
+        candidate = judge(problem, *program.order(solution)) if solution.values is not None else None
+        if candidate is not None:
+            yield candidate
+        if solution.interrupted:
+            raise KeyboardInterrupt
+        if candidate is None:
+            return
+        excess = _excess(problem, candidate)
+        if not excess:
+            return
+        reserve = {t: reserve.get(t, 0) + excess.get(t, 0) for t in reserve.keys() | excess.keys()}
+
+
+def _excess(problem: Problem, candidate: Candidate) -> dict[int, int]:
+    """Per stage, by how many bytes the replay exceeds the budget there."""
+    turn = {op.name: t for t, op in enumerate(problem.ops)}
+    excess: dict[int, int] = {}
+    stage = 0
+    for step, bytes_ in zip(candidate.steps, candidate.certificate.ram_bytes, strict=True):
+        over = bytes_ - problem.budget.ram_bytes
+        if over > 0:
+            excess[stage] = max(over, excess.get(stage, 0))
+        if isinstance(step, Compute):
+            stage = max(stage, turn[step.op] + 1)
+    return excess
+
+
+def _negligible_bytes(problem: Problem) -> int:
+    """Size up to which values are kept anyway; 0 for small programs, and where there is no room for it."""
+    if len(problem.names) <= SMALL_VALUES:
+        return 0
+    ram_bytes = problem.budget.ram_bytes
+    room = min(NEGLIGIBLE * ram_bytes, 0.2 * (ram_bytes - floor_bytes(problem)))
+    negligible, total = 0, 0
+    sizes = sorted(problem.bytes)
+    for size in sorted(set(sizes)):
+        total += size * sizes.count(size)
+        if total > room:
+            break
+        negligible = size
+    return negligible
+
+
+def _serial(device: Device) -> Device:
+    """`device`, if it could do only one thing at a time."""
+    paging = device.memory.paging
+    if paging is None:
+        return device
+    name, tier = paging
+    memory = msgspec.structs.replace(device.memory, **{name: msgspec.structs.replace(tier, overlap=False)})
+    return msgspec.structs.replace(device, memory=memory)
