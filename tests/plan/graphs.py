@@ -126,3 +126,19 @@ def chain(length: int, *, size: int = 100) -> Graph:
         values.append(Value(f"g{i}", size, "gradient"))
         ops.append(Op(f"b{i}", (f"h{i - 1}" if i else "x", f"g{i + 1}"), (f"g{i}",), flops=20))
     return validate(Graph(f"chain-{length}", tuple(values), tuple(ops), ("g0",)))
+
+
+def fork(flops: int, *, recomputable: bool = True) -> Graph:
+    """f makes a for n and h; g in between needs 13 B. Recomputing a costs `flops` J, paging it 4.12 J."""
+    sizes = {"x": 2, "a": 8, "u": 1, "m": 10, "t": 1, "y": 1}
+    values = tuple(
+        Value(name, size, "input" if name == "x" else "activation") for name, size in sizes.items()
+    )
+    ops = (
+        Op("f", ("x",), ("a",), flops=flops, recomputable=recomputable),
+        Op("n", ("a",), ("u",), flops=1),
+        Op("g", ("x", "u"), ("m",), flops=1, recomputable=False),
+        Op("s", ("m",), ("t",), flops=1),
+        Op("h", ("a", "t"), ("y",), flops=1),
+    )
+    return validate(Graph("fork", values, ops, ("y",)))

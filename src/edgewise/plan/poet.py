@@ -39,6 +39,7 @@ class Poet:
         self._add_presence()
         for t in range(self.n):
             self._add_memory(t)
+        self._add_memory_at_end()
         self._add_limits()
 
     def _lives(self, v: int, t: int) -> bool:
@@ -123,9 +124,16 @@ class Poet:
             freed = [(self._free(t, c, v), -problem.bytes[v] / scale) for v in self._may_free(c, t)]
             previous = now
 
+    def _add_memory_at_end(self) -> None:
+        """What is required after the last stage fits too, whatever was paged in for it."""
+        scale = max(1, self.problem.budget.ram_bytes) / ROW_SCALE
+        held = [(var, self.problem.bytes[v] / scale) for (v, t), var in self.ram.items() if t == self.n]
+        self.model.row(held, -INFINITY, self.problem.budget.ram_bytes / scale)
+
     def _may_free(self, c: int, t: int) -> list[int]:
-        updated = {self.problem.index[old] for old, _ in self.problem.ops[c].updates} if c == t else set()
-        return [v for v in (*self.problem.inputs[c], *self.problem.outputs[c]) if v not in updated]
+        """Operands that op `c` may be the last to want in stage `t`; what op `t` updates stays until then."""
+        problem = self.problem
+        return [v for v in (*problem.inputs[c], *problem.outputs[c]) if problem.end_of_life[v] != t]
 
     def _free(self, t: int, c: int, v: int) -> int:
         """Free[t,c,v] = 1 exactly if op c runs and nothing wants `v` in this stage or the next."""
