@@ -68,7 +68,9 @@ class _Brute:
         self.start = self._set({v.name for v in graph.sources()} - homes)
         self.costs = [device.op_cost(graph, op) for op in self.ops]
         spent = [cost.joules + cost.seconds * self.idle for cost in self.costs]
-        self.rest = [sum(spent[t:]) for t in range(len(self.ops) + 1)]  # what must still be paid
+        # what must still be paid, in joules and in seconds, once the turn of the first ops has come
+        self.rest = [sum(spent[t:]) for t in range(len(self.ops) + 1)]
+        self.rest_seconds = [sum(cost.seconds for cost in self.costs[t:]) for t in range(len(self.ops) + 1)]
         self.gone = [
             self._set({old for op in self.ops[:t] for old, _ in op.updates}) for t in range(len(self.ops) + 1)
         ]
@@ -107,7 +109,7 @@ class _Brute:
                 return joules
             for cost, spent, *state in self.moves(done, ram, stored):
                 total = joules + cost + spent * self.idle
-                in_time = time + spent <= self.seconds * (1 + 1e-9)
+                in_time = time + spent + self.rest_seconds[state[0]] <= self.seconds * (1 + 1e-9)
                 if in_time and total + self.rest[state[0]] < below * (1 - 1e-9):
                     heapq.heappush(queue, (total, time + spent, *state))
         return None

@@ -40,6 +40,19 @@ def test_a_larger_budget_is_never_worse(graph: Graph, device, one: float, other:
     assert at_small.peak_bytes <= small
 
 
+@pytest.mark.parametrize("device", [BOARD, DISKLESS, OVERLAPPING], ids=lambda d: d.name)
+def test_on_a_larger_graph_a_larger_budget_is_never_worse_than_the_gap_allows(device) -> None:
+    graph = chain(20)
+    least, plain = minimum_ram(graph, device).ram_bytes, plain_plan(graph, device)
+    overheads: list[float] = []
+    for share in (0.05, 0.3, 0.6, 0.9):
+        budget = Budget(int(least + share * (plain.peak_bytes - least)))
+        plan = make_plan(graph, device, budget, time_limit=4)
+        overhead = plan.joules - plain.joules
+        assert all(overhead * (1 - plan.gap) <= smaller * (1 + 1e-6) for smaller in overheads)
+        overheads.append(overhead)
+
+
 @given(graphs, st.sampled_from([PAGING, DISKLESS, OVERLAPPING]))
 @settings(max_examples=40)
 def test_least_ram_is_enough_and_one_byte_less_is_not(graph: Graph, device) -> None:

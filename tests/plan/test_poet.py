@@ -79,10 +79,11 @@ def test_it_pages_where_recomputing_is_dear(flops: int, paged: tuple) -> None:
 @given(graphs, st.sampled_from([PAGING, DISKLESS]), st.floats(0, 1))
 @settings(max_examples=40)
 def test_never_below_the_optimum(graph: Graph, device, share: float) -> None:
-    least, plain = minimum_ram(graph, device).ram_bytes, plain_plan(graph, device).peak_bytes
+    least = minimum_ram(graph, device, time_limit=1).ram_bytes
+    plain = plain_plan(graph, device).peak_bytes
     ram_bytes = int(least + share * (plain - least))
     problem = Problem(graph, device, Budget(ram_bytes), "joules", "full")
-    found = search(problem, most_states=3000)
+    found = search(problem, most_states=1000, time_limit=1)
     _, candidate, _ = _solved(graph, device, ram_bytes)
     if found.finished and candidate is not None:
         assert found.order is not None
