@@ -36,8 +36,8 @@ TEXT = """# The planner
 ## Against brute force
 
 {graphs} random graphs of 2 to 7 ops, at a budget in the lower half between the least RAM and the plain peak,
-on a device that pages (up to 5 ops) and on one that only recomputes. Brute force visits every state of the
-machine and shares no code with the planners.
+on a device that pages (up to 5 ops) and on one that only recomputes. Brute force tries every step that could
+matter in every state of the machine, and shares no code with the planners.
 
 | planner | plans as cheap as the optimum | mean excess over the optimum | median seconds | longest |
 |---|---:|---:|---:|---:|

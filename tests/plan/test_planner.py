@@ -150,6 +150,15 @@ def test_nothing_fits() -> None:
     )
 
 
+def test_the_reference_solver_may_find_nothing_where_there_is_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = milp.Solution("stopped", None, milp.INFINITY, 0.0)
+    monkeypatch.setattr(planner.Poet, "solve", lambda *_, **__: nothing)
+    graph = chain(4)
+    least = minimum_ram(graph, BOARD).ram_bytes
+    with pytest.raises(BudgetInfeasible, match=f"found no plan for {least} B in its time, though one is"):
+        make_plan(graph, BOARD, Budget(least), solver="poet")
+
+
 def test_no_ram_makes_up_for_a_deadline_below_plain() -> None:
     with pytest.raises(BudgetInfeasible, match="with all the RAM in the world, this step takes") as caught:
         make_plan(chain(3), BOARD, Budget(10**6, seconds=1e-6))

@@ -64,7 +64,7 @@ class _Relaxation:
 
     def _choose(self) -> list[int]:
         """Stages at which the plain plan exceeds the budget, spread over where it does so most."""
-        excess = self._excess()
+        excess = self.problem.excess_bytes
         over = [t for t in range(self.n) if excess[t] > 0]
         if not over:
             return []
@@ -80,18 +80,6 @@ class _Relaxation:
             if int(run / total * most) > before:
                 chosen.add(t)
         return sorted(chosen)
-
-    def _excess(self) -> list[int]:
-        """Bytes by which each stage of the plain plan exceeds the budget, the op in its best option."""
-        problem = self.problem
-        idle = [0] * (self.n + 1)
-        for v, size in enumerate(problem.bytes):
-            last = self.n if v in problem.required else max(problem.uses[v], default=problem.birth[v])
-            for t in range(problem.birth[v] + 1, last):
-                idle[t] += size
-            for t in problem.uses[v]:
-                idle[t] -= size if t < last else 0
-        return [idle[t] + problem.least_working_bytes[t] - problem.budget.ram_bytes for t in range(self.n)]
 
     # -- variables --
 

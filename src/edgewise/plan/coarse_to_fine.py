@@ -1,9 +1,11 @@
 """Candidates from the time-indexed program: a coarse one soon, finer ones as time allows, each repaired.
 
-The program sees the RAM at the first execution of each op, not at the recomputations before it. Where the
-replay of its plan exceeds the budget there, that much RAM is reserved at that stage and the program solved
-again. On devices whose transfers run beside compute it cannot see what waits for what: there one more
-candidate prices transfers as if compute stood still meanwhile, so that fewer are made.
+Few of the program's memory rows bind, and dense rows are what makes it slow: it starts with those of the
+fullest stages. It sees the RAM at the first execution of each op, not at the recomputations before it.
+Where the replay of its plan exceeds the budget, a row is added at that stage or, if it has one, that much
+RAM is reserved there, and the program solved again. On devices whose transfers run beside compute it cannot
+see what waits for what: there one more candidate prices transfers as if compute stood still meanwhile, so
+that fewer are made.
 """
 
 import time
@@ -31,8 +33,11 @@ SMALL_VALUES = 100
 NEGLIGIBLE = 0.005
 """Values that together take this share of the budget are always kept: they only make the program large."""
 
-REPAIRS = 5
-"""How often RAM is reserved at stages where the replay exceeds the budget."""
+REPAIRS = 12
+"""How often rows are added, or RAM reserved, at stages where the replay exceeds the budget."""
+
+WINDOWS = 40
+"""The program starts with a memory row at the fullest stage of each of that many windows."""
 
 
 class _Level(NamedTuple):
@@ -78,15 +83,21 @@ def _levels(problem: Problem, gap: float) -> Iterator[_Level]:
 def _repaired(
     problem: Problem, model: Problem, level: _Level, deadline: float, watch: Callable[[float], Watch]
 ) -> Iterator[Candidate]:
-    """Solve, replay, reserve RAM where the replay exceeds the budget, and so on until it fits."""
+    """Solve and replay; where that exceeds the budget add a row or reserve RAM; and so on until it fits."""
     reserve: dict[int, int] = {}
+    stages = _fullest(problem)
     negligible = _negligible_bytes(problem)
     for _ in range(REPAIRS):
         limit = (deadline - time.monotonic()) * level.share
         if limit <= 0:
             return
         program = TimeIndexed(
-            model, problem.budget.ram_bytes, most=level.most, negligible=negligible, reserve=reserve
+            model,
+            problem.budget.ram_bytes,
+            most=level.most,
+            negligible=negligible,
+            reserve=reserve,
+            stages=stages,
         )
         solution = program.solve(time_limit=limit, gap=level.gap, watch=watch(program.costs.unit))
         if solution.status == "infeasible" and negligible:
@@ -102,7 +113,19 @@ def _repaired(
         excess = _excess(problem, candidate)
         if not excess:
             return
-        reserve = {t: reserve.get(t, 0) + excess.get(t, 0) for t in reserve.keys() | excess.keys()}
+        for t, bytes_ in excess.items():
+            if t in stages:
+                reserve[t] = reserve.get(t, 0) + bytes_
+        stages |= excess.keys()
+
+
+def _fullest(problem: Problem) -> set[int]:
+    """The fullest stage of each window, where the plain plan exceeds the budget: these rows bind most."""
+    n = len(problem.ops)
+    excess = problem.excess_bytes
+    width = max(1, n // WINDOWS)
+    fullest = {max(range(at, min(at + width, n)), key=excess.__getitem__) for at in range(0, n, width)}
+    return {t for t in fullest if excess[t] > 0}
 
 
 def _excess(problem: Problem, candidate: Candidate) -> dict[int, int]:

@@ -7,7 +7,7 @@ restricted model.
 """
 
 import time
-from functools import partial
+from functools import cached_property, partial
 from typing import NamedTuple, get_args
 
 from edgewise.devices import CostModel, Device
@@ -31,6 +31,9 @@ SOLVERS = ("auto", "time-indexed", "poet", "search")
 
 SEARCHED_OPS = 8
 """`auto` tries the exact search on graphs of up to this many ops first."""
+
+LEAST_SECONDS = 5.0
+"""Time for finding the least RAM when the time limit has passed."""
 
 CLOSED = 1e-6
 """A gap below this is the rounding of the solver: the plan is called optimal."""
@@ -80,7 +83,7 @@ def make_plan(  # noqa: PLR0913  # the one door to every solver
     work = _Work(problem, gap, time_limit, progress)
     candidate, bound = work.solve(solver)
     if candidate is None:
-        raise _infeasible(problem, work.left())
+        raise _infeasible(problem, work.least)
     return _as_plan(problem, candidate, bound, work.solver)
 
 
@@ -114,7 +117,7 @@ def minimum_ram(
     problem = Problem(graph, device, Budget(UNLIMITED, seconds), minimize, cost_model)
     least = least_ram(problem, time_limit=time_limit)
     if least is None:
-        raise _infeasible(problem, time_limit)
+        raise _infeasible(problem, None)
     plan = _as_plan(problem.with_ram(least.ram_bytes), least.candidate, 0.0, "minimum")
     return Minimum(least.ram_bytes, least.op, least.exact, plan)
 
@@ -239,9 +242,14 @@ class _Work:
 
     def _by_least_ram(self) -> None:
         """When the model found nothing, the plan of least RAM may still fit."""
-        self.say("least RAM")
-        least = least_ram(self.problem, time_limit=self.left())
+        least = self.least
         self.offer(least.candidate if least else None)
+
+    @cached_property
+    def least(self) -> Least | None:
+        """The least RAM, in what time is left or a little more: nobody wants to hear "no" without it."""
+        self.say("least RAM")
+        return least_ram(self.problem, time_limit=max(LEAST_SECONDS, self.left()))
 
     def _polish(self, candidate: Candidate) -> Candidate:
         better = improve(self.problem, candidate, time_limit=self.left() / 2)
@@ -289,7 +297,7 @@ def _as_plan(problem: Problem, candidate: Candidate, bound: float, solver: str) 
     return plan
 
 
-def _infeasible(problem: Problem, time_limit: float) -> BudgetInfeasible:
+def _infeasible(problem: Problem, least: Least | None) -> BudgetInfeasible:
     """What stands in the way, and what would be enough."""
     budget, plain = problem.budget, problem.plain_cost
     for what, limit, needed in (("s", budget.seconds, plain.seconds), ("J", budget.joules, plain.joules)):
@@ -298,13 +306,17 @@ def _infeasible(problem: Problem, time_limit: float) -> BudgetInfeasible:
                 f"No plan takes {limit:.6g} {what} or less: with all the RAM in the world, this step takes "
                 f"{needed:.6g} {what} on `{problem.device.name}`. Raise that limit, or take a smaller batch."
             )
-    least = least_ram(problem, time_limit=max(5.0, time_limit))
     if least is None:
         return BudgetInfeasible("No plan keeps all limits of the budget, whatever the RAM. Raise them.")
     return BudgetInfeasible(_explain(problem, least), min_ram_bytes=least.ram_bytes, op=least.op)
 
 
 def _explain(problem: Problem, least: Least) -> str:
+    if least.ram_bytes <= problem.budget.ram_bytes:
+        return (
+            f"The solver found no plan for {problem.budget.ram_bytes:,} B in its time, though one is known "
+            f"that needs {least.ram_bytes:,} B. Take the solver `auto`, or a longer time limit."
+        )
     if least.op is None:
         where = "what must be there between steps sets it"
     else:

@@ -189,6 +189,19 @@ class Problem:
             for bytes_, in_place in zip(self.working_bytes, self.in_place, strict=True)
         ]
 
+    @cached_property
+    def excess_bytes(self) -> list[int]:
+        """Per op, by how much the plain plan exceeds the budget while it runs in its best option."""
+        idle = [0] * (len(self.ops) + 1)
+        for v, size in enumerate(self.bytes):
+            last = len(self.ops) if v in self.required else max(self.uses[v], default=self.birth[v])
+            for t in range(self.birth[v] + 1, last):
+                idle[t] += size
+            for t in self.uses[v]:
+                idle[t] -= size if t < last else 0
+        least = self.least_working_bytes
+        return [idle[t] + least[t] - self.budget.ram_bytes for t in range(len(self.ops))]
+
     @property
     def can_page(self) -> bool:
         """Whether the device has a tier to page to."""

@@ -10,7 +10,7 @@ seconds. The first time-indexed form is Checkmate's (arXiv 1910.02653 section 4)
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from edgewise.devices import Cost
@@ -46,6 +46,7 @@ class TimeIndexed:
         most: candidate stages a gap.
         negligible: values up to this many bytes are always kept.
         reserve: bytes by stage that its memory row leaves free, for what the row does not see.
+        stages: those that get a memory row, besides the start and the end of the step; all by default.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class TimeIndexed:
         most: int = 24,
         negligible: int = 0,
         reserve: Mapping[int, int] | None = None,
+        stages: Collection[int] | None = None,
     ) -> None:
         self.problem, self.ram_bytes, self.reserve = problem, ram_bytes, reserve or {}
         self.model = Model()
@@ -77,11 +79,11 @@ class TimeIndexed:
         self.seconds: Terms = []
         self.joules: Terms = []
         self.link: Terms = []
-        self._build()
+        self._build(stages)
 
     # -- variables --
 
-    def _build(self) -> None:
+    def _build(self, stages: Collection[int] | None) -> None:
         self.scale = max(1, self.ram_bytes or max(self.problem.working_bytes, default=1)) / ROW_SCALE
         self.peak = None
         if self.ram_bytes is None:
@@ -93,7 +95,8 @@ class TimeIndexed:
             self._need_inputs(c, t)
         self._add_limits()
         for t in range(-1, self.n + 1):
-            self._add_stage(t)
+            if stages is None or t in stages or t in (-1, self.n):
+                self._add_stage(t)
 
     def _priced(self, price: Price) -> int:
         """A binary variable for an action of that price."""
