@@ -4,10 +4,10 @@ The only thing fixed is the order of first executions. Choose checkpoints among 
 each checkpoint some values are in RAM beside the op that runs, and they fit. Between two checkpoints (an
 *epoch*) a value can only come back by running its op, whose operands must be in RAM at some time of that
 epoch too, or by a page-in of a value that was stored. Counting each such action once an epoch gives a
-mixed-integer program all of whose rows hold for every
-plan: a relaxation of the stage-indexed formulation of Checkmate (arXiv 1910.02653 section 4) with POET's
-paging (arXiv 2207.07697 section 4), in which most stages were merged. What HiGHS proves of it is valid for
-the graph.
+mixed-integer program all of whose rows hold for every plan: a relaxation of the stage-indexed formulation of
+Checkmate (arXiv 1910.02653 section 4) with POET's paging (arXiv 2207.07697 section 4), in which most stages
+were merged. What HiGHS proves of it is valid for the graph. Few checkpoints, solved to the end, often prove
+more than many, cut short (docs/benchmarks/poet.md).
 """
 
 from bisect import bisect_left
@@ -16,8 +16,9 @@ from edgewise.devices import Cost
 from edgewise.plan.milp import INFINITY, Model, Watch
 from edgewise.plan.problem import Problem
 
+MOST_CHECKPOINTS = 20
 MOST_PRESENCES = 4_000
-"""Value-checkpoint pairs in the model: they decide how many checkpoints it has."""
+"""Most value-checkpoint pairs in a relaxation: large graphs have fewer checkpoints."""
 
 ROW_SCALE = 1e4
 SLACK = 1e-6
@@ -27,21 +28,24 @@ Terms = list[tuple[int, float]]
 
 
 def lower_bound(
-    problem: Problem, *, time_limit: float, gap: float = 1e-3, watch: Watch | None = None
+    problem: Problem,
+    *,
+    time_limit: float,
+    checkpoints: int = MOST_CHECKPOINTS,
+    gap: float = 1e-3,
+    watch: Watch | None = None,
 ) -> float:
     """Overhead, in units of the objective, that every plan for `problem` has; infinite if there is none."""
-    relaxed = _Relaxation(problem)
+    relaxed = _Relaxation(problem, checkpoints)
     solution = relaxed.model.solve(time_limit=time_limit, gap=gap, watch=watch)
-    if solution.interrupted:
-        raise KeyboardInterrupt
     if solution.status == "infeasible":
         return INFINITY
     return max(0.0, solution.bound) * relaxed.unit * (1 - SLACK) if solution.bound > -INFINITY else 0.0
 
 
 class _Relaxation:
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
+    def __init__(self, problem: Problem, most: int) -> None:
+        self.problem, self.most = problem, most
         self.n = len(problem.ops)
         self.until = _last_use(problem)
         self.checkpoints = self._choose()
@@ -71,7 +75,7 @@ class _Relaxation:
         alive = sum(max(0, self.until[v] - self.problem.birth[v]) for v in range(len(self.until))) / max(
             1, self.n
         )
-        most = max(2, min(len(over), int(MOST_PRESENCES / max(alive, 1.0))))
+        most = max(2, min(self.most, len(over), int(MOST_PRESENCES / max(alive, 1.0))))
         total = sum(excess[t] for t in over)
         chosen, run = {max(over, key=lambda t: excess[t])}, 0.0
         for t in over:

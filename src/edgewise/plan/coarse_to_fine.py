@@ -24,7 +24,7 @@ from edgewise.plan.time_indexed import TimeIndexed
 FEW_OPS = 60
 """Up to this many ops, the fine program needs no coarse one before it."""
 
-MANY_OPS = 300
+MANY_OPS = 100
 """Above this, the fine program takes few candidate stages a gap, so that it is solved in seconds."""
 
 SMALL_VALUES = 100

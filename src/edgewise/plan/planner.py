@@ -14,7 +14,7 @@ from edgewise.devices import CostModel, Device
 from edgewise.errors import BudgetInfeasible, UsageError
 from edgewise.graph import Graph
 from edgewise.plan.addresses import assign
-from edgewise.plan.bound import lower_bound
+from edgewise.plan.bound import MOST_CHECKPOINTS, lower_bound
 from edgewise.plan.check import check
 from edgewise.plan.coarse_to_fine import candidates
 from edgewise.plan.improve import improve
@@ -37,6 +37,12 @@ LEAST_SECONDS = 5.0
 
 CLOSED = 1e-6
 """A gap below this is the rounding of the solver: the plan is called optimal."""
+
+FIRST_CHECKPOINTS = 4
+"""Checkpoints of the bound that is proved before the search. A finer one follows if the gap is open then."""
+
+PROOF_SHARE = 0.2
+"""Share of the time limit that each of the bounds may take."""
 
 
 class Minimum(NamedTuple):
@@ -142,7 +148,7 @@ class _Work:
         self, problem: Problem, gap: float, time_limit: float, progress: ProgressCallback | None
     ) -> None:
         self.problem, self.gap, self.progress = problem, gap, progress
-        self.begin = time.monotonic()
+        self.begin, self.time_limit = time.monotonic(), time_limit
         self.deadline = self.begin + time_limit
         self.best: Candidate | None = None
         self.bound = 0.0
@@ -190,10 +196,11 @@ class _Work:
             self.offer(
                 judge(self.problem, *page_everything(self.problem))
             )  # so that something is there at once
-        self._prove()
+        self._prove(FIRST_CHECKPOINTS)
         if self.bound == INFINITY:
             self.best = None
             return
+        self.say(self.solver)
         if solver == "poet":
             self._by_poet()
         else:
@@ -203,6 +210,7 @@ class _Work:
         if self.best is not None and solver != "poet":
             self.say("improve")
             self.best = self._polish(self.best)
+            self._prove_more()
 
     def _by_search(self, *, demanded: bool) -> bool:
         """Exact search; whether it settled the matter."""
@@ -222,10 +230,20 @@ class _Work:
             )
         return settled or (demanded and self.best is not None)
 
-    def _prove(self) -> None:
-        """Bound the overhead of every plan from below, in a fifth of the time."""
+    def _prove(self, checkpoints: int) -> None:
+        """Bound the overhead of every plan from below."""
         self.say("bound")
-        self.bound = lower_bound(self.problem, time_limit=self.left() / 5, watch=lambda *_: self.say("bound"))
+        limit = min(self.left(), PROOF_SHARE * self.time_limit)
+        bound = lower_bound(
+            self.problem, time_limit=limit, checkpoints=checkpoints, watch=lambda *_: self.say("bound")
+        )
+        self.bound = max(self.bound, bound)
+
+    def _prove_more(self) -> None:
+        """A finer bound, if the gap is still wider than asked for."""
+        best = self.best.overhead if self.best else 0.0
+        if best - self.bound > max(self.gap, CLOSED) * best and time.monotonic() < self.deadline:
+            self._prove(MOST_CHECKPOINTS)
 
     def _by_poet(self) -> None:
         self.best = None  # the reference is to show what it finds by itself
