@@ -190,15 +190,15 @@ def verdict(rows: list[Row]) -> str:
     rivals = [row for row in rows if row.poet_overhead is not None]
     # The last digits of two sums of a few hundred joules differ; a microjoule in a joule is no difference.
     won = sum(row.overhead <= (row.poet_overhead or 0.0) * (1 + 1e-6) + 1e-12 for row in rivals)
-    return "\n".join(
-        (
-            f"The program is solved within {GOAL_SECONDS:.0f} s in {quick} of {len(rows)} cases, {whole}",
-            f"with the bound included. The gap is at most {GOAL_GAP:.0%} in {proved} of {len(rows)}; where it is",
-            "wider, the bound is weak or the plan is not the best, and which of the two is not known. POET's",
-            f"program finds a plan in {len(rivals)} of the {tried} cases in which it was run, and ours needs",
-            f"no more energy in {won} of those.",
-        )
+    count, goal = len(rows), f"{GOAL_GAP:.0%}"
+    lines = (
+        f"The program is solved within {GOAL_SECONDS:.0f} s in {quick} of {count} cases, {whole} with the",
+        f"bound included. The gap is at most {goal} in {proved} of {count}; where it is wider, the bound is",
+        "weak or the plan is not the best, and which of the two is not known. POET's program finds a",
+        f"plan in {len(rivals)} of the {tried} cases in which it was run, and ours needs no more energy",
+        f"in {won} of those.",
     )
+    return "\n".join(lines)
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ def test_page_of_the_smallest_network(tmp_path: Path) -> None:
     )
     assert [share for share, _, _ in rows] == ["20%", "5%"]
     assert all(ours == poets for _, ours, poets in rows)
-    assert "ours needs\nno more energy in 2 of those." in text
+    assert "and ours needs no more energy\nin 2 of those." in text
 
 
 def test_without_poets_program(tmp_path: Path) -> None:
