@@ -13,21 +13,26 @@ from typing import NamedTuple, get_args
 from edgewise.devices import CostModel, Device
 from edgewise.errors import BudgetInfeasible, UsageError
 from edgewise.graph import Graph
-from edgewise.plan.addresses import assign
 from edgewise.plan.bound import MOST_CHECKPOINTS, lower_bound
 from edgewise.plan.check import check
+from edgewise.plan.checkmate import Checkmate
 from edgewise.plan.coarse_to_fine import candidates
+from edgewise.plan.compact import compact
 from edgewise.plan.improve import improve
 from edgewise.plan.milp import INFINITY, Watch
 from edgewise.plan.minimum import UNLIMITED, Least, least_ram
 from edgewise.plan.nouns import Budget, Objective, Plan, Progress, ProgressCallback
+from edgewise.plan.peers import PEERS, infeasible_words
 from edgewise.plan.poet import Poet
 from edgewise.plan.prefetch import prefetch
 from edgewise.plan.problem import Candidate, Problem, fits, floor_bytes, judge, page_everything
 from edgewise.plan.schedule import plain_order
 from edgewise.plan.search import search
 
-SOLVERS = ("auto", "time-indexed", "poet", "search")
+PROGRAMS = {"poet": Poet, "checkmate": Checkmate}
+"""Peers that are programs for HiGHS; the others propose plans by themselves (`peers.py`)."""
+
+SOLVERS = ("auto", "time-indexed", "search", *PROGRAMS, *PEERS)
 
 SEARCHED_OPS = 8
 """`auto` tries the exact search on graphs of up to this many ops first."""
@@ -86,11 +91,13 @@ def make_plan(  # noqa: PLR0913  # the one door to every solver
     """
     _check_arguments(budget, minimize, solver, gap, time_limit)
     problem = Problem(graph, device, budget, minimize, cost_model)
+    if solver in PEERS:
+        return _by_peer(problem, solver)
     work = _Work(problem, gap, time_limit, progress)
     candidate, bound = work.solve(solver)
     if candidate is None:
         raise _infeasible(problem, work.least)
-    return _as_plan(problem, candidate, bound, work.solver)
+    return planned(problem, candidate, bound, work.solver)
 
 
 def plain_plan(
@@ -103,7 +110,7 @@ def plain_plan(
     problem = Problem(graph, device, Budget(UNLIMITED), minimize, cost_model)
     candidate = judge(problem, plain_order(graph))
     assert candidate is not None  # noqa: S101  # a valid graph can always run in its own order
-    return _as_plan(problem.with_ram(candidate.certificate.peak_bytes), candidate, 0.0, "plain")
+    return planned(problem.with_ram(candidate.certificate.peak_bytes), candidate, 0.0, "plain")
 
 
 def minimum_ram(
@@ -124,7 +131,7 @@ def minimum_ram(
     least = least_ram(problem, time_limit=time_limit)
     if least is None:
         raise _infeasible(problem, None)
-    plan = _as_plan(problem.with_ram(least.ram_bytes), least.candidate, 0.0, "minimum")
+    plan = planned(problem.with_ram(least.ram_bytes), least.candidate, 0.0, "minimum")
     return Minimum(least.ram_bytes, least.op, least.exact, plan)
 
 
@@ -139,6 +146,16 @@ def _check_arguments(budget: Budget, minimize: str, solver: str, gap: float, tim
         raise UsageError(
             f"The gap ({gap}) must not be negative, and the time limit ({time_limit}) must be above 0."
         )
+
+
+def _by_peer(problem: Problem, solver: str) -> Plan:
+    """The cheapest plan of a peer that fits, as it is: not improved, and no bound known but 0."""
+    proposals = list(PEERS[solver](problem))
+    fitting = [candidate for candidate in proposals if fits(problem, candidate)]
+    if not fitting:
+        words, least = infeasible_words(problem, solver, proposals)
+        raise BudgetInfeasible(words, min_ram_bytes=least)
+    return planned(problem, min(fitting, key=lambda candidate: candidate.rank), 0.0, solver)
 
 
 class _Work:
@@ -191,7 +208,7 @@ class _Work:
         exact = solver == "search" or (solver == "auto" and len(self.problem.ops) <= SEARCHED_OPS)
         if exact and self._by_search(demanded=solver == "search"):
             return
-        self.solver = "poet" if solver == "poet" else "time-indexed"
+        self.solver = solver if solver in PROGRAMS else "time-indexed"
         if self.problem.can_page:
             self.offer(
                 judge(self.problem, *page_everything(self.problem))
@@ -201,13 +218,13 @@ class _Work:
             self.best = None
             return
         self.say(self.solver)
-        if solver == "poet":
-            self._by_poet()
+        if solver in PROGRAMS:
+            self._by_program(solver)
         else:
             self._by_time_indexed()
-        if self.best is None and solver != "poet":
+        if self.best is None and solver not in PROGRAMS:
             self._by_least_ram()
-        if self.best is not None and solver != "poet":
+        if self.best is not None and solver not in PROGRAMS:
             self.say("improve")
             self.best = self._polish(self.best)
             self._prove_more()
@@ -245,10 +262,10 @@ class _Work:
         if best - self.bound > max(self.gap, CLOSED) * best and time.monotonic() < self.deadline:
             self._prove(MOST_CHECKPOINTS)
 
-    def _by_poet(self) -> None:
+    def _by_program(self, solver: str) -> None:
         self.best = None  # the reference is to show what it finds by itself
-        model = Poet(self.problem)
-        solution = model.solve(time_limit=self.left(), gap=self.gap, watch=self._watch("poet", model.unit))
+        model = PROGRAMS[solver](self.problem)
+        solution = model.solve(time_limit=self.left(), gap=self.gap, watch=self._watch(solver, model.unit))
         if solution.values is not None:
             self.offer(judge(self.problem, model.order(solution)))
 
@@ -288,8 +305,9 @@ class _Work:
         return watch
 
 
-def _as_plan(problem: Problem, candidate: Candidate, bound: float, solver: str) -> Plan:
+def planned(problem: Problem, candidate: Candidate, bound: float, solver: str) -> Plan:
     """The plan for `candidate`, with addresses, checked."""
+    candidate, addresses = compact(problem, candidate)
     found, overhead = candidate.certificate, candidate.overhead
     gap = max(0.0, (overhead - bound) / overhead) if overhead > 0 else 0.0
     closed = gap <= CLOSED
@@ -308,7 +326,7 @@ def _as_plan(problem: Problem, candidate: Candidate, bound: float, solver: str) 
         seconds=found.seconds,
         joules=found.joules,
         steps=candidate.steps,
-        addresses=assign(candidate.steps, problem.graph, homes),
+        addresses=addresses,
         homes=homes,
     )
     check(plan, problem.graph, problem.device)
