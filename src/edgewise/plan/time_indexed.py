@@ -155,7 +155,8 @@ class TimeIndexed:
             chosen += self.stay[g][t]
             all_paged += paged
         self.model.row(chosen, 1.0, 1.0)
-        self._add_held(g)
+        if self.ram_bytes is not None:  # without a limit, HiGHS finds its first plan sooner in long rows
+            self._add_held(g)
         self._need_stored(gap.value, all_paged)
 
     def _add_held(self, g: int) -> None:
@@ -213,7 +214,10 @@ class TimeIndexed:
             home = self._home_of(gap.value)
             return 1.0, [(home, -1.0), *visit] if home is not None else []
         held = max((q for q in self.held[g] if q <= t), default=None)
-        return 0.0, [(self.keep[g] if held is None else self.held[g][held], 1.0), *visit]
+        if held is not None:
+            return 0.0, [(self.held[g][held], 1.0), *visit]
+        back = [term for q, terms in self.stay[g].items() if q <= t for term in terms]
+        return 0.0, [(self.keep[g], 1.0), *back, *visit]
 
     def _need_inputs(self, c: int, t: int) -> None:
         """An op can only run again at `t` if all its operands are there."""
