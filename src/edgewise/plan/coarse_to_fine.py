@@ -36,8 +36,11 @@ NEGLIGIBLE = 0.005
 REPAIRS = 12
 """How often rows are added, or RAM reserved, at stages where the replay exceeds the budget."""
 
+ALL_ROWS = 400
+"""Up to this many ops, the program starts with a memory row at every stage that may be too full."""
+
 WINDOWS = 40
-"""The program starts with a memory row at the fullest stage of each of that many windows."""
+"""Above that, it starts with one at the fullest stage of each of that many windows."""
 
 
 class _Level(NamedTuple):
@@ -123,7 +126,7 @@ def _fullest(problem: Problem) -> set[int]:
     """The fullest stage of each window, where the plain plan exceeds the budget: these rows bind most."""
     n = len(problem.ops)
     excess = problem.excess_bytes
-    width = max(1, n // WINDOWS)
+    width = 1 if n <= ALL_ROWS else max(1, n // WINDOWS)
     fullest = {max(range(at, min(at + width, n)), key=excess.__getitem__) for at in range(0, n, width)}
     return {t for t in fullest if excess[t] > 0}
 
