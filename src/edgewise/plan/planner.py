@@ -13,10 +13,10 @@ from typing import NamedTuple, get_args
 from edgewise.devices import CostModel, Device
 from edgewise.errors import BudgetInfeasible, UsageError
 from edgewise.graph import Graph
-from edgewise.plan.addresses import assign
 from edgewise.plan.bound import lower_bound
 from edgewise.plan.check import check
 from edgewise.plan.coarse_to_fine import candidates
+from edgewise.plan.compact import compact
 from edgewise.plan.improve import improve
 from edgewise.plan.milp import INFINITY, Watch
 from edgewise.plan.minimum import UNLIMITED, Least, least_ram
@@ -272,6 +272,7 @@ class _Work:
 
 def _as_plan(problem: Problem, candidate: Candidate, bound: float, solver: str) -> Plan:
     """The plan for `candidate`, with addresses, checked."""
+    candidate, addresses = compact(problem, candidate)
     found, overhead = candidate.certificate, candidate.overhead
     gap = max(0.0, (overhead - bound) / overhead) if overhead > 0 else 0.0
     closed = gap <= CLOSED
@@ -290,7 +291,7 @@ def _as_plan(problem: Problem, candidate: Candidate, bound: float, solver: str) 
         seconds=found.seconds,
         joules=found.joules,
         steps=candidate.steps,
-        addresses=assign(candidate.steps, problem.graph, homes),
+        addresses=addresses,
         homes=homes,
     )
     check(plan, problem.graph, problem.device)

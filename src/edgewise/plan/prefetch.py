@@ -16,7 +16,11 @@ from edgewise.plan.problem import Problem
 def prefetch(
     steps: tuple[Step, ...], certificate: Certificate, problem: Problem, homes: frozenset[str]
 ) -> tuple[tuple[Step, ...], Certificate]:
-    """`steps` with transfers moved to overlap with compute, within the budget of RAM; never slower."""
+    """`steps` with transfers moved to overlap with compute, within the budget of RAM; never slower.
+
+    Where `steps` exceed the budget as they are, transfers do not add to that.
+    """
+    limit = max(problem.budget.ram_bytes, certificate.peak_bytes)
     best = (steps, certificate)
     for move in (_free_late, _page_in_early, _free_late):
         moved = move(best[0], best[1], problem)
@@ -30,7 +34,7 @@ def prefetch(
             )
         except PlanRejected:
             continue
-        if found.peak_bytes <= problem.budget.ram_bytes and found.seconds < best[1].seconds:
+        if found.peak_bytes <= limit and found.seconds < best[1].seconds:
             best = (moved, found)
     return best
 

@@ -1,0 +1,52 @@
+"""The peers: methods published by others, to compare with. All give checked plans through `make_plan`.
+
+| solver | file | what it is |
+|---|---|---|
+| `every-block` | every_block.py | checkpoint every block |
+| `square-root` | square_root.py | Chen et al. |
+| `greedy` | greedy.py | eviction on demand, after DTR |
+| `page-everything` | problem.py | nothing stays in RAM between ops |
+| `checkmate` | checkmate.py | the optimal rematerialization, nothing paged |
+| `poet` | poet.py | POET's program |
+
+The last two are programs that a solver needs time for; the planner runs them. Those here just propose plans.
+"""
+
+from collections.abc import Callable, Iterator
+
+from edgewise.plan.every_block import every_block
+from edgewise.plan.greedy import greedy
+from edgewise.plan.problem import Candidate, Problem, judge, page_everything
+from edgewise.plan.square_root import square_root
+
+Proposals = Callable[[Problem], Iterator[Candidate]]
+
+
+def paged(problem: Problem) -> Iterator[Candidate]:
+    """The plan of least RAM, if the device can page."""
+    candidate = judge(problem, *page_everything(problem)) if problem.can_page else None
+    if candidate is not None:
+        yield candidate
+
+
+PEERS: dict[str, Proposals] = {
+    "every-block": every_block,
+    "square-root": square_root,
+    "greedy": greedy,
+    "page-everything": paged,
+}
+
+
+def infeasible_words(problem: Problem, solver: str, proposals: list[Candidate]) -> tuple[str, int | None]:
+    """Why none of `proposals` fits, and the least RAM with which one would."""
+    within = [c.certificate.peak_bytes for c in proposals]
+    if not within:
+        return f"`{solver}` found no plan within {problem.budget.ram_bytes:,} B. Take solver `auto`.", None
+    least = min(within)
+    if least <= problem.budget.ram_bytes:
+        return f"The plans of `{solver}` exceed the limit of seconds or joules. Raise it, or take solver `auto`.", None
+    return (
+        f"`{solver}` needs {least:,} B of RAM, above the budget of {problem.budget.ram_bytes:,} B. "
+        f"Try `--ram {least}`, or take solver `auto`.",
+        least,
+    )
