@@ -1,7 +1,7 @@
-"""Gradient checkpointing: of each segment of the forward pass keep what later segments read, make the rest again.
+"""Gradient checkpointing: of a segment of the forward pass keep what later ones read, make the rest again.
 
-What plain backward would read of a segment and that was not kept is recomputed, all of the segment at once, just
-before the first backward op that wants any of it; then it stays until its last use. That is what
+What plain backward would read of a segment and that was not kept is recomputed, all of the segment at once,
+just before the first backward op that wants any of it; then it stays until its last use. That is what
 `torch.utils.checkpoint` does around each segment. Values that cannot be made again at that time are kept.
 """
 
@@ -79,7 +79,7 @@ def _segments(cuts: Sequence[int], forward: int) -> list[int]:
 
 
 def _remade(problem: Problem, segment: list[int], s: int, kept: set[int], t: int) -> list[int]:
-    """Ops of segment `s`, in order, that make what ops from `t` on read; those that no longer can are left out."""
+    """Ops of segment `s`, in order, that make what ops from `t` on read, and can still run then."""
     made_by: dict[int, list[int]] = defaultdict(list)
     for c, number in enumerate(segment):
         if number == s:

@@ -19,7 +19,7 @@ def compact(problem: Problem, candidate: Candidate) -> tuple[Candidate, Addresse
     best, placement = candidate, _place(problem, candidate)
     hurries = problem.overlaps and candidate.certificate.paged_in
     lazy = judge(problem, candidate.order, candidate.homes) if hurries else None
-    for share in SHARES if lazy is not None else ():
+    for share in SHARES if lazy is not None and lazy.steps != best.steps else ():
         if placement.arena_bytes <= problem.budget.ram_bytes or lazy is None:
             break
         less = problem.with_ram(int(share * problem.budget.ram_bytes))

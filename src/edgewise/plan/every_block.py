@@ -1,8 +1,9 @@
 """Checkpoint every block: keep what blocks hand on, recompute each block once in the backward pass.
 
-What most training scripts do (`torch.utils.checkpoint` around each block; Chen et al., arXiv 1604.06174 section 4.1).
-A block is a numbered module of a container, as in `blocks.3`, with what follows it; where no op says which layer
-it belongs to, a stretch between two moments at which one value only is handed on. There is no choice of RAM.
+What most training scripts do (`torch.utils.checkpoint` around each block; Chen et al., arXiv 1604.06174
+section 4.1). A block is a numbered module of a container, as in `blocks.3`, with what follows it; where no
+op says which layer it belongs to, a stretch between two moments at which one value only is handed on. There
+is no choice of RAM.
 """
 
 import re

@@ -1,9 +1,10 @@
 """Greedy eviction: run the ops in order, and when RAM is short drop the value that is cheapest to lose.
 
-After Dynamic Tensor Rematerialization (arXiv 2006.09616 section 3): the score of a value is what it costs to bring
-back, by the cheaper of recomputing it (with all that is missing for that) and paging it, per byte and per op since its
-last use; the least score goes. What is missing is brought back on demand, one value after another. Unlike DTR it
-knows what is never read again, and an updated parameter cannot be used to recompute what its old value made.
+After Dynamic Tensor Rematerialization (arXiv 2006.09616 section 3): the score of a value is what it costs
+to bring back, by the cheaper of recomputing it (with all that is missing for that) and paging it, per byte
+and per op since its last use; the least score goes. What is missing is brought back on demand, one value
+after another. Unlike DTR it knows what is never read again, and an updated parameter cannot be used to
+recompute what its old value made.
 """
 
 from collections.abc import Iterator
@@ -29,8 +30,8 @@ def greedy(problem: Problem) -> Iterator[Candidate]:
             yield candidate
 
 
-class _Stuck(Exception):  # noqa: N818  # no error: the method found no way on
-    pass
+class _Stuck(Exception):
+    """The method found no way on; no error."""
 
 
 class _Greedy:
@@ -90,7 +91,11 @@ class _Greedy:
 
     def _drop_dead(self) -> None:
         """Free what nothing reads again; a value that is there from the start waits for its update."""
-        self.ram = {v for v in self.ram if self.last[v] > self.now or (self.problem.birth[v] < 0 and self._ends(v) > self.now)}
+        self.ram = {
+            v
+            for v in self.ram
+            if self.last[v] > self.now or (self.problem.birth[v] < 0 and self._ends(v) > self.now)
+        }
 
     def _ends(self, v: int) -> float:
         end = self.problem.end_of_life[v]
@@ -125,10 +130,15 @@ class _Greedy:
             raise _Stuck
 
     def _compute(self, c: int, reads: tuple[int, ...], *, first: bool) -> None:
-        problem, held = self.problem, sorted(reads, key=lambda v: -problem.bytes[v])
+        problem = self.problem
+        held = sorted(reads, key=lambda v: -problem.bytes[v])
         self._hold(held)
         made = set(problem.outputs[c]) - self.ram
-        fresh = problem.working_bytes[c] - self._bytes(set(problem.reads[c])) - self._bytes(set(problem.outputs[c]) - made)
+        fresh = (
+            problem.working_bytes[c]
+            - self._bytes(set(problem.reads[c]))
+            - self._bytes(set(problem.outputs[c]) - made)
+        )
         self._make_room(fresh)
         self.order.append(Action("compute", problem.ops[c].name))
         self._release(held)
@@ -142,7 +152,9 @@ class _Greedy:
 
     def _make_room(self, bytes_: int) -> None:
         while self._bytes(self.ram) + bytes_ > self.limit:
-            victims = [v for v in self.ram if not self.locks.get(v) and self.problem.bytes[v] and self._may_go(v)]
+            victims = [
+                v for v in self.ram if not self.locks.get(v) and self.problem.bytes[v] and self._may_go(v)
+            ]
             if not victims:
                 raise _Stuck
             self._evict(min(victims, key=lambda v: (self._score(v), v)))

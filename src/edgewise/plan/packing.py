@@ -19,7 +19,7 @@ EXACT = 7
 SMALL = 200
 """Blocks below this part of the bound are placed after the search over the others."""
 
-WORK = 3_000_000
+WORK = 2_000_000
 """Pairs of blocks that a search may look at: one or two seconds."""
 
 ROUNDS = 1000

@@ -39,14 +39,12 @@ PEERS: dict[str, Proposals] = {
 
 def infeasible_words(problem: Problem, solver: str, proposals: list[Candidate]) -> tuple[str, int | None]:
     """Why none of `proposals` fits, and the least RAM with which one would."""
-    within = [c.certificate.peak_bytes for c in proposals]
-    if not within:
-        return f"`{solver}` found no plan within {problem.budget.ram_bytes:,} B. Take solver `auto`.", None
-    least = min(within)
-    if least <= problem.budget.ram_bytes:
-        return f"The plans of `{solver}` exceed the limit of seconds or joules. Raise it, or take solver `auto`.", None
-    return (
-        f"`{solver}` needs {least:,} B of RAM, above the budget of {problem.budget.ram_bytes:,} B. "
-        f"Try `--ram {least}`, or take solver `auto`.",
-        least,
-    )
+    ram_bytes = problem.budget.ram_bytes
+    least = min((candidate.certificate.peak_bytes for candidate in proposals), default=None)
+    if least is None:
+        return f"Solver `{solver}` found no plan within {ram_bytes:,} B. Take solver `auto`.", None
+    if least <= ram_bytes:
+        why = "exceed the limit of seconds or joules"
+        return f"The plans of solver `{solver}` {why}. Raise it, or take solver `auto`.", None
+    words = f"The plan of solver `{solver}` needs {least:,} B of RAM, above the budget of {ram_bytes:,} B."
+    return f"{words} Try `--ram {least}`, or take solver `auto`.", least

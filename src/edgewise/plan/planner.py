@@ -15,19 +15,24 @@ from edgewise.errors import BudgetInfeasible, UsageError
 from edgewise.graph import Graph
 from edgewise.plan.bound import lower_bound
 from edgewise.plan.check import check
+from edgewise.plan.checkmate import Checkmate
 from edgewise.plan.coarse_to_fine import candidates
 from edgewise.plan.compact import compact
 from edgewise.plan.improve import improve
 from edgewise.plan.milp import INFINITY, Watch
 from edgewise.plan.minimum import UNLIMITED, Least, least_ram
 from edgewise.plan.nouns import Budget, Objective, Plan, Progress, ProgressCallback
+from edgewise.plan.peers import PEERS, infeasible_words
 from edgewise.plan.poet import Poet
 from edgewise.plan.prefetch import prefetch
 from edgewise.plan.problem import Candidate, Problem, fits, floor_bytes, judge, page_everything
 from edgewise.plan.schedule import plain_order
 from edgewise.plan.search import search
 
-SOLVERS = ("auto", "time-indexed", "poet", "search")
+PROGRAMS = {"poet": Poet, "checkmate": Checkmate}
+"""Peers that are programs for HiGHS; the others propose plans by themselves (`peers.py`)."""
+
+SOLVERS = ("auto", "time-indexed", "search", *PROGRAMS, *PEERS)
 
 SEARCHED_OPS = 8
 """`auto` tries the exact search on graphs of up to this many ops first."""
@@ -80,6 +85,8 @@ def make_plan(  # noqa: PLR0913  # the one door to every solver
     """
     _check_arguments(budget, minimize, solver, gap, time_limit)
     problem = Problem(graph, device, budget, minimize, cost_model)
+    if solver in PEERS:
+        return _by_peer(problem, solver)
     work = _Work(problem, gap, time_limit, progress)
     candidate, bound = work.solve(solver)
     if candidate is None:
@@ -135,6 +142,16 @@ def _check_arguments(budget: Budget, minimize: str, solver: str, gap: float, tim
         )
 
 
+def _by_peer(problem: Problem, solver: str) -> Plan:
+    """The cheapest plan of a peer that fits, as it is: not improved, and no bound known but 0."""
+    proposals = list(PEERS[solver](problem))
+    fitting = [candidate for candidate in proposals if fits(problem, candidate)]
+    if not fitting:
+        words, least = infeasible_words(problem, solver, proposals)
+        raise BudgetInfeasible(words, min_ram_bytes=least)
+    return _as_plan(problem, min(fitting, key=lambda candidate: candidate.rank), 0.0, solver)
+
+
 class _Work:
     """One call of `make_plan`: the clock, the best candidate so far and the bound."""
 
@@ -185,7 +202,7 @@ class _Work:
         exact = solver == "search" or (solver == "auto" and len(self.problem.ops) <= SEARCHED_OPS)
         if exact and self._by_search(demanded=solver == "search"):
             return
-        self.solver = "poet" if solver == "poet" else "time-indexed"
+        self.solver = solver if solver in PROGRAMS else "time-indexed"
         if self.problem.can_page:
             self.offer(
                 judge(self.problem, *page_everything(self.problem))
@@ -194,13 +211,13 @@ class _Work:
         if self.bound == INFINITY:
             self.best = None
             return
-        if solver == "poet":
-            self._by_poet()
+        if solver in PROGRAMS:
+            self._by_program(solver)
         else:
             self._by_time_indexed()
-        if self.best is None and solver != "poet":
+        if self.best is None and solver not in PROGRAMS:
             self._by_least_ram()
-        if self.best is not None and solver != "poet":
+        if self.best is not None and solver not in PROGRAMS:
             self.say("improve")
             self.best = self._polish(self.best)
 
@@ -227,10 +244,10 @@ class _Work:
         self.say("bound")
         self.bound = lower_bound(self.problem, time_limit=self.left() / 5, watch=lambda *_: self.say("bound"))
 
-    def _by_poet(self) -> None:
+    def _by_program(self, solver: str) -> None:
         self.best = None  # the reference is to show what it finds by itself
-        model = Poet(self.problem)
-        solution = model.solve(time_limit=self.left(), gap=self.gap, watch=self._watch("poet", model.unit))
+        model = PROGRAMS[solver](self.problem)
+        solution = model.solve(time_limit=self.left(), gap=self.gap, watch=self._watch(solver, model.unit))
         if solution.values is not None:
             self.offer(judge(self.problem, model.order(solution)))
 

@@ -1,9 +1,10 @@
-"""Square-root checkpointing: about sqrt(n) segments, so that a chain of n equal layers needs O(sqrt(n)) memory.
+"""Square-root checkpointing: about sqrt(n) segments.
 
-Chen et al., arXiv 1604.06174, algorithm 3: walk the forward pass, and cut at the next candidate once a segment has made
-more than b bytes; b is searched around its square-root value. Candidates are moments at which one value only is handed
-on; where there are hardly any, every moment. The published method takes the b of least memory; so that it can be
-compared at a budget, the cheapest of its plans that fits is taken here.
+So a chain of n equal layers needs O(sqrt(n)) memory for one more forward pass. Chen et al., arXiv
+1604.06174, algorithm 3: walk the forward pass, and cut at the next candidate once a segment has made more
+than b bytes; b is searched around its square-root value. Candidates are moments at which one value only is
+handed on; where there are hardly any, every moment. The published method takes the b of least memory; so
+that it can be compared at a budget, the cheapest of its plans that fits is taken here.
 """
 
 import math
