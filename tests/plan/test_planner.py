@@ -22,6 +22,7 @@ from edgewise.plan import (
     plain_plan,
     planner,
 )
+from edgewise.plan.peers import PEERS
 from tests.plan.graphs import DISKLESS, OVERLAPPING, PAGING, chain, graphs, random_graph
 
 BOARD = msgspec.structs.replace(
@@ -101,7 +102,7 @@ def test_enough_ram_gives_the_plain_plan() -> None:
     assert not any(isinstance(step, Free) and step.value == "g0" for step in plan.steps)
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", [name for name in SOLVERS if name not in PEERS])
 def test_every_solver_plans_a_small_chain(solver: str) -> None:
     graph = chain(3)
     plain = plain_plan(graph, BOARD)
@@ -170,7 +171,7 @@ def test_no_ram_makes_up_for_a_deadline_below_plain() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"solver": "magic"}, "No solver `magic`. There are: auto, time-indexed, poet, search."),
+        ({"solver": "magic"}, "No solver `magic`. There are: auto, time-indexed, search, poet, checkmate, every-block,"),
         ({"minimize": "dollars"}, "Cannot minimize `dollars`. Choose joules or seconds."),
         ({"budget": Budget(-1)}, "A limit of the budget is negative"),
         ({"gap": -0.1}, r"The gap \(-0.1\) must not be negative"),

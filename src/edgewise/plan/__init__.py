@@ -15,6 +15,7 @@ from edgewise.plan.nouns import (
     ProgressCallback,
     Step,
 )
+from edgewise.plan.pareto import Curve, Point, TradeOff, decode_curve, encode_curve, trade_off
 from edgewise.plan.planner import SOLVERS, Minimum, make_plan, minimum_ram, plain_plan
 
 __all__ = [
@@ -22,17 +23,22 @@ __all__ = [
     "Budget",
     "Certificate",
     "Compute",
+    "Curve",
     "Free",
     "Minimum",
     "Objective",
     "PageIn",
     "PageOut",
     "Plan",
+    "Point",
     "Progress",
     "ProgressCallback",
     "Step",
+    "TradeOff",
     "check",
+    "decode_curve",
     "decode_plan",
+    "encode_curve",
     "encode_plan",
     "load_plan",
     "make_plan",
@@ -40,4 +46,5 @@ __all__ = [
     "plain_plan",
     "replay",
     "save_plan",
+    "trade_off",
 ]

@@ -19,8 +19,8 @@ EXACT = 7
 SMALL = 200
 """Blocks below this part of the bound are placed after the search over the others."""
 
-WORK = 2_000_000
-"""Pairs of blocks that a search may look at: one or two seconds."""
+WORK = 1_200_000
+"""Pairs of blocks that a search may look at: about a second."""
 
 ROUNDS = 1000
 """Most packings that a search tries, however few its blocks."""

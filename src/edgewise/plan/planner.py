@@ -91,7 +91,7 @@ def make_plan(  # noqa: PLR0913  # the one door to every solver
     candidate, bound = work.solve(solver)
     if candidate is None:
         raise _infeasible(problem, work.least)
-    return _as_plan(problem, candidate, bound, work.solver)
+    return planned(problem, candidate, bound, work.solver)
 
 
 def plain_plan(
@@ -104,7 +104,7 @@ def plain_plan(
     problem = Problem(graph, device, Budget(UNLIMITED), minimize, cost_model)
     candidate = judge(problem, plain_order(graph))
     assert candidate is not None  # noqa: S101  # a valid graph can always run in its own order
-    return _as_plan(problem.with_ram(candidate.certificate.peak_bytes), candidate, 0.0, "plain")
+    return planned(problem.with_ram(candidate.certificate.peak_bytes), candidate, 0.0, "plain")
 
 
 def minimum_ram(
@@ -125,7 +125,7 @@ def minimum_ram(
     least = least_ram(problem, time_limit=time_limit)
     if least is None:
         raise _infeasible(problem, None)
-    plan = _as_plan(problem.with_ram(least.ram_bytes), least.candidate, 0.0, "minimum")
+    plan = planned(problem.with_ram(least.ram_bytes), least.candidate, 0.0, "minimum")
     return Minimum(least.ram_bytes, least.op, least.exact, plan)
 
 
@@ -149,7 +149,7 @@ def _by_peer(problem: Problem, solver: str) -> Plan:
     if not fitting:
         words, least = infeasible_words(problem, solver, proposals)
         raise BudgetInfeasible(words, min_ram_bytes=least)
-    return _as_plan(problem, min(fitting, key=lambda candidate: candidate.rank), 0.0, solver)
+    return planned(problem, min(fitting, key=lambda candidate: candidate.rank), 0.0, solver)
 
 
 class _Work:
@@ -287,7 +287,7 @@ class _Work:
         return watch
 
 
-def _as_plan(problem: Problem, candidate: Candidate, bound: float, solver: str) -> Plan:
+def planned(problem: Problem, candidate: Candidate, bound: float, solver: str) -> Plan:
     """The plan for `candidate`, with addresses, checked."""
     candidate, addresses = compact(problem, candidate)
     found, overhead = candidate.certificate, candidate.overhead
