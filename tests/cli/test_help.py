@@ -48,7 +48,7 @@ def test_flags_are_counted() -> None:
         "--minimize",
         "--cost-model",
         "--time-limit",
-        "--min-ram",
+        "--pareto",
         "--out",
     }
 

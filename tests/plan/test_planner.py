@@ -171,7 +171,7 @@ def test_no_ram_makes_up_for_a_deadline_below_plain() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"solver": "magic"}, "No solver `magic`. There are: auto, time-indexed, search, poet, checkmate, every-block,"),
+        ({"solver": "magic"}, "No solver `magic`. There are: auto, time-indexed, search, poet, checkmate, "),
         ({"minimize": "dollars"}, "Cannot minimize `dollars`. Choose joules or seconds."),
         ({"budget": Budget(-1)}, "A limit of the budget is negative"),
         ({"gap": -0.1}, r"The gap \(-0.1\) must not be negative"),

@@ -2,12 +2,13 @@
 
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from edgewise.cli.output import Facts, write_facts, write_json, write_line
 from edgewise.cli.params import MODEL_HELP, AsJson, OutFile, Switch
+from edgewise.cli.pareto import curve_of, save_curve, write_curve
 from edgewise.cli.planning import planning
 from edgewise.cli.subject import Subject, find_subject
 from edgewise.cli.words import against, arena_words, count_words, gap_words
@@ -17,7 +18,6 @@ from edgewise.graph import load_graph, save_graph
 from edgewise.plan import (
     Budget,
     Certificate,
-    Objective,
     Plan,
     check,
     make_plan,
@@ -37,10 +37,14 @@ least RAM with which one does.
 Example:
   edgewise plan resnet18@4 --device rpi4 --ram 0.5x -o plan.json
   edgewise plan graph.json --device nrf52840 --ram 192KiB --minimize seconds --json
-  edgewise plan mynet:build@1x3x32x32 --device nrf52840 --min-ram"""
+  edgewise plan mynet:build@1x3x32x32 --device nrf52840 --minimize ram
+  edgewise plan digits-cnn --device rpi4 --pareto -o plan.json"""
 
 GRAPH_FILE = "graph.json"
 """Name of the file beside a plan from which `check` and `report` know what was planned."""
+
+Hidden = Annotated[bool, Parameter(negative="", show=False)]
+"""A switch that works but is not in the help: another word for what a flag there says."""
 
 app = App(name="plan", help_epilogue=EXAMPLE)
 
@@ -62,10 +66,11 @@ def plan(  # noqa: PLR0913  -- eight flags, each of them an argument
     device: str = "host",
     ram: str | None = None,
     seconds: str | None = None,
-    minimize: Objective = "joules",
+    minimize: Literal["joules", "seconds", "ram"] = "joules",
     cost_model: CostModel = "full",
     time_limit: float = 60.0,
-    min_ram: Switch = False,
+    pareto: Switch = False,
+    min_ram: Hidden = False,
     out: OutFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -76,10 +81,11 @@ def plan(  # noqa: PLR0913  -- eight flags, each of them an argument
         device: Name of a profile, or path of a .toml file.
         ram: Budget, as in `256KiB`, or `0.5x` of plain training's. All RAM of the device if not given.
         seconds: Limit for one step, as in `200ms`, or `1.5x` of plain training's.
-        minimize: What to spend least of: energy or time.
+        minimize: What to spend least of. `ram` only prints the least RAM in bytes with which a plan exists.
         cost_model: `full`: transfers take time and idle power is paid. `poet`: paging is free in time.
         time_limit: Seconds after which the best plan so far is taken.
-        min_ram: Print only the least RAM in bytes with which a plan exists.
+        pareto: Plan a dozen budgets from the least to plain training's; --out gets the plan of the knee.
+        min_ram: The same as `--minimize ram`.
         out: File to write the plan to; the graph goes beside it, as graph.json.
         as_json: Print the result as JSON.
     """
@@ -88,12 +94,17 @@ def plan(  # noqa: PLR0913  -- eight flags, each of them an argument
     _check_time_limit(time_limit)
     target = load_device(device)
     subject = find_subject(model)
-    if min_ram:
+    if pareto:
+        _check_pareto(ram, minimize, min_ram=min_ram)
+    if min_ram or minimize == "ram":
         _print_minimum(subject, target, cost_model, time_limit, as_json=as_json)
         return
     if out:
         _check_place(out, subject)
     plain = plain_plan(subject.graph, target, minimize=minimize, cost_model=cost_model)
+    if pareto:
+        _plan_curve(subject, target, plain, seconds_amount, time_limit, out, as_json=as_json)
+        return
     budget = _budget(target, plain, ram_amount, seconds_amount)
     found = _solve(subject, target, budget, plain, time_limit)
     if out:
@@ -102,6 +113,39 @@ def plan(  # noqa: PLR0913  -- eight flags, each of them an argument
         write_json(_payload(found, out))
         return
     write_facts([*subject.facts, *_facts(found, target), ("written to", str(out) if out else "")])
+
+
+def _check_pareto(ram: str | None, minimize: str, *, min_ram: bool) -> None:
+    if ram is not None or min_ram or minimize == "ram":
+        other = "--ram" if ram is not None else "--min-ram" if min_ram else "--minimize ram"
+        raise UsageError(
+            f"`--pareto` plans many budgets of RAM, so `{other}` has no place beside it. Leave one out."
+        )
+
+
+def _plan_curve(
+    subject: Subject,
+    device: Device,
+    plain: Plan,
+    seconds: Amount | None,
+    time_limit: float,
+    out: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Print the trade-off curve; with `out`, keep it and the plan at its knee."""
+    found = curve_of(
+        subject,
+        device,
+        seconds=None if seconds is None else seconds.of(plain.seconds),
+        minimize=plain.minimize,
+        cost_model=plain.cost_model,
+        time_limit=time_limit,
+    )
+    if out:
+        _save(found.plans[found.curve.knee], subject, out)
+        save_curve(found.curve, out.parent)
+    write_curve(found, subject, plain, out, as_json=as_json)
 
 
 def _check_time_limit(time_limit: float) -> None:

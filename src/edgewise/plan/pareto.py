@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from edgewise.devices import CostModel, Device, decode_device, encode_device
+from edgewise.devices import CostModel, Device
 from edgewise.errors import BudgetInfeasible, CorruptArtifact
 from edgewise.graph import Graph, decode_graph, encode_graph
 from edgewise.plan.check import check
@@ -31,6 +31,9 @@ FORMAT: Literal["edgewise.pareto/1"] = "edgewise.pareto/1"
 
 POINTS = 12
 """Budgets of a curve."""
+
+MOST_POINTS = 1000
+"""Points of a curve that is read from a file."""
 
 CLOSEST = 0.01
 """Second budget, as a share of the way from the least RAM to the plain peak."""
@@ -78,7 +81,7 @@ class TradeOff(NamedTuple):
 
 @dataclass(frozen=True)
 class _Task:
-    """What a process is to plan. Graph and device travel as their files' bytes."""
+    """What a process is to plan. Graph and device travel as JSON."""
 
     graph: bytes
     device: bytes
@@ -112,7 +115,7 @@ def trade_off(  # noqa: PLR0913  -- what `make_plan` takes, and how many at once
     budgets = [Budget(ram, seconds) for ram in budgets_between(least.ram_bytes, plain.peak_bytes, points)]
     workers = min(processes or os.cpu_count() or 1, len(budgets))
     share = time_limit * workers / len(budgets)
-    encoded = encode_graph(graph), encode_device(device).encode()
+    encoded = encode_graph(graph), msgspec.json.encode(device)
     tasks = [_Task(*encoded, budget, minimize, cost_model, share) for budget in budgets]
     alone = _solve_all(tasks, workers, told)
     plans: list[Plan] = []
@@ -150,7 +153,7 @@ def _count(found: Iterable[bytes | None], total: int, told: Told | None) -> list
 def _solve(task: _Task) -> bytes | None:
     """Plan one budget; `None` if nothing was found in time."""
     graph = decode_graph(task.graph, where="the graph of a process")
-    device = decode_device(task.device, where="the device of a process")
+    device = msgspec.json.decode(task.device, type=Device)
     try:
         plan = make_plan(
             graph,
@@ -273,6 +276,8 @@ def decode_curve(data: bytes, *, where: str = "pareto.json") -> Curve:
         raise CorruptArtifact(
             f"{where} is not a trade-off curve: {error}. Plan again with `--pareto`."
         ) from error
+    if len(curve.points) > MOST_POINTS:
+        raise CorruptArtifact(f"{where}: {len(curve.points):,} points are more than {MOST_POINTS:,}.")
     if not 0 <= curve.knee < len(curve.points):
         raise CorruptArtifact(
             f"{where}: the knee is point {curve.knee} of {len(curve.points)}. Plan again with `--pareto`."

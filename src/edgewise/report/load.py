@@ -10,7 +10,7 @@ import msgspec
 from edgewise.devices import Device, decode_device, encode_device, load_device
 from edgewise.errors import CorruptArtifact, UsageError
 from edgewise.graph import decode_graph
-from edgewise.plan import Plan, check, decode_plan, replay
+from edgewise.plan import Curve, Plan, check, decode_curve, decode_plan, replay
 from edgewise.report.nouns import Digest, ReportData
 from edgewise.report.trace import plain_steps
 from edgewise.report.units import clipped
@@ -59,7 +59,20 @@ def load_report(source: Path, device: Device | None = None) -> ReportData:
     device = device or _find_device(plan, reader, environment)
     certificate = check(plan, graph, device)
     plain = replay(plain_steps(graph), graph, device, cost_model=plan.cost_model)
-    data = ReportData(source, graph, device, plan, certificate, plain, is_run=is_run, environment=environment)
+    curve = reader.optional("pareto.json", _decode_curve)
+    if curve is not None:
+        _check_curve(curve, plan, folder / "pareto.json")
+    data = ReportData(
+        source,
+        graph,
+        device,
+        plan,
+        certificate,
+        plain,
+        is_run=is_run,
+        environment=environment,
+        curve=curve,
+    )
     if is_run:
         data = _with_run(data, reader)
     return msgspec.structs.replace(data, digests=tuple(reader.digests))
@@ -171,6 +184,23 @@ def _decode_memory(data: bytes, path: Path) -> MemoryFile:
 
 def _decode_summary(data: bytes, path: Path) -> RunSummary:
     return _decode_formatted(data, RunSummary, path, "a run's summary", SUMMARY_FORMAT)
+
+
+def _decode_curve(data: bytes, path: Path) -> Curve:
+    curve = decode_curve(data, where=str(path))
+    for struct in (curve, *curve.points):
+        _check_figures(struct, str(path))
+    return curve
+
+
+def _check_curve(curve: Curve, plan: Plan, path: Path) -> None:
+    """Refuse a curve of something else: its figures would stand beside those of another graph or device."""
+    mine = (plan.graph_sha256, plan.device, plan.cost_model)
+    if (curve.graph_sha256, curve.device, curve.cost_model) != mine:
+        raise CorruptArtifact(
+            f"{path} is the curve of another graph, device or cost model (`{curve.graph}` on "
+            f"`{curve.device}`). Plan again with `--pareto`, or remove it."
+        )
 
 
 def _decode_text(data: bytes, path: Path) -> str:

@@ -6,7 +6,7 @@ import msgspec
 
 from edgewise.devices import Device
 from edgewise.graph import Graph
-from edgewise.plan import Certificate, Plan
+from edgewise.plan import Certificate, Curve, Plan
 from edgewise.train import Environment, EpochLine, MemoryFile, RunSummary, StepLine
 
 
@@ -39,6 +39,7 @@ class ReportData(msgspec.Struct, frozen=True):
     recipe: str | None = None
     environment: Environment | None = None
     summary: RunSummary | None = None
+    curve: Curve | None = None
 
     @property
     def memory(self) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from edgewise.report.svg import Markup, join, tag, void
 from edgewise.report.tables import choice_table, device_table, environment_table, file_table, recipe_text
 from edgewise.report.timeline import timeline
 from edgewise.report.trace import trace
+from edgewise.report.trade_off import trade_off_curve, trade_off_words
 from edgewise.report.units import bytes_text, clipped, percent, plural, seconds_text
 
 _SOURCE = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
@@ -36,6 +37,7 @@ def render_report(data: ReportData) -> str:
         _section("Memory, step by step", _timeline_words(data), timeline(data, followed)),
         _choices(data, choices(data, followed)),
         _section("Energy and time", _price_words(data), bars(breakdown)),
+        _section("What more or less RAM would cost", trade_off_words(data), trade_off_curve(data)),
         _section(
             "RAM by category", "At the step that holds most, in either way.", categories(data, followed)
         ),

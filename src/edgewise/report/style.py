@@ -92,6 +92,7 @@ text { font-size: 12px; fill: var(--soft); font-variant-numeric: tabular-nums; }
 .mark.update { stroke: var(--parameter); }
 .raw { stroke: var(--faint); opacity: .7; } .smooth { stroke: var(--parameter); stroke-width: 2.2; }
 .dot { fill: var(--card); stroke: var(--parameter); stroke-width: 2; }
+.knee { fill: var(--budget); stroke: var(--card); stroke-width: 2; }
 .bar { display: grid; grid-template-columns: 112px 1fr 168px; gap: 14px; align-items: center; margin: 5px 0; }
 .bar-label { text-align: right; font-size: 13px; color: var(--soft); }
 .bar-amount { font-variant-numeric: tabular-nums; font-size: 14px; white-space: nowrap; }
