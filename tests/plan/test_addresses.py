@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edgewise.graph import Graph, Op, Value, validate
 from edgewise.plan import Budget, check, make_plan, minimum_ram, plain_plan
-from edgewise.plan.addresses import arena_bytes, assign
+from edgewise.plan.addresses import assign, place
 from tests.plan.graphs import DISKLESS, chain, graphs
 from tests.support import DEVICE, plan_of, random_order
 
@@ -21,7 +21,7 @@ def test_check_accepts_the_addresses_of_any_plan(graph: Graph, dice: random.Rand
     found = check(
         msgspec.structs.replace(plan, addresses=assign(plan.steps, graph, plan.homes)), graph, DEVICE
     )
-    arena, bound = arena_bytes(plan.steps, graph, plan.homes)
+    _, arena, bound = place(plan.steps, graph, plan.homes)
     assert found.arena_bytes == arena >= bound >= max(found.live_bytes, default=0)
     assert bound <= found.peak_bytes
     assert arena <= 2 * bound
@@ -30,7 +30,7 @@ def test_check_accepts_the_addresses_of_any_plan(graph: Graph, dice: random.Rand
 @pytest.mark.parametrize("length", [3, 20, 60])
 def test_equal_sizes_need_no_more_than_the_peak(length: int) -> None:
     graph = chain(length)
-    arena, bound = arena_bytes(plain_plan(graph, DISKLESS).steps, graph)
+    _, arena, bound = place(plain_plan(graph, DISKLESS).steps, graph)
     assert arena == bound == plain_plan(graph, DISKLESS).peak_bytes
 
 
@@ -43,13 +43,13 @@ def _uneven(seed: int, length: int = 30) -> Graph:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_within_a_tenth_of_the_peak_on_chains_of_uneven_sizes(seed: int) -> None:
+def test_within_a_twentieth_of_the_peak_on_chains_of_uneven_sizes(seed: int) -> None:
     graph = _uneven(seed)
     least = minimum_ram(graph, DEVICE).ram_bytes
     budget = Budget((2 * least + plain_plan(graph, DEVICE).peak_bytes) // 3)
     plan = make_plan(graph, DEVICE, budget, time_limit=2, gap=0.1)
-    arena, bound = arena_bytes(plan.steps, graph, plan.homes)
-    assert bound <= arena <= 1.1 * bound
+    _, arena, bound = place(plan.steps, graph, plan.homes)
+    assert bound <= arena <= 1.05 * bound
 
 
 def test_what_overwrites_its_operand_has_its_address() -> None:
