@@ -83,7 +83,7 @@ def test_an_interrupt(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
             "Unknown option: --rem. Did you mean --ram? See `edgewise plan --help`.",
         ),
         (["plan", "m", "--ram"], "--ram"),
-        (["plan", "m", "--minimize", "x"], 'Choose from: "joules", "seconds".'),
+        (["plan", "m", "--minimize", "x"], 'Choose from: "joules", "seconds", "ram".'),
         (["plan", "m", "--time-limit", "soon"], "soon"),
         (["plan", "m", "--batch", "4"], "behind the model: `resnet18@4`, `pkg:factory@4x3x32x32`."),
         (["plan", "m", "--input=3x32x32"], "behind the model: `resnet18@4`, `pkg:factory@4x3x32x32`."),
