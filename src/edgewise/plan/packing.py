@@ -19,8 +19,8 @@ EXACT = 7
 SMALL = 200
 """Blocks below this part of the bound are placed after the search over the others."""
 
-WORK = 1_200_000
-"""Pairs of blocks that a search may look at: about a second."""
+WORK = 4_000_000
+"""Pairs of blocks that a search may look at: a few seconds."""
 
 ROUNDS = 1000
 """Most packings that a search tries, however few its blocks."""
@@ -66,7 +66,7 @@ def pack(blocks: Sequence[Block], *, work: int = WORK) -> list[int]:
     found = _pack_some(blocks, large, bound, work)
     if len(large) < len(sized):
         small = sorted(set(sized) - set(large), key=lambda b: (-blocks[b].size, blocks[b].begin))
-        found = _pack_some(blocks, sized, bound, work, start=[*(large[i] for i in found.order), *small])
+        found = _pack_some(blocks, sized, bound, work // 4, start=[*(large[i] for i in found.order), *small])
     offsets = [0] * len(blocks)
     for b, offset in zip(sized if len(large) < len(sized) else large, found.offsets, strict=True):
         offsets[b] = offset
@@ -143,7 +143,7 @@ class _Exact:
 class _Squeaky:
     def __init__(self, blocks: list[Block], bound: int, work: int) -> None:
         self.blocks, self.bound, self.neighbours = blocks, bound, _neighbours(blocks)
-        self.rounds = min(ROUNDS, max(RUN, work // (1 + sum(map(len, self.neighbours)))))
+        self.rounds = min(ROUNDS, work // (1 + sum(map(len, self.neighbours))))
         self.dice = random.Random(0)  # noqa: S311  # a plan must be the same every time
 
     def run(self, start: list[int]) -> Packing:
@@ -152,7 +152,7 @@ class _Squeaky:
         best, left = starts[0], self.rounds
         while best.top > self.bound and left > 0:
             packing = starts[left % len(starts)] if self.dice.random() < 0.3 else best
-            for _ in range(RUN):
+            for _ in range(min(RUN, left)):
                 packing = self._place(self._squeak(packing, best.top))
                 left -= 1
                 if packing.top < best.top:
