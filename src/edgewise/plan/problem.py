@@ -162,6 +162,8 @@ class Problem:
         for op in self.ops:
             found = None
             for option in op.options:
+                if option.is_tiled:
+                    continue
                 olds = tuple(self.index[old] for old, _ in option.overwrites)
                 saves = sum(self.bytes[v] for v in olds) - option.workspace_bytes + self._whole_workspace(op)
                 if saves > (found.saves if found else 0):
