@@ -1,7 +1,6 @@
 """Tiled options: what a step that streams needs and costs, what is refused, and that it computes the same."""
 
 import random
-from dataclasses import dataclass, field
 
 import msgspec
 import pytest
@@ -16,6 +15,7 @@ from edgewise.plan import Compute, Free, PageIn, PageOut, check, replay
 from edgewise.plan.schedule import Action, lay_out, plain_order
 from tests.plan.graphs import DISKLESS, OVERLAPPING, PAGING, graphs
 from tests.plan.oracle import results
+from tests.plan.streamers import Streamer, tiled
 from tests.support import plan_of
 
 DEVICE = Device(
@@ -155,56 +155,11 @@ def test_options_that_no_graph_may_have(option: Option, message: str) -> None:
         validate(Graph("bad", GRAPH.values, (op, GRAPH.ops[1]), ("l",)))
 
 
-def tiled(graph: Graph, dice: random.Random) -> Graph:
-    """`graph` whose ops may also be executed by a loop that streams some of their operands."""
-    ops = []
-    for op in graph.ops:
-        streams = tuple(
-            Stream(name, dice.randint(0, 3), graph.value[name].bytes + dice.randint(0, 3), dice.randint(1, 3))
-            for name in (*op.reads, *op.outputs)
-            if dice.random() < 0.8
-        )
-        loop = Option("loop", workspace_bytes=dice.randint(0, 3), streams=streams, tiles=2)
-        ops.append(msgspec.structs.replace(op, options=(*op.options, loop)))
-    return validate(msgspec.structs.replace(graph, ops=tuple(ops)))
-
-
-@dataclass
-class _Streamer:
-    """Makes an order that streams or pages at random; everything is in the tier between ops."""
-
-    graph: Graph
-    dice: random.Random
-    order: list[Action] = field(default_factory=list)
-
-    def run(self) -> tuple[Action, ...]:
-        homes = self.homes()
-        self.order += [Action("out", v.name) for v in self.graph.sources() if v.name not in homes]
-        for op in self.graph.ops:
-            self.execute(op)
-        at_home = {self.graph.carries.get(name, name) for name in homes}
-        self.order += [Action("in", name) for name in sorted(self.graph.required - at_home)]
-        return tuple(self.order)
-
-    def homes(self) -> frozenset[str]:
-        return frozenset(v.name for v in self.graph.sources() if v.kind in ("parameter", "state"))
-
-    def execute(self, op: Op) -> None:
-        loop = op.option("loop")
-        offered = sorted(loop.stream) if loop and self.dice.random() < 0.7 else []
-        streamed = frozenset(name for name in offered if self.dice.random() < 0.7)
-        self.order += [Action("in", name) for name in dict.fromkeys(op.reads) if name not in streamed]
-        self.order.append(Action("compute", op.name, "loop" if offered else "", streamed))
-        self.order += [Action("out", name) for name in op.outputs if name not in streamed]
-        news = [new for old, new in op.updates if old not in streamed]
-        self.order += [Action("out", new) for new in news]
-
-
 @given(graphs, st.randoms(use_true_random=False), st.sampled_from([PAGING, OVERLAPPING]))
 def test_streaming_computes_the_same(graph: Graph, dice: random.Random, device: Device) -> None:
     wanted = results(plan_of(plain_order(graph), graph).steps, graph)
     loops = tiled(graph, dice)
-    streamer = _Streamer(loops, dice)
+    streamer = Streamer(loops, dice)
     plan = plan_of(streamer.run(), loops, device, streamer.homes())
     certificate = check(plan, loops, device)
     assert results(plan.steps, loops, plan.homes) == wanted
