@@ -2,8 +2,8 @@
 
 `auto` searches small graphs exactly and gives larger ones to the time-indexed program; whatever it proposes
 is replayed, improved, given addresses, and checked. `Plan.gap` is always against a bound that holds for every
-plan of the graph with its order of first executions (`bound.py`), never against the bound of a solver's own
-restricted model.
+plan of the graph with its order of first executions (the better of `caching_bound.py` and `bound.py`), never
+against the bound of a solver's own restricted model.
 """
 
 import time
@@ -15,6 +15,7 @@ from edgewise.devices import CostModel, Device
 from edgewise.errors import BudgetInfeasible, UsageError
 from edgewise.graph import Graph
 from edgewise.plan.bound import MOST_CHECKPOINTS, lower_bound
+from edgewise.plan.caching_bound import caching_bound
 from edgewise.plan.check import check
 from edgewise.plan.checkmate import Checkmate
 from edgewise.plan.coarse_to_fine import candidates
@@ -217,7 +218,9 @@ class _Work:
         self.solver = solver if solver in PROGRAMS else "time-indexed"
         if self.solver not in PROGRAMS:
             self._by_streaming()  # so that something is there at once
-        self._prove(FIRST_CHECKPOINTS)
+        self.bound = caching_bound(self.problem, time_limit=PROOF_SHARE * self.time_limit)
+        if self.bound < INFINITY:
+            self._prove(FIRST_CHECKPOINTS)
         if self.bound == INFINITY:
             self.best = None
             return

@@ -330,6 +330,21 @@ class Problem:
             found.append({v: (_least(r for r, _ in c), _least(w for _, w in c)) for v, c in costs.items()})
         return found
 
+    def least_write(self, v: int) -> tuple[Cost, float]:
+        """The least that bringing value `v` to the tier takes, whole or in slices, with its link time."""
+        cost, link = self.write_costs[v], self.link_seconds[v][1]
+        ops = [t for t in (self.birth[v], self.end_of_life[v]) if t is not None and t >= 0]
+        streamed = [self.streams[t][v][1] for t in ops if v in self.streams[t]]
+        return (_least((cost, *streamed)), 0.0) if streamed else (cost, link)
+
+    def least_home_write(self, family: Family) -> tuple[Cost, float]:
+        """The least that bringing home what the step makes of a parameter or state takes."""
+        olds = family.members[:-1]
+        if not olds:
+            return Cost(0.0, 0.0), 0.0
+        ways = [self.least_write(v) for v in family.members]
+        return _least(cost for cost, _ in ways), min(link for _, link in ways)
+
     @cached_property
     def link_seconds(self) -> list[tuple[float, float]]:
         """Per value, how long reading and writing it keep the link busy; zeros where nothing overlaps."""
