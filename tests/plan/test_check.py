@@ -134,6 +134,10 @@ def addresses(name: str, *offsets: int) -> dict[str, tuple[int, ...]]:
         ({"budget": Budget(PLAN.peak_bytes - 1)}, f"needs {PLAN.peak_bytes} B of RAM; its budget is"),
         ({"budget": Budget(PLAN.peak_bytes, seconds=PLAN.seconds / 2)}, " s; its budget is "),
         ({"budget": Budget(PLAN.peak_bytes, joules=PLAN.joules / 2)}, " J; its budget is "),
+        (
+            {"budget": Budget(PLAN.peak_bytes, written_bytes=23)},
+            "The plan writes 24 B to the slower tier; its budget is 23 B.",
+        ),
     ],
 )
 def test_wrong_claims(changes: dict, message: str) -> None:

@@ -54,6 +54,18 @@ class _Caching:
             self._add_gaps(v)
         self._add_rows()
         self.ledger.limit()
+        self._add_wear()
+
+    def _add_wear(self) -> None:
+        """What is stored was written, and what is updated away from RAM goes home; parts of it may not."""
+        problem = self.problem
+        whole = [v for v in self.out if not problem.is_streamed_old(v)]
+        written = [(self.out[v], float(problem.bytes[v])) for v in whole]
+        for f, var in self.away.items():
+            members = problem.families[f].members
+            if len(members) > 1 and not any(problem.is_streamed_old(v) for v in members):
+                written.append((var, float(problem.bytes[members[0]])))
+        self.ledger.wear(written)
 
     def _home(self, v: int) -> int | None:
         return self.away.get(self.problem.family_of.get(v, -1))

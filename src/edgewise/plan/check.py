@@ -326,6 +326,11 @@ def _check_budget(plan: Plan, found: Certificate) -> None:
     for what, limit, needed in (("s", budget.seconds, found.seconds), ("J", budget.joules, found.joules)):
         if limit is not None and needed > limit * (1 + TOLERANCE):
             raise PlanRejected(f"The plan needs {needed:.6g} {what}; its budget is {limit:.6g} {what}.")
+    if budget.written_bytes is not None and found.bytes_written > budget.written_bytes:
+        raise PlanRejected(
+            f"The plan writes {found.bytes_written:,} B to the slower tier; its budget is "
+            f"{budget.written_bytes:,} B."
+        )
 
 
 class _Stays:

@@ -37,6 +37,13 @@ class Ledger:
         self.link.append((variable, link))
         return variable
 
+    def wear(self, written: Terms) -> None:
+        """`written` bytes keep the limit of the budget, if it has one."""
+        limit = self.problem.budget.written_bytes
+        if limit is not None:
+            unit = max(1, limit) / ROW_SCALE
+            self.model.row([(var, x / unit) for var, x in written], -INFINITY, limit / unit + 2 * SLACK)
+
     def memory_row(self, terms: Terms, room: int) -> None:
         """`terms`, in bytes, take no more than `room`."""
         scale = max(1, self.problem.budget.ram_bytes) / ROW_SCALE

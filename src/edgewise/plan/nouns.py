@@ -56,11 +56,15 @@ Step = Compute | Free | PageOut | PageIn
 
 
 class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Limits of one training step. What counts as RAM: DESIGN.md section 4."""
+    """Limits of one training step. What counts as RAM: DESIGN.md section 4.
+
+    `written_bytes` limits what is written to the slower tier: flash wears with every write.
+    """
 
     ram_bytes: int
     seconds: float | None = None
     joules: float | None = None
+    written_bytes: int | None = None
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -147,7 +147,8 @@ def _check_arguments(budget: Budget, minimize: str, solver: str, gap: float, tim
         raise UsageError(f"No solver `{solver}`. There are: {', '.join(SOLVERS)}.")
     if minimize not in get_args(Objective):
         raise UsageError(f"Cannot minimize `{minimize}`. Choose {' or '.join(get_args(Objective))}.")
-    if budget.ram_bytes < 0 or (budget.seconds or 0) < 0 or (budget.joules or 0) < 0:
+    limits = (budget.ram_bytes, budget.seconds, budget.joules, budget.written_bytes)
+    if any(limit is not None and limit < 0 for limit in limits):
         raise UsageError(f"A limit of the budget is negative: {budget}.")
     if not gap >= 0 or not time_limit > 0:
         raise UsageError(
@@ -258,7 +259,8 @@ class _Work:
         self.solver = "search"
         if found.order is not None:
             self.offer(judge(self.problem, found.order, found.homes))
-        settled = found.finished and self.problem.is_additive and not self.problem.has_tiles
+        exact = self.problem.is_additive and self.problem.budget.written_bytes is None
+        settled = found.finished and exact and not self.problem.has_tiles
         if settled and self.best is not None:
             self.bound = self.best.overhead
         if demanded and not settled and self.best is None:
@@ -399,7 +401,10 @@ def _explain(problem: Problem, least: Least) -> str:
         layer = problem.graph.op[least.op].layer
         where = f"op `{least.op}`{f' of layer `{layer}`' if layer else ''} sets it"
     proof = "" if least.exact else ", the least a plan was found for"
+    written = problem.budget.written_bytes
+    wear = f" and writes at most {written:,} B to the slower tier" if written is not None else ""
     return (
-        f"No plan fits {problem.budget.ram_bytes:,} B. Least budget: {least.ram_bytes:,} B{proof}; {where}. "
+        f"No plan fits {problem.budget.ram_bytes:,} B{wear}. "
+        f"Least budget: {least.ram_bytes:,} B{proof}; {where}. "
         f"Try `--ram {least.ram_bytes}`, or a smaller batch."
     )

@@ -337,6 +337,24 @@ class Problem:
         streamed = [self.streams[t][v][1] for t in ops if v in self.streams[t]]
         return (_least((cost, *streamed)), 0.0) if streamed else (cost, link)
 
+    def is_streamed_old(self, v: int) -> bool:
+        """Whether an update may change value `v`, or have made it, in the tier, perhaps but a part of it."""
+        ends = (self.birth[v], self.end_of_life[v])
+        return any(
+            t is not None and t >= 0 and bool(self.streams[t]) and bool(self.ops[t].updates) for t in ends
+        )
+
+    @cached_property
+    def tiled_written_bytes(self) -> int:
+        """Bytes that the ops in `tilings` write to the tier slice by slice."""
+        written = 0
+        for t, (option, streamed) in self.tilings.items():
+            olds = {old for old, _ in self.ops[t].updates}
+            names = (self.names[v] for v in streamed)
+            out = [name for name in names if name in self.ops[t].outputs or name in olds]
+            written += sum(option.stream[name].moved_bytes for name in out)
+        return written
+
     def least_home_write(self, family: Family) -> tuple[Cost, float]:
         """The least that bringing home what the step makes of a parameter or state takes."""
         olds = family.members[:-1]
@@ -459,6 +477,7 @@ def fits(problem: Problem, candidate: Candidate) -> bool:
         found.peak_bytes <= budget.ram_bytes
         and (budget.seconds is None or found.seconds <= budget.seconds * (1 + TOLERANCE / 2))
         and (budget.joules is None or found.joules <= budget.joules * (1 + TOLERANCE / 2))
+        and (budget.written_bytes is None or found.bytes_written <= budget.written_bytes)
     )
 
 
