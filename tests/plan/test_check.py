@@ -124,6 +124,7 @@ def addresses(name: str, *offsets: int) -> dict[str, tuple[int, ...]]:
         ({"addresses": addresses("w'", 10_000)}, "`w'` overwrites its operand, but has another address"),
         ({"addresses": addresses("l", 10_000, 10_000)}, "gives addresses to stays in RAM that do not happen"),
         ({"addresses": addresses("nope", 0)}, "gives addresses to stays in RAM that do not happen"),
+        ({"workspaces": {"first": (0,)}}, "The plan gives addresses to workspaces that are not needed."),
         ({"peak_bytes": PLAN.peak_bytes - 1}, f"claims a peak of {PLAN.peak_bytes - 1} B, but needs"),
         ({"seconds": PLAN.seconds * 0.999}, " s, but takes "),
         ({"joules": PLAN.joules * 1.001}, " J, but takes "),

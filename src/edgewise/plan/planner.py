@@ -349,7 +349,7 @@ class _Work:
 
 def planned(problem: Problem, candidate: Candidate, bound: float, solver: str) -> Plan:
     """The plan for `candidate`, with addresses, checked."""
-    candidate, addresses = compact(problem, candidate)
+    candidate, placement = compact(problem, candidate)
     found, overhead = candidate.certificate, candidate.overhead
     gap = max(0.0, (overhead - bound) / overhead) if overhead > 0 else 0.0
     closed = gap <= CLOSED
@@ -368,7 +368,8 @@ def planned(problem: Problem, candidate: Candidate, bound: float, solver: str) -
         seconds=found.seconds,
         joules=found.joules,
         steps=candidate.steps,
-        addresses=addresses,
+        addresses=placement.addresses,
+        workspaces=placement.workspaces,
         homes=homes,
     )
     check(plan, problem.graph, problem.device)

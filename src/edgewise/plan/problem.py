@@ -226,7 +226,7 @@ class Problem:
         if t not in self.tilings:
             return self._whole_workspace(self.ops[t])
         option, streamed = self.tilings[t]
-        return option.workspace_bytes + sum(option.stream[self.names[v]].tile_bytes for v in streamed)
+        return option.room_bytes(self.names[v] for v in streamed)
 
     @cached_property
     def least_working_bytes(self) -> list[int]:
