@@ -15,7 +15,7 @@ from typing import NamedTuple
 from edgewise.devices import Cost
 from edgewise.plan.ledger import Ledger, Terms
 from edgewise.plan.milp import INFINITY, Watch
-from edgewise.plan.problem import Problem
+from edgewise.plan.problem import Problem, floor_bytes
 
 MOST_TERMS = 2_000_000
 """Most entries of all memory rows: longer steps get rows at the fullest stages only."""
@@ -23,6 +23,8 @@ MOST_TERMS = 2_000_000
 
 def caching_bound(problem: Problem, *, time_limit: float, watch: Watch | None = None) -> float:
     """Overhead, in units of the objective, that every plan for `problem` has; infinite if there is none."""
+    if floor_bytes(problem) > problem.budget.ram_bytes:
+        return INFINITY
     return _Caching(problem).ledger.solve(time_limit=time_limit, gap=1e-6, watch=watch)
 
 
@@ -42,6 +44,7 @@ class _Caching:
         self.model = self.ledger.model
         self.away: dict[int, int] = {}  # family -> how far it lives in the tier
         self.out: dict[int, int] = {}
+        self.streamed: dict[tuple[int, int], int] = {}  # value, op -> how far the op takes it from the tier
         self.held: list[_Held] = []
         self._build()
 
@@ -104,7 +107,14 @@ class _Caching:
         return 0 <= t < self.n and v in self.problem.too_large[t]
 
     def _streamed(self, v: int, t: int) -> int:
-        return self._from_tier(v, self.problem.streams[t][v][0], 0.0)
+        """How far op `t` takes `v` from the tier slice by slice, or leaves it there."""
+        if (v, t) not in self.streamed:
+            if v in self.problem.outputs[t]:
+                self.streamed[v, t] = self.model.binary(integer=False)
+                self.model.row([(self.streamed[v, t], 1.0), (self._stored(v), -1.0)], -INFINITY, 0.0)
+            else:
+                self.streamed[v, t] = self._from_tier(v, self.problem.streams[t][v][0], 0.0)
+        return self.streamed[v, t]
 
     def _hold(self, v: int, start: int, end: int) -> int:
         held = self.model.binary(integer=False)
@@ -131,7 +141,7 @@ class _Caching:
             terms.append((self.ledger.priced(part, integer=False), 1.0))
         if self.problem.can_page:
             terms += self._paged(v)
-            if end < self.n and v in self.problem.streams[end]:
+            if end < self.n and v in self.problem.footprints[end].tiles:
                 terms.append((self._streamed(v, end), 1.0))
         return terms
 
@@ -165,7 +175,6 @@ class _Caching:
         """What is held fits beside the op of each stage, at the start, and at the end."""
         problem, budget = self.problem, self.problem.budget.ram_bytes
         at_end = sum(problem.bytes[v] for v in problem.required if v not in problem.family_of)
-        needed = [*problem.least_tiled_bytes, at_end]
         self._add_start()
         stages = self._stages()
         waiting = sorted(self.held, key=lambda gap: -gap.start)
@@ -175,9 +184,16 @@ class _Caching:
                 active.append(waiting.pop())
             if t in stages:
                 active = [gap for gap in active if t < gap.end]
-                self.ledger.memory_row(
-                    [(gap.variable, float(gap.bytes)) for gap in active], budget - needed[t]
-                )
+                terms: Terms = [(gap.variable, float(gap.bytes)) for gap in active]
+                needed, saved = self._working(t) if t < self.n else (at_end, [])
+                self.ledger.memory_row([*terms, *saved], budget - needed)
+
+    def _working(self, t: int) -> tuple[int, Terms]:
+        """Bytes that op `t` needs with all its operands in RAM, and what is saved by streaming them."""
+        bytes_ = self.problem.bytes
+        base, operands, tiles = self.problem.footprints[t]
+        saved = [(self._streamed(v, t), -float(bytes_[v] - tile)) for v, tile in tiles.items()]
+        return base + sum(bytes_[v] for v in operands), saved
 
     def _add_start(self) -> None:
         """At the start everything that does not live in the tier is in RAM."""
