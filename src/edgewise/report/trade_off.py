@@ -98,6 +98,7 @@ def _tips(curve: Curve, places: list[float], energy: list[float], time: list[flo
         f"{joules_text(point.joules)}, {percent(e, signed=True)}\n"
         f"{seconds_text(point.seconds)}, {percent(t, signed=True)}\n"
         f"{plural(point.recomputed, 'op')} recomputed, {plural(point.paged_in, 'page-in')}"
+        + (f", {plural(point.streamed, 'op')} streamed" if point.streamed else "")
         for point, e, t in zip(curve.points, energy, time, strict=True)
     ]
     return {"edges": [0.0, *(round(x, 1) for x in middle)], "text": texts}
