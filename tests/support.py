@@ -37,6 +37,7 @@ def plan_of(order: Order, graph: Graph, device: Device = DEVICE, homes: frozense
         joules=found.joules,
         steps=steps,
         addresses=naive_addresses(steps, graph, homes),
+        workspaces=naive_workspaces(steps, graph, homes),
         homes=tuple(sorted(homes)),
     )
 
@@ -90,6 +91,18 @@ def looped(graph: Graph, *, reordered: tuple[str, ...] = ()) -> Graph:
         )
         ops.append(msgspec.structs.replace(op, options=(*op.options, loop) if streams else op.options))
     return validate(msgspec.structs.replace(graph, ops=tuple(ops)))
+
+
+def naive_workspaces(steps: tuple, graph: Graph, homes: frozenset[str]) -> dict[str, tuple[int, ...]]:
+    """Every op works behind all values."""
+    stays = naive_addresses(steps, graph, homes)
+    end = max((at + graph.value[name].bytes for name, offsets in stays.items() for at in offsets), default=0)
+    where: dict[str, tuple[int, ...]] = {}
+    for step in steps:
+        if isinstance(step, ComputeStep):
+            room = graph.op[step.op].option(step.option).room_bytes(step.streamed)
+            where[step.op] = (*where.get(step.op, ()), *((end,) if room else ()))
+    return {name: offsets for name, offsets in where.items() if offsets}
 
 
 class _Wanderer:

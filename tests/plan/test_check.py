@@ -124,6 +124,7 @@ def addresses(name: str, *offsets: int) -> dict[str, tuple[int, ...]]:
         ({"addresses": addresses("w'", 10_000)}, "`w'` overwrites its operand, but has another address"),
         ({"addresses": addresses("l", 10_000, 10_000)}, "gives addresses to stays in RAM that do not happen"),
         ({"addresses": addresses("nope", 0)}, "gives addresses to stays in RAM that do not happen"),
+        ({"workspaces": {"first": (0,)}}, "The plan gives addresses to workspaces that are not needed."),
         ({"peak_bytes": PLAN.peak_bytes - 1}, f"claims a peak of {PLAN.peak_bytes - 1} B, but needs"),
         ({"seconds": PLAN.seconds * 0.999}, " s, but takes "),
         ({"joules": PLAN.joules * 1.001}, " J, but takes "),
@@ -134,6 +135,10 @@ def addresses(name: str, *offsets: int) -> dict[str, tuple[int, ...]]:
         ({"budget": Budget(PLAN.peak_bytes - 1)}, f"needs {PLAN.peak_bytes} B of RAM; its budget is"),
         ({"budget": Budget(PLAN.peak_bytes, seconds=PLAN.seconds / 2)}, " s; its budget is "),
         ({"budget": Budget(PLAN.peak_bytes, joules=PLAN.joules / 2)}, " J; its budget is "),
+        (
+            {"budget": Budget(PLAN.peak_bytes, written_bytes=23)},
+            "The plan writes 24 B to the slower tier; its budget is 23 B.",
+        ),
     ],
 )
 def test_wrong_claims(changes: dict, message: str) -> None:

@@ -12,6 +12,7 @@ from edgewise.devices import Device, Memory, Ram, Tier
 from edgewise.errors import CorruptArtifact, PlanRejected
 from edgewise.graph import Graph, Op, Option, Stream, Value, validate
 from edgewise.plan import Compute, Free, PageIn, PageOut, check, replay
+from edgewise.plan.addresses import place
 from edgewise.plan.schedule import Action, lay_out, plain_order
 from tests.plan.graphs import DISKLESS, OVERLAPPING, PAGING, graphs
 from tests.plan.oracle import results
@@ -138,6 +139,23 @@ def _compute(name: str) -> Action:
 
 
 @pytest.mark.parametrize(
+    ("workspaces", "message"),
+    [
+        ({}, "Execution 0 of `f` has no address for its workspace"),
+        ({"f": (-1,)}, "The workspace of `f` has the negative address -1"),
+        ({"f": (3,)}, "The workspace of `f` at 3 overlaps"),
+        ({"f": (1000, 1000)}, "addresses to workspaces that are not needed"),
+    ],
+)
+def test_workspaces_have_addresses_of_their_own(workspaces: dict, message: str) -> None:
+    order = (Action("compute", "f", "rows 2", frozenset({"w"})), Action("compute", "loss"))
+    plan = plan_of(order, GRAPH, DEVICE, frozenset({"w"}))
+    assert check(plan, GRAPH, DEVICE).arena_bytes == 10 + 20 + 1 + (5 + 2)
+    with pytest.raises(PlanRejected, match=message):
+        check(msgspec.structs.replace(plan, workspaces=workspaces), GRAPH, DEVICE)
+
+
+@pytest.mark.parametrize(
     ("option", "message"),
     [
         (Option("whole", tiles=2), "may be neither `whole` nor overwrite"),
@@ -162,6 +180,9 @@ def test_streaming_computes_the_same(graph: Graph, dice: random.Random, device: 
     streamer = Streamer(loops, dice)
     plan = plan_of(streamer.run(), loops, device, streamer.homes())
     certificate = check(plan, loops, device)
+    packed = place(plan.steps, loops, plan.homes)
+    plan = msgspec.structs.replace(plan, addresses=packed.addresses, workspaces=packed.workspaces)
+    assert check(plan, loops, device).arena_bytes == packed.arena_bytes >= certificate.peak_bytes
     assert results(plan.steps, loops, plan.homes) == wanted
     assert certificate.exact
     assert all(peak >= live for peak, live in zip(certificate.ram_bytes, certificate.live_bytes, strict=True))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from edgewise.devices import CostModel, Device, load_device
 from edgewise.graph import WHOLE, Graph, Op, Option, Stream, Value, validate
 from edgewise.plan import Budget, Compute, Free, PageIn, PageOut, Plan, Step, check, plain_plan, replay
-from edgewise.plan.addresses import assign
+from edgewise.plan.addresses import place
 from edgewise.report import ReportData
 from edgewise.report.breakdown import break_down
 from edgewise.report.categories import at_peak
@@ -62,7 +62,8 @@ def streamed_data(
     loops = tiled(graph, dice)
     streamer = Streamer(loops, dice)
     plan = plan_of(streamer.run(), loops, device, streamer.homes())
-    plan = msgspec.structs.replace(plan, addresses=assign(plan.steps, loops, plan.homes))
+    packed = place(plan.steps, loops, plan.homes)
+    plan = msgspec.structs.replace(plan, addresses=packed.addresses, workspaces=packed.workspaces)
     return loaded(plan, loops, device, cost_model)
 
 
@@ -197,7 +198,7 @@ def plan_of_steps(graph: Graph, steps: tuple[Step, ...]) -> Plan:
     return msgspec.structs.replace(
         plan_of(plain_order(graph), graph, BOARD),
         steps=steps,
-        addresses=assign(steps, graph),
+        addresses=place(steps, graph).addresses,
         budget=Budget(found.peak_bytes),
         peak_bytes=found.peak_bytes,
         seconds=found.seconds,
@@ -350,6 +351,7 @@ class TestStreamed:
             steps=steps,
             homes=("w",),
             addresses={"x": (0,), "z": (0,)},
+            workspaces={"f": (5,), "g": (1,)},
             budget=Budget(budget or cost.peak_bytes),
             peak_bytes=cost.peak_bytes,
             seconds=cost.seconds,

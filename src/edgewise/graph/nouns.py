@@ -8,7 +8,7 @@ after the update, `old` is simply not there any more.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Literal
 
@@ -72,6 +72,10 @@ class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     def is_tiled(self) -> bool:
         """Whether this is a loop over slices."""
         return bool(self.streams) or self.tiles > 1
+
+    def room_bytes(self, streamed: Iterable[str] = ()) -> int:
+        """RAM that an execution works in beside operands: workspace, and a tile of each of `streamed`."""
+        return self.workspace_bytes + sum(self.stream[name].tile_bytes for name in streamed)
 
     @cached_property
     def stream(self) -> dict[str, Stream]:

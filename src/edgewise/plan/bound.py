@@ -12,19 +12,13 @@ more than many, cut short (docs/benchmarks/poet.md).
 
 from bisect import bisect_left
 
-from edgewise.devices import Cost
-from edgewise.plan.milp import INFINITY, Model, Watch
-from edgewise.plan.problem import Family, Problem
+from edgewise.plan.ledger import Ledger, Terms
+from edgewise.plan.milp import INFINITY, Watch
+from edgewise.plan.problem import Problem
 
 MOST_CHECKPOINTS = 20
 MOST_PRESENCES = 4_000
 """Most value-checkpoint pairs in a relaxation: large graphs have fewer checkpoints."""
-
-ROW_SCALE = 1e4
-SLACK = 1e-6
-"""HiGHS may violate a row by that much, relative to the scaled right-hand side; rows are twice as loose."""
-
-Terms = list[tuple[int, float]]
 
 
 def lower_bound(
@@ -37,10 +31,7 @@ def lower_bound(
 ) -> float:
     """Overhead, in units of the objective, that every plan for `problem` has; infinite if there is none."""
     relaxed = _Relaxation(problem, checkpoints)
-    solution = relaxed.model.solve(time_limit=time_limit, gap=gap, watch=watch)
-    if solution.status == "infeasible":
-        return INFINITY
-    return max(0.0, solution.bound) * relaxed.unit * (1 - SLACK) if solution.bound > -INFINITY else 0.0
+    return relaxed.ledger.solve(time_limit=time_limit, gap=gap, watch=watch)
 
 
 class _Relaxation:
@@ -49,19 +40,14 @@ class _Relaxation:
         self.n = len(problem.ops)
         self.until = _last_use(problem)
         self.checkpoints = self._choose()
-        self.model = Model()
-        costs = (*problem.op_costs, *problem.read_costs, *problem.write_costs)
-        positive = [price for cost in costs if (price := problem.primary(cost)) > 0]
-        self.unit = sum(positive) / len(positive) if positive else 1.0
+        self.ledger = Ledger(problem)
+        self.model = self.ledger.model
         self.home: dict[int, int] = {}
         self.out: dict[int, int] = {}
         self.present: dict[tuple[int, int], int] = {}
         self.rerun: dict[tuple[int, int], int] = {}
         self.unchecked: list[tuple[int, int]] = []  # reruns whose operands have no rows yet
         self.page_in: dict[tuple[int, int], int] = {}
-        self.seconds: Terms = []
-        self.joules: Terms = []
-        self.link: Terms = []
         self._build()
 
     # -- which checkpoints --
@@ -87,50 +73,26 @@ class _Relaxation:
 
     # -- variables --
 
-    def _priced(self, cost: Cost, link: float = 0.0) -> int:
-        variable = self.model.binary(self.problem.primary(cost) / self.unit)
-        self.seconds.append((variable, cost.seconds))
-        self.joules.append((variable, cost.joules))
-        self.link.append((variable, link))
-        return variable
-
     def _build(self) -> None:
         if not self.checkpoints:
             return
         problem = self.problem
         for f, family in enumerate(problem.families if problem.can_page else ()):
-            cost, link = self._home_write(family) if len(family.members) > 1 else (Cost(0.0, 0.0), 0.0)
-            self.home[f] = self._priced(cost, link)
+            self.home[f] = self.ledger.priced(*problem.least_home_write(family))
         for k, t in enumerate(self.checkpoints):
             terms = []
             for v in range(len(problem.names)):
                 if problem.birth[v] < t <= self.until[v] and v not in problem.reads[t]:
                     self.present[v, k] = self.model.binary(integer=False)
                     terms.append((self.present[v, k], float(problem.bytes[v])))
-            self._memory_row(terms, problem.budget.ram_bytes - problem.least_tiled_bytes[t])
+            self.ledger.memory_row(terms, problem.budget.ram_bytes - problem.least_tiled_bytes[t])
         for v in range(len(problem.names)):
             self._follow(v)
         while self.unchecked:
             c, k = self.unchecked.pop()
             for w in set(problem.inputs[c]).difference(problem.streams[c]):
                 self._need(w, k, [(self.rerun[c, k], -1.0)], 0.0)
-        self._add_limits()
-
-    def _home_write(self, family: Family) -> tuple[Cost, float]:
-        """The least that bringing an updated value home takes, paged out whole or updated in the tier."""
-        problem, head = self.problem, family.head
-        cost, link = problem.write_costs[head], problem.link_seconds[head][1]
-        for t in (problem.end_of_life[v] for v in family.members):
-            for v in family.members if t is not None else ():
-                if t is not None and v in problem.streams[t]:
-                    streamed = problem.streams[t][v][1]
-                    cost = Cost(min(cost.seconds, streamed.seconds), min(cost.joules, streamed.joules))
-                    link = 0.0
-        return cost, link
-
-    def _memory_row(self, terms: Terms, room: int) -> None:
-        scale = max(1, self.problem.budget.ram_bytes) / ROW_SCALE
-        self.model.row([(var, x / scale) for var, x in terms], -INFINITY, room / scale + 2 * SLACK)
+        self.ledger.limit()
 
     def _epoch(self, t: int) -> int:
         """The epoch in which op `t` runs: the one that ends with the first checkpoint not before it."""
@@ -187,19 +149,19 @@ class _Relaxation:
         c = problem.birth[v]
         if c >= 0 and problem.remakable[v] and v in problem.outputs[c]:
             if (c, k) not in self.rerun:
-                self.rerun[c, k] = self._priced(problem.op_costs[c])
+                self.rerun[c, k] = self.ledger.priced(problem.op_costs[c])
                 self.unchecked.append((c, k))
             terms.append((self.rerun[c, k], 1.0))
         if problem.can_page:
             if (v, k) not in self.page_in:
-                self.page_in[v, k] = self._priced(problem.read_costs[v], problem.link_seconds[v][0])
+                self.page_in[v, k] = self.ledger.priced(problem.read_costs[v], problem.link_seconds[v][0])
                 self._need_stored(v, self.page_in[v, k])
             terms.append((self.page_in[v, k], 1.0))
         return terms
 
     def _streamed(self, v: int, t: int) -> int:
         """A variable for reading `v` slice by slice while op `t` runs, at the least that any option takes."""
-        variable = self._priced(self.problem.streams[t][v][0])
+        variable = self.ledger.priced(self.problem.streams[t][v][0])
         self._need_stored(v, variable)
         return variable
 
@@ -214,32 +176,8 @@ class _Relaxation:
 
     def _out(self, v: int) -> int:
         if v not in self.out:
-            self.out[v] = self._priced(self.problem.write_costs[v], self.problem.link_seconds[v][1])
+            self.out[v] = self.ledger.priced(self.problem.write_costs[v], self.problem.link_seconds[v][1])
         return self.out[v]
-
-    # -- limits --
-
-    def _add_limits(self) -> None:
-        problem = self.problem
-        budget, plain, idle = problem.budget, problem.plain_cost, problem.device.compute.watts_idle
-        span = max(plain.seconds, 1e-300)
-        if problem.overlaps:
-            cost = Cost(span, span * idle)
-            waiting = self.model.variable(0.0, INFINITY, problem.primary(cost) / self.unit)
-            busy = [(var, x / span) for var, x in self.link if x]
-            computing = [(var, -x / span) for var, x in self.seconds if x]
-            self.model.row([*busy, *computing, (waiting, -1.0)], -INFINITY, 1.0 + 2 * SLACK)
-            self.seconds.append((waiting, span))
-            self.joules.append((waiting, span * idle))
-        for limit, spent, terms in (
-            (budget.seconds, plain.seconds, self.seconds),
-            (budget.joules, plain.joules, self.joules),
-        ):
-            if limit is not None:
-                unit = max(spent, limit, 1e-300) / ROW_SCALE
-                self.model.row(
-                    [(var, x / unit) for var, x in terms], -INFINITY, (limit - spent) / unit + 2 * SLACK
-                )
 
 
 def _last_use(problem: Problem) -> list[int]:

@@ -326,6 +326,11 @@ def _check_budget(plan: Plan, found: Certificate) -> None:
     for what, limit, needed in (("s", budget.seconds, found.seconds), ("J", budget.joules, found.joules)):
         if limit is not None and needed > limit * (1 + TOLERANCE):
             raise PlanRejected(f"The plan needs {needed:.6g} {what}; its budget is {limit:.6g} {what}.")
+    if budget.written_bytes is not None and found.bytes_written > budget.written_bytes:
+        raise PlanRejected(
+            f"The plan writes {found.bytes_written:,} B to the slower tier; its budget is "
+            f"{budget.written_bytes:,} B."
+        )
 
 
 class _Stays:
@@ -334,6 +339,7 @@ class _Stays:
     def __init__(self, plan: Plan, graph: Graph) -> None:
         self.plan, self.graph = plan, graph
         self.count: dict[str, int] = {}
+        self.rooms: dict[str, int] = {}  # op -> executions that needed room to work in
         self.live: dict[str, int] = {}  # value -> offset
         self.end_bytes = 0
 
@@ -344,24 +350,38 @@ class _Stays:
             raise PlanRejected(f"Stay {nth} of `{name}` in RAM has no address in the plan.")
         self.count[name] = nth + 1
         offset, size = offsets[nth], self.graph.value[name].bytes
-        if offset < 0:
-            raise PlanRejected(f"`{name}` has the negative address {offset}.")
         if at is not None and offset != at:
             raise PlanRejected(
                 f"`{name}` overwrites its operand, but has another address ({offset}, not {at})."
             )
+        self._claim(f"`{name}`", offset, size)
+        self.live[name] = offset
+
+    def _claim(self, what: str, offset: int, size: int) -> None:
+        if offset < 0:
+            raise PlanRejected(f"{what} has the negative address {offset}.")
         for other, start in self.live.items():
             if size and offset < start + self.graph.value[other].bytes and start < offset + size:
-                raise PlanRejected(f"`{name}` at {offset} overlaps `{other}` at {start}.")
-        self.live[name] = offset
+                raise PlanRejected(f"{what} at {offset} overlaps `{other}` at {start}.")
         self.end_bytes = max(self.end_bytes, offset + size)
+
+    def work(self, op: Op, room_bytes: int) -> None:
+        """Op `op` works in `room_bytes` beside all that is live when it has made its outputs."""
+        offsets, nth = self.plan.workspaces.get(op.name, ()), self.rooms.get(op.name, 0)
+        if nth >= len(offsets):
+            raise PlanRejected(
+                f"Execution {nth} of `{op.name}` has no address for its workspace in the plan."
+            )
+        self.rooms[op.name] = nth + 1
+        self._claim(f"The workspace of `{op.name}`", offsets[nth], room_bytes)
 
     def end(self, name: str) -> int:
         return self.live.pop(name)
 
     def compute(self, op: Op, step: Compute, *, first: bool) -> None:
         option = op.option(step.option)
-        pairs = [*(option.overwrites if option else ()), *(op.updates if first else ())]
+        assert option is not None  # noqa: S101  # the replay has passed
+        pairs = [*option.overwrites, *(op.updates if first else ())]
         places = {new: self.end(old) for old, new in pairs if old not in step.streamed}
         for name in op.outputs:
             if name in places and name in self.live:
@@ -371,6 +391,9 @@ class _Stays:
         for name in op.outputs:
             if name not in self.live and name not in step.streamed:
                 self.begin(name)
+        room = option.workspace_bytes + sum(option.stream[name].tile_bytes for name in step.streamed)
+        if room:
+            self.work(op, room)
 
 
 def _check_addresses(plan: Plan, graph: Graph) -> int:
@@ -393,4 +416,6 @@ def _check_addresses(plan: Plan, graph: Graph) -> int:
                 pass
     if any(len(offsets) != stays.count.get(name, 0) for name, offsets in plan.addresses.items()):
         raise PlanRejected("The plan gives addresses to stays in RAM that do not happen.")
+    if any(len(offsets) != stays.rooms.get(name, 0) for name, offsets in plan.workspaces.items()):
+        raise PlanRejected("The plan gives addresses to workspaces that are not needed.")
     return stays.end_bytes

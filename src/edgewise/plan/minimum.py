@@ -47,7 +47,8 @@ def least_ram(problem: Problem, *, time_limit: float) -> Least | None:
     floor = floor_bytes(problem)
     best = min(found, key=lambda c: (c.certificate.peak_bytes, c.rank))
     if best.certificate.peak_bytes > floor:
-        if len(problem.ops) <= SEARCHED_OPS and problem.is_additive and not problem.has_tiles:
+        exact = problem.is_additive and problem.budget.written_bytes is None and not problem.has_tiles
+        if len(problem.ops) <= SEARCHED_OPS and exact:
             return _bisect(problem, floor, best, deadline)
         best = _smallest(free, best, deadline)
     return _least(best, exact=best.certificate.peak_bytes <= floor)

@@ -56,11 +56,15 @@ Step = Compute | Free | PageOut | PageIn
 
 
 class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Limits of one training step. What counts as RAM: DESIGN.md section 4."""
+    """Limits of one training step. What counts as RAM: DESIGN.md section 4.
+
+    `written_bytes` limits what is written to the slower tier: flash wears with every write.
+    """
 
     ram_bytes: int
     seconds: float | None = None
     joules: float | None = None
+    written_bytes: int | None = None
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,7 +72,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `gap` bounds how much of the *overhead* (objective above that of the plan without a memory limit) a better
     plan could save: 0.01 means at most 1%. `addresses` holds, for each value, the offset of each of its stays
-    in RAM, in the order in which they begin.
+    in RAM, in the order in which they begin; `workspaces`, for each op, that of the room it works in at each
+    execution that needs some: workspace and tiles of what it streams.
     """
 
     graph: str
@@ -85,6 +90,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     joules: float
     steps: tuple[Step, ...]
     addresses: dict[str, tuple[int, ...]]
+    workspaces: dict[str, tuple[int, ...]] = {}
     homes: tuple[str, ...] = ()
 
 

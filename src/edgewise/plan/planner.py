@@ -2,8 +2,8 @@
 
 `auto` searches small graphs exactly and gives larger ones to the time-indexed program; whatever it proposes
 is replayed, improved, given addresses, and checked. `Plan.gap` is always against a bound that holds for every
-plan of the graph with its order of first executions (`bound.py`), never against the bound of a solver's own
-restricted model.
+plan of the graph with its order of first executions (the better of `caching_bound.py` and `bound.py`), never
+against the bound of a solver's own restricted model.
 """
 
 import time
@@ -15,6 +15,7 @@ from edgewise.devices import CostModel, Device
 from edgewise.errors import BudgetInfeasible, UsageError
 from edgewise.graph import Graph
 from edgewise.plan.bound import MOST_CHECKPOINTS, lower_bound
+from edgewise.plan.caching_bound import caching_bound
 from edgewise.plan.check import check
 from edgewise.plan.checkmate import Checkmate
 from edgewise.plan.coarse_to_fine import candidates
@@ -146,7 +147,8 @@ def _check_arguments(budget: Budget, minimize: str, solver: str, gap: float, tim
         raise UsageError(f"No solver `{solver}`. There are: {', '.join(SOLVERS)}.")
     if minimize not in get_args(Objective):
         raise UsageError(f"Cannot minimize `{minimize}`. Choose {' or '.join(get_args(Objective))}.")
-    if budget.ram_bytes < 0 or (budget.seconds or 0) < 0 or (budget.joules or 0) < 0:
+    limits = (budget.ram_bytes, budget.seconds, budget.joules, budget.written_bytes)
+    if any(limit is not None and limit < 0 for limit in limits):
         raise UsageError(f"A limit of the budget is negative: {budget}.")
     if not gap >= 0 or not time_limit > 0:
         raise UsageError(
@@ -217,7 +219,9 @@ class _Work:
         self.solver = solver if solver in PROGRAMS else "time-indexed"
         if self.solver not in PROGRAMS:
             self._by_streaming()  # so that something is there at once
-        self._prove(FIRST_CHECKPOINTS)
+        self.bound = caching_bound(self.problem, time_limit=PROOF_SHARE * self.time_limit)
+        if self.bound < INFINITY:
+            self._prove(FIRST_CHECKPOINTS)
         if self.bound == INFINITY:
             self.best = None
             return
@@ -255,7 +259,8 @@ class _Work:
         self.solver = "search"
         if found.order is not None:
             self.offer(judge(self.problem, found.order, found.homes))
-        settled = found.finished and self.problem.is_additive and not self.problem.has_tiles
+        exact = self.problem.is_additive and self.problem.budget.written_bytes is None
+        settled = found.finished and exact and not self.problem.has_tiles
         if settled and self.best is not None:
             self.bound = self.best.overhead
         if demanded and not settled and self.best is None:
@@ -344,7 +349,7 @@ class _Work:
 
 def planned(problem: Problem, candidate: Candidate, bound: float, solver: str) -> Plan:
     """The plan for `candidate`, with addresses, checked."""
-    candidate, addresses = compact(problem, candidate)
+    candidate, placement = compact(problem, candidate)
     found, overhead = candidate.certificate, candidate.overhead
     gap = max(0.0, (overhead - bound) / overhead) if overhead > 0 else 0.0
     closed = gap <= CLOSED
@@ -363,7 +368,8 @@ def planned(problem: Problem, candidate: Candidate, bound: float, solver: str) -
         seconds=found.seconds,
         joules=found.joules,
         steps=candidate.steps,
-        addresses=addresses,
+        addresses=placement.addresses,
+        workspaces=placement.workspaces,
         homes=homes,
     )
     check(plan, problem.graph, problem.device)
@@ -398,8 +404,11 @@ def _explain(problem: Problem, least: Least) -> str:
             f"op `{least.op}`{f' of layer `{layer}`' if layer else ''} sets it{_loop_words(problem, least)}"
         )
     proof = "" if least.exact else ", the least a plan was found for"
+    written = problem.budget.written_bytes
+    wear = f" and writes at most {written:,} B to the slower tier" if written is not None else ""
     return (
-        f"No plan fits {problem.budget.ram_bytes:,} B. Least budget: {least.ram_bytes:,} B{proof}; {where}. "
+        f"No plan fits {problem.budget.ram_bytes:,} B{wear}. "
+        f"Least budget: {least.ram_bytes:,} B{proof}; {where}. "
         f"Try `--ram {least.ram_bytes}`, or a smaller batch."
     )
 

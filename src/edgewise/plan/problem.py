@@ -226,7 +226,7 @@ class Problem:
         if t not in self.tilings:
             return self._whole_workspace(self.ops[t])
         option, streamed = self.tilings[t]
-        return option.workspace_bytes + sum(option.stream[self.names[v]].tile_bytes for v in streamed)
+        return option.room_bytes(self.names[v] for v in streamed)
 
     @cached_property
     def least_working_bytes(self) -> list[int]:
@@ -329,6 +329,39 @@ class Problem:
                     costs.setdefault(self.index[stream.value], []).append((read, write))
             found.append({v: (_least(r for r, _ in c), _least(w for _, w in c)) for v, c in costs.items()})
         return found
+
+    def least_write(self, v: int) -> tuple[Cost, float]:
+        """The least that bringing value `v` to the tier takes, whole or in slices, with its link time."""
+        cost, link = self.write_costs[v], self.link_seconds[v][1]
+        ops = [t for t in (self.birth[v], self.end_of_life[v]) if t is not None and t >= 0]
+        streamed = [self.streams[t][v][1] for t in ops if v in self.streams[t]]
+        return (_least((cost, *streamed)), 0.0) if streamed else (cost, link)
+
+    def is_streamed_old(self, v: int) -> bool:
+        """Whether an update may change value `v`, or have made it, in the tier, perhaps but a part of it."""
+        ends = (self.birth[v], self.end_of_life[v])
+        return any(
+            t is not None and t >= 0 and bool(self.streams[t]) and bool(self.ops[t].updates) for t in ends
+        )
+
+    @cached_property
+    def tiled_written_bytes(self) -> int:
+        """Bytes that the ops in `tilings` write to the tier slice by slice."""
+        written = 0
+        for t, (option, streamed) in self.tilings.items():
+            olds = {old for old, _ in self.ops[t].updates}
+            names = (self.names[v] for v in streamed)
+            out = [name for name in names if name in self.ops[t].outputs or name in olds]
+            written += sum(option.stream[name].moved_bytes for name in out)
+        return written
+
+    def least_home_write(self, family: Family) -> tuple[Cost, float]:
+        """The least that bringing home what the step makes of a parameter or state takes."""
+        olds = family.members[:-1]
+        if not olds:
+            return Cost(0.0, 0.0), 0.0
+        ways = [self.least_write(v) for v in family.members]
+        return _least(cost for cost, _ in ways), min(link for _, link in ways)
 
     @cached_property
     def link_seconds(self) -> list[tuple[float, float]]:
@@ -444,6 +477,7 @@ def fits(problem: Problem, candidate: Candidate) -> bool:
         found.peak_bytes <= budget.ram_bytes
         and (budget.seconds is None or found.seconds <= budget.seconds * (1 + TOLERANCE / 2))
         and (budget.joules is None or found.joules <= budget.joules * (1 + TOLERANCE / 2))
+        and (budget.written_bytes is None or found.bytes_written <= budget.written_bytes)
     )
 
 

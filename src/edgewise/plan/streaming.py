@@ -20,6 +20,9 @@ from edgewise.plan.tilings import Prices, Way, front
 PINNED = (0.0, 0.1, 0.25, 0.5)
 """Shares of the budget that pinned parameters and states may take, tried in turn."""
 
+DEARER_WRITES = (1.0, 4.0, 16.0)
+"""What writing counts more than it costs, tried in turn where wear is limited."""
+
 EAGER = (0.0, 0.7)
 """Shares of the price of the next transfer that bringing a value in whole is taken to save."""
 
@@ -28,7 +31,12 @@ def streamed_plans(problem: Problem) -> Iterator[Candidate]:
     """Candidates by all settings of the pass that end; a device without a tier has none."""
     if not problem.can_page:
         return
-    prices = Prices(problem)
+    factors = (1.0,) if problem.budget.written_bytes is None else DEARER_WRITES
+    for factor in factors:
+        yield from _passes(problem, Prices(problem, dearer_writes=factor))
+
+
+def _passes(problem: Problem, prices: Prices) -> Iterator[Candidate]:
     seen: set[frozenset[int]] = set()
     for share in PINNED:
         pinned = _smallest(problem, int(share * problem.budget.ram_bytes))

@@ -49,13 +49,16 @@ def undominated(ways: Iterable[Way]) -> list[Way]:
 
 
 class Prices:
-    """What transfers weigh in the objective, one after another, on a device that does one thing at a time."""
+    """What transfers weigh in the objective, one after another, on a device that does one thing at a time.
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
+    `dearer_writes` is what writing counts more than it costs, where wear is limited.
+    """
+
+    def __init__(self, problem: Problem, *, dearer_writes: float = 1.0) -> None:
+        self.problem, self.dearer_writes = problem, dearer_writes
         sizes = problem.bytes if problem.can_page else []
         self.read = [self._weight(problem.device.read_cost(size)) for size in sizes]
-        self.write = [self._weight(problem.device.write_cost(size)) for size in sizes]
+        self.write = [dearer_writes * self._weight(problem.device.write_cost(size)) for size in sizes]
         self._streams: dict[tuple[int, str, int], float] = {}
 
     def _weight(self, cost: Cost) -> float:
@@ -66,8 +69,9 @@ class Prices:
         """Moving value `v` slice by slice while op `t` runs."""
         key = (t, option.name, v)
         if key not in self._streams:
-            moved = self.problem.device.stream_cost(self.problem.ops[t], option, (self.problem.names[v],))
-            self._streams[key] = self._weight(moved)
+            op, name = self.problem.ops[t], self.problem.names[v]
+            writes = self.dearer_writes if name in op.outputs else 1.0
+            self._streams[key] = writes * self._weight(self.problem.device.stream_cost(op, option, (name,)))
         return self._streams[key]
 
     def loop(self, t: int, option: Option) -> float:

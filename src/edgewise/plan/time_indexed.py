@@ -253,6 +253,21 @@ class TimeIndexed:
                 unit = max(spent, limit, 1e-300) / ROW_SCALE
                 self.model.row([(var, x / unit) for var, x in terms], -INFINITY, left / unit)
         self._add_tier()
+        self._add_wear()
+
+    def _add_wear(self) -> None:
+        """Bytes written to the tier: paged out, brought home updated, or left there by tiled ops."""
+        problem, limit = self.problem, self.problem.budget.written_bytes
+        if limit is None:
+            return
+        written = [(var, float(problem.bytes[v])) for v, var in self.page_out.items()]
+        for f, var in self.home.items():
+            members = problem.families[f].members
+            if len(members) > 1 and members[-1] not in problem.born_in_tier:
+                written.append((var, float(problem.bytes[members[0]])))
+        unit = max(1, limit) / ROW_SCALE
+        left = limit - problem.tiled_written_bytes
+        self.model.row([(var, x / unit) for var, x in written], -INFINITY, left / unit)
 
     def _add_waiting(self) -> None:
         """Seconds in which compute waits for the link: at least what the link is busy longer than compute."""
