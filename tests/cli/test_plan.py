@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from edgewise.cli import plan as plan_command
-from edgewise.cli.words import against, arena_words, count_words, gap_words
+from edgewise.cli.words import against, arena_words, count_words, gap_words, limit_words
 from edgewise.devices import load_device
 from edgewise.graph import Graph, Op, Option, Stream, Value, load_graph, save_graph
-from edgewise.plan import Compute, check, load_plan, minimum_ram, plain_plan
+from edgewise.plan import Budget, Compute, check, load_plan, minimum_ram, plain_plan
 from edgewise.report.units import seconds_text
 from tests.cli.conftest import Run, tiny_graph, tiny_loops
 
@@ -373,6 +373,8 @@ def test_words() -> None:
     assert against(1.1, 1.0, seconds_text) == "1.1 s, +10% against plain"
     assert against(1.0, 1.0, seconds_text) == "1 s, the same as plain training"
     assert against(1.0, 0.0, seconds_text) == "1 s"
+    assert limit_words(Budget(5)) == ""
+    assert limit_words(Budget(5, 0.2, 3.0, 2048)) == ", 200 ms a step, 3 J a step, 2 KiB written"
     assert gap_words("optimal", 0.0) == "optimal"
     assert gap_words("feasible", 0.05) == "feasible; a better plan saves at most 5% of the overhead"
     plain = plain_plan(tiny_graph(), load_device("rpi4"))

@@ -237,12 +237,20 @@ class TestLoops:
 
     def test_the_other_sections(self, loop_text: str) -> None:
         assert "What is streamed is never whole in RAM: an op moves it in slices." in loop_text
-        assert re.search(
-            r" \d+ values of \S+ KiB are never in RAM and have none. Tiles and workspace of", loop_text
-        )
+        assert re.search(r" \d+ values? of \S+ KiB (are|is) never in RAM and ha(ve|s) none\.", loop_text)
         assert re.search(r"Planned: compute, first time [^.]*, streaming ", loop_text)
         assert "tiles and workspace of loops" in loop_text
         assert " in slices " in loop_text
+
+    @pytest.mark.parametrize(("limit", "words"), [(None, "; "), (1 << 20, " of 1 MiB allowed; ")])
+    def test_a_limit_of_what_is_written(self, limit: int | None, words: str, loop_data: ReportData) -> None:
+        budget = msgspec.structs.replace(loop_data.plan.budget, written_bytes=limit)
+        plan = msgspec.structs.replace(loop_data.plan, budget=budget)
+
+        assert (
+            f"{exact_bytes(loop_data.certificate.bytes_written)}{words}"
+            in replaced(loop_data, plan=plan).text
+        )
 
     def test_where_the_bits_are_the_same(self, tmp_path: Path, graph: Graph) -> None:
         loops = looped(graph)
@@ -263,7 +271,7 @@ class TestLoops:
         plan = plan_at_random(loop_graph, forget=share, page=0.5)
         text = Page(render_report(load_report(write_plan(tmp_path, loop_graph, plan)))).text
 
-        words = ("loop", "slice", "stream", "bit for bit", "Tiles", "never in RAM")
+        words = ("loop", "slice", "stream", "bit for bit", "tiles", "never in RAM")
         assert [word for word in words if word in text.replace("never whole", "")] == []
 
     def test_names_of_others(self, tmp_path: Path) -> None:

@@ -98,6 +98,27 @@ def test_the_parts_add_up_where_ops_run_as_loops(
 
 
 @streams
+def test_the_rooms_are_those_of_the_arena(graph: Graph, dice: random.Random) -> None:
+    data = streamed_data(graph, dice)
+    found = trace(data.plan, data.graph, BOARD)
+
+    where: dict[str, tuple[int, ...]] = {}
+    for room in found.rooms:
+        where[room.op] = (*where.get(room.op, ()), room.offset)
+        step = data.plan.steps[room.step]
+        assert isinstance(step, Compute)
+        option = data.graph.op[room.op].option(step.option)
+        assert (room.bytes, room.group) == (
+            option.room_bytes(step.streamed), "loop" if option.is_tiled else "other"
+        )  # fmt: skip
+    assert where == data.plan.workspaces
+    size = {value.name: value.bytes for value in data.graph.values}
+    ends = [room.offset + room.bytes for room in found.rooms]
+    ends += [stay.offset + size[stay.value] for stay in found.stays]
+    assert max(ends, default=0) == data.certificate.arena_bytes
+
+
+@streams
 def test_loops_are_what_the_check_counted(graph: Graph, dice: random.Random) -> None:
     data = streamed_data(graph, dice)
     found, size = data.certificate, {value.name: value.bytes for value in data.graph.values}
@@ -193,12 +214,14 @@ def test_the_line_of_plain_training_follows_the_plan_op_by_op() -> None:
     assert firsts == {step.op: size for step, size in plain if isinstance(step, Compute)}
 
 
-def plan_of_steps(graph: Graph, steps: tuple[Step, ...]) -> Plan:
-    found = replay(steps, graph, BOARD)
+def plan_of_steps(graph: Graph, steps: tuple[Step, ...], homes: tuple[str, ...] = ()) -> Plan:
+    found = replay(steps, graph, BOARD, homes=homes)
+    packed = place(steps, graph, homes)
     return msgspec.structs.replace(
         plan_of(plain_order(graph), graph, BOARD),
         steps=steps,
-        addresses=place(steps, graph).addresses,
+        addresses=packed.addresses,
+        workspaces=packed.workspaces,
         budget=Budget(found.peak_bytes),
         peak_bytes=found.peak_bytes,
         seconds=found.seconds,
@@ -239,6 +262,20 @@ class TestChoices:
         )
         assert choice.paging == pytest.approx(choice.paid)
         assert choice.otherwise.startswith("recomputing: ")
+
+    def test_what_is_brought_in_only_to_be_updated(self) -> None:
+        """The state is overwritten in the step after its page-in."""
+        steps = (
+            Compute("linear1"), Compute("relu1"), Free("a1"), Compute("criterion"), Compute("backward1"),
+            PageIn("m1"), Compute("update1"), PageOut("m1.next"), Free("m1.next"),
+        )  # fmt: skip
+        one = graph_of(1)
+        found = replay(steps, one, BOARD, homes=("m1",))
+        plan = msgspec.structs.replace(plan_of_steps(one, steps, homes=("m1",)), homes=("m1",))
+        data = ReportData(Path("plan.json"), one, BOARD, plan, found, found)
+        (choice,) = (c for c in choices(data, trace(plan, one, BOARD)) if c.value == "m1")
+
+        assert (choice.how, choice.times, choice.gaps) == ("lives in the slower tier", 1, ((0, 5),))
 
     def test_a_parameter_that_lives_elsewhere(self) -> None:
         data = data_of(3, forget=0.9, page=1.0)

@@ -9,7 +9,7 @@ from cyclopts import App
 from edgewise.cli.loops import loop_entries, write_loops
 from edgewise.cli.output import Facts, write_facts, write_json
 from edgewise.cli.params import AsJson
-from edgewise.cli.words import arena_words, count_words, gap_words
+from edgewise.cli.words import arena_words, count_words, gap_words, limit_words
 from edgewise.devices import Device, load_device
 from edgewise.errors import CorruptArtifact
 from edgewise.graph import Graph, load_graph
@@ -88,7 +88,7 @@ def _facts(
     return [
         ("graph", plan.graph),
         ("device", device.name),
-        ("budget", exact_bytes(plan.budget.ram_bytes)),
+        ("budget", f"{exact_bytes(plan.budget.ram_bytes)}{limit_words(plan.budget)}"),
         ("peak", exact_bytes(certificate.peak_bytes)),
         ("highest address", arena_words(plan, certificate)),
         ("plan", count_words(plan)),

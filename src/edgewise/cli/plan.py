@@ -12,7 +12,7 @@ from edgewise.cli.params import MODEL_HELP, AsJson, OutFile, Switch
 from edgewise.cli.pareto import curve_of, save_curve, write_curve
 from edgewise.cli.planning import planning
 from edgewise.cli.subject import Subject, find_subject
-from edgewise.cli.words import against, arena_words, count_words, gap_words
+from edgewise.cli.words import against, arena_words, count_words, gap_words, limit_words
 from edgewise.devices import CostModel, Device, load_device
 from edgewise.errors import UsageError
 from edgewise.graph import Graph, load_graph, save_graph
@@ -254,11 +254,10 @@ def _payload(found: Planned, out: Path | None) -> dict[str, Any]:
 def _facts(found: Planned, device: Device) -> Facts:
     plan, certificate, plain = found.plan, found.certificate, found.plain
     budget = plan.budget
-    limit = f", {seconds_text(budget.seconds)} a step" if budget.seconds is not None else ""
     return [
         ("device", f"{device.name}: {device.description}"),
         ("plain training", f"{bytes_text(plain.peak_bytes)} of RAM"),
-        ("budget", f"{bytes_text(budget.ram_bytes)} of RAM{limit}"),
+        ("budget", f"{bytes_text(budget.ram_bytes)} of RAM{limit_words(budget)}"),
         ("planned peak", f"{exact_bytes(plan.peak_bytes)} ({bytes_text(plan.peak_bytes)})"),
         ("certified peak", exact_bytes(certificate.peak_bytes)),
         ("highest address", arena_words(plan, certificate)),

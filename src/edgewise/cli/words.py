@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from edgewise.plan import Certificate, Compute, PageIn, PageOut, Plan
-from edgewise.report.units import exact_bytes, percent, plural
+from edgewise.plan import Budget, Certificate, Compute, PageIn, PageOut, Plan
+from edgewise.report.units import bytes_text, exact_bytes, joules_text, percent, plural, seconds_text
 
 
 def against(amount: float, plain: float, text: Callable[[float], str]) -> str:
@@ -36,6 +36,16 @@ def count_words(plan: Plan) -> str:
     if loops:
         words.append(f"{plural(len({step.op for step in loops}), 'op')} streamed")
     return ", ".join(words)
+
+
+def limit_words(budget: Budget) -> str:
+    """The limits of `budget` beside RAM, each behind a comma."""
+    limits = [
+        f"{seconds_text(budget.seconds)} a step" if budget.seconds is not None else "",
+        f"{joules_text(budget.joules)} a step" if budget.joules is not None else "",
+        f"{bytes_text(budget.written_bytes)} written" if budget.written_bytes is not None else "",
+    ]
+    return "".join(f", {limit}" for limit in limits if limit)
 
 
 def arena_words(plan: Plan, certificate: Certificate) -> str:

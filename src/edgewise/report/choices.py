@@ -63,6 +63,11 @@ def choices(data: ReportData, trace: Trace) -> tuple[Choice, ...]:
     return tuple(sorted(found, key=lambda c: (-c.bytes * max(c.idle_seconds, 1e-12), c.value)))
 
 
+def _is_held(stay: Stay) -> bool:
+    """Whether a value was made again for its own sake: not to be overwritten by the next step."""
+    return stay.by == "recompute" and stay.end > stay.begin + 1
+
+
 class _Chooser:
     def __init__(self, data: ReportData, trace: Trace) -> None:
         self.data, self.trace = data, trace
@@ -90,7 +95,7 @@ class _Chooser:
 
     def choice(self, name: str) -> Choice | None:
         stays, streams = self.stays.get(name, []), self.loops.get(name, [])
-        back = [stay for stay in stays if stay.by in ("recompute", "page_in") and stay.end > stay.begin + 1]
+        back = [stay for stay in stays if stay.by == "page_in" or _is_held(stay)]
         if not back and not streams:
             return None
         gaps = self._gaps(name, stays, streams)

@@ -129,6 +129,10 @@ def _traffic(data: ReportData, loops: tuple[Loop, ...]) -> list[Markup]:
     sliced = sum(loop.bytes_written + loop.bytes_read for loop in loops)
     share = f"; {percent(sliced / together)} of both in slices" if sliced else ""
     exact = f"{exact_bytes(found.bytes_written)}; " if found.bytes_written >= 1024 else ""
+    limit = data.plan.budget.written_bytes
+    exact = (
+        f"{exact_bytes(found.bytes_written)} of {bytes_text(limit)} allowed; " if limit is not None else exact
+    )
     words = f"{exact}{bytes_text(found.bytes_read)} read{share}"
     return [_tile(f"Written to {paging[0]} in a step", bytes_text(found.bytes_written), words)]
 

@@ -104,7 +104,7 @@ def working_bytes(
     away = frozenset(streamed)
     fresh = set(op.outputs) - {new for _, new in option.overwrites}
     held = sum(graph.value[name].bytes for name in (set(reads) | fresh) - away)
-    return held + option.workspace_bytes + sum(option.stream[name].tile_bytes for name in away)
+    return held + option.room_bytes(away)
 
 
 def whole_bytes(graph: Graph, op: Op, reads: Sequence[str]) -> int:

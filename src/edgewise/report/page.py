@@ -182,18 +182,18 @@ def _address_words(data: ReportData, found: tuple[Loop, ...]) -> str:
         )
     return (
         f"One arena of {bytes_text(arena)}: each rectangle is a value, as high as its bytes, as wide as its "
-        f"stay. {waste}{_unplaced_words(data, found)}"
+        f"stay, or what an op works in for one step. {waste}{_unplaced_words(data, found)}"
     )
 
 
 def _unplaced_words(data: ReportData, found: tuple[Loop, ...]) -> str:
-    """What has no address: values that are never in RAM, and the buffers of loops."""
-    if not found:
-        return ""
+    """What has no address: values that are never in RAM."""
     streamed = {name for loop in found for name in loop.streamed}.difference(data.plan.addresses)
+    if not streamed:
+        return ""
     size = bytes_text(sum(data.graph.value[name].bytes for name in streamed))
-    never = f" {plural(len(streamed), 'value')} of {size} are never in RAM and have none." if streamed else ""
-    return f"{never} Tiles and workspace of loops come on top while an op runs."
+    verb = "is never in RAM and has none" if len(streamed) == 1 else "are never in RAM and have none"
+    return f" {plural(len(streamed), 'value')} of {size} {verb}."
 
 
 def _learning(data: ReportData) -> Markup:

@@ -83,7 +83,7 @@ text { font-size: 12px; fill: var(--soft); font-variant-numeric: tabular-nums; }
 .drawing .area.other, .drawing .block.other { fill: var(--other); }
 .drawing .area.activation, .drawing .block.activation { fill: var(--activation); }
 .drawing .area.gradient, .drawing .block.gradient { fill: var(--gradient); }
-.drawing .area.loop, .drawing .part.loop { fill: var(--loop); }
+.drawing .area.loop, .drawing .part.loop, .drawing .block.loop { fill: var(--loop); }
 .drawing .part.streaming { fill: var(--streaming); }
 .area { opacity: .85; } .drawing .block { stroke: var(--card); stroke-width: 1; opacity: .9; }
 .drawing .part.compute { fill: var(--compute); } .drawing .part.recompute { fill: var(--recompute); }

@@ -53,7 +53,7 @@ def _choice_row(choice: Choice, tier: str) -> Markup:
     badge = f"{how} {TIMES}{times:,}" if times > 1 else how
     cells: list[object] = [
         tag("td", *name, class_="long"),
-        tag("td", tag("span", badge, class_=f"badge {kind}"), *_streamed(choice)),
+        tag("td", tag("span", badge, class_=f"badge {kind}"), *_streamed(choice), class_="span"),
         tag("td", bytes_text(choice.bytes), class_="number"),
         tag("td", _away(choice), class_="span"),
         tag("td", bytes_text(choice.keep_peak_bytes), class_="number"),

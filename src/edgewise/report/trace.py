@@ -45,6 +45,16 @@ class Stay(NamedTuple):
     by: What | None
 
 
+class Room(NamedTuple):
+    """What op `op` works in during step `step`: workspace, and the tiles of what it streams."""
+
+    op: str
+    step: int
+    offset: int
+    bytes: int
+    group: str
+
+
 class Moment(NamedTuple):
     """One step: what it does, to what, and its own cost. A transfer's seconds are its time on the link.
 
@@ -65,6 +75,7 @@ class Trace(msgspec.Struct, frozen=True):
     moments: tuple[Moment, ...]
     bytes_by_group: dict[str, tuple[int, ...]]
     stays: tuple[Stay, ...]
+    rooms: tuple[Room, ...]
     backward_begin: int | None
 
     @property
@@ -79,12 +90,12 @@ class Trace(msgspec.Struct, frozen=True):
 def trace(plan: Plan, graph: Graph, device: Device) -> Trace:
     """Follow `plan`, which `check` has certified for `graph` and `device`."""
     found = {loop.step: loop for loop in loops(plan, graph, device)}
-    return _Follower(graph, device, plan.homes, plan.addresses, found).follow(plan.steps)
+    return _Follower(graph, device, plan, found).follow(plan.steps)
 
 
 def trace_plain(graph: Graph, device: Device) -> Trace:
     """Follow plain training: every op once, each value kept until its last use. Stays have no addresses."""
-    return _Follower(graph, device, (), {}, {}).follow(plain_steps(graph))
+    return _Follower(graph, device, None, {}).follow(plain_steps(graph))
 
 
 def plain_steps(graph: Graph) -> tuple[Step, ...]:
@@ -93,23 +104,21 @@ def plain_steps(graph: Graph) -> tuple[Step, ...]:
 
 
 class _Follower:
-    def __init__(
-        self,
-        graph: Graph,
-        device: Device,
-        homes: tuple[str, ...],
-        addresses: dict[str, tuple[int, ...]],
-        loops_at: dict[int, Loop],
-    ) -> None:
-        self.graph, self.device, self.addresses, self.loops_at = graph, device, addresses, loops_at
+    """Follows steps; without a `plan` (whose addresses it reads) every offset is 0."""
+
+    def __init__(self, graph: Graph, device: Device, plan: Plan | None, loops_at: dict[int, Loop]) -> None:
+        self.graph, self.device, self.plan, self.loops_at = graph, device, plan, loops_at
         self.held = dict.fromkeys(GROUPS, 0)
         self.series: dict[str, list[int]] = {group: [] for group in GROUPS}
         self.open: dict[str, tuple[int, int, What | None]] = {}  # value -> begin, offset, what brought it
         self.count: dict[str, int] = {}
         self.stays: list[Stay] = []
+        self.rooms: list[Room] = []
+        self.worked: dict[str, int] = {}  # op -> executions that needed room
         self.moments: list[Moment] = []
         self.done: set[str] = set()
         self.backward_begin: int | None = None
+        homes = plan.homes if plan else ()
         for value in graph.sources():
             if value.name not in homes:
                 self._begin(value.name, 0, None)
@@ -119,7 +128,13 @@ class _Follower:
         self.count[name] = nth + 1
         value = self.graph.value[name]
         self.held[group_of(value)] += value.bytes
-        self.open[name] = (index, self.addresses[name][nth] if self.addresses else 0, by)
+        self.open[name] = (index, self.plan.addresses[name][nth] if self.plan else 0, by)
+
+    def _work(self, room: Room) -> None:
+        nth = self.worked.get(room.op, 0)
+        self.worked[room.op] = nth + 1
+        offset = self.plan.workspaces[room.op][nth] if self.plan else 0
+        self.rooms.append(room._replace(offset=offset))
 
     def _end(self, name: str, index: int) -> None:
         begin, offset, by = self.open.pop(name)
@@ -133,7 +148,7 @@ class _Follower:
         for name in list(self.open):
             self._end(name, len(steps))
         series = {group: tuple(sizes) for group, sizes in self.series.items()}
-        return Trace(tuple(self.moments), series, tuple(self.stays), self.backward_begin)
+        return Trace(tuple(self.moments), series, tuple(self.stays), tuple(self.rooms), self.backward_begin)
 
     def _follow(self, index: int, step: Step) -> None:
         before = dict(self.held)
@@ -153,9 +168,11 @@ class _Follower:
     def _compute(self, index: int, op: Op, step: Compute, during: dict[str, int]) -> None:
         option, loop = op.option(step.option), self.loops_at.get(index)
         overwrites = option.overwrites if option else ()
-        if option is not None:
-            tiles = sum(option.stream[name].tile_bytes for name in step.streamed)
-            during["loop" if loop else "other"] += option.workspace_bytes + tiles
+        room = option.room_bytes(step.streamed) if option else 0
+        if room:
+            group = "loop" if loop else "other"
+            during[group] += room
+            self._work(Room(op.name, index, 0, room, group))
         first = op.name not in self.done
         self.done.add(op.name)
         what: What = "compute" if first else "recompute"
