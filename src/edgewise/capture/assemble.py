@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 
+import msgspec
+
 from edgewise.capture.joint import JointGraph
 from edgewise.capture.kernels import Program, Run
 from edgewise.capture.lowering import Draft, Lowering
 from edgewise.capture.optimizers import Optimizer
+from edgewise.capture.tiling import Loop, loops_of
 from edgewise.capture.updates import Updates
 from edgewise.graph import Graph, Value, validate
 
@@ -16,6 +19,8 @@ class Assembled:
 
     graph: Graph
     kernels: dict[str, Run]
+    loops: dict[str, dict[str, Loop]]
+    """The tiled options of each op, by name."""
     loss: Program
     loss_slot: int
     states: dict[str, str]
@@ -27,9 +32,14 @@ def assemble(low: Lowering, joint: JointGraph, optimizer: Optimizer, name: str) 
     updates = Updates(low, optimizer, list(low.drafts))
     updates.place()
     loss, (loss_slot,) = low.program((joint.loss,))
+    loops = {draft.op.name: loops_of(draft, low.values, low.layouts) for draft in updates.drafts}
+    for draft in updates.drafts:
+        tiled = tuple(option for _, option in loops[draft.op.name].values())
+        draft.op = msgspec.structs.replace(draft.op, options=(*draft.op.options, *tiled))
     graph = _graph(low, updates.drafts, loss, name)
     kernels = {draft.op.name: draft.run for draft in updates.drafts}
-    return Assembled(graph, kernels, loss, loss_slot.index, updates.states)
+    only = {op: {option: loop for option, (loop, _) in found.items()} for op, found in loops.items()}
+    return Assembled(graph, kernels, only, loss, loss_slot.index, updates.states)
 
 
 def _graph(low: Lowering, drafts: list[Draft], loss: Program, name: str) -> Graph:

@@ -38,6 +38,17 @@ class BatchNormKernel:
         slots = self.program.slots(tensors)
         x, weight, bias = (None if operand is None else slots[operand.index] for operand in self.operands)
         mean, variance = (tensors[name] for name in self.running) if first else (None, None)
+        return self.normalize(x, weight, bias, mean, variance)
+
+    def normalize(
+        self,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        mean: Tensor | None,
+        variance: Tensor | None,
+    ) -> tuple[Tensor, ...]:
+        """The three results for these channels; running `mean` and `variance` are changed if given."""
         result = aten.native_batch_norm(x, weight, bias, mean, variance, True, self.momentum, self.eps)
         return tuple(result)
 
@@ -161,18 +172,21 @@ def _add_product(
         options=tuple(options),
         layer=low.layer(node),
     )
-    kernel = _ProductKernel(program, slot.index, mask_value, scale)
+    kernel = ProductKernel(program, slot.index, mask_value, scale)
     low.add(op, kernel, backward=node not in low.forward)
 
 
 @dataclass(frozen=True)
-class _ProductKernel:
+class ProductKernel:
+    """`x * mask * scale`, the second half of a dropout."""
+
     program: Program
     slot: int
     mask: str
     scale: float
 
     def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
+        """The product, in the place of x if the option says so."""
         del first, memory
         x, mask = self.program.slots(tensors)[self.slot], tensors[self.mask]
         return ((x.mul_(mask) if option == "in_place" else x.mul(mask)).mul_(self.scale),)

@@ -23,6 +23,12 @@ class Memory(Protocol):
     def drop(self, tensor: Tensor) -> None:
         """It is given up."""
 
+    def holds(self, tensor: Tensor) -> bool:
+        """Whether the storage of `tensor` is counted."""
+
+    def note(self, hidden_bytes: int) -> None:
+        """So many bytes more were held for a moment, inside a call."""
+
 
 Run = Callable[[Tensors, str, bool, Memory], tuple[Tensor, ...]]
 """`run(tensors, option, first, memory) -> outputs` in the order of `Op.outputs`; on the `first` execution the
@@ -69,7 +75,7 @@ def call(instruction: Instruction, slots: Sequence[Any]) -> Any:
     return result if instruction.item is None else result[instruction.item]
 
 
-def resolve(arg: Any, slots: Sequence[Any]) -> Any:
+def resolve(arg: Any, slots: Sequence[Any] | Mapping[int, Any]) -> Any:
     """`arg` with every slot in it replaced by its content."""
     if type(arg) is Slot:
         return slots[arg.index]

@@ -15,6 +15,7 @@ from edgewise.capture.kernels import Program, Run
 from edgewise.capture.lowering import STEP, Layout, Lowering
 from edgewise.capture.optimizers import Optimizer
 from edgewise.capture.survey import offending_parts
+from edgewise.capture.tiling import Loop
 from edgewise.errors import EdgewiseError, ModelUnsupported, UsageError
 from edgewise.graph import Graph
 from edgewise.zoo.losses import resolve_loss
@@ -25,7 +26,7 @@ RESERVED = re.compile(rf"{STEP}|batch\.\d+|constant\.\d+|loss\.gradient")
 
 @dataclass(frozen=True)
 class Captured:
-    """A training step that can be planned (`graph`) and executed (`kernels`).
+    """A training step that can be planned (`graph`) and executed (`kernels`, `loops` for tiled options).
 
     Parameters and buffers are those of `model`, under the same names; `constants` holds what else the trace
     found. `states` maps each optimizer state to its parameter; states start at zero. `batch` names the values
@@ -35,6 +36,7 @@ class Captured:
 
     graph: Graph
     kernels: dict[str, Run]
+    loops: dict[str, dict[str, Loop]]
     layouts: dict[str, Layout]
     constants: dict[str, Tensor]
     states: dict[str, str]
@@ -48,11 +50,15 @@ class Captured:
 
     def empty(self, name: str) -> tuple[Tensor, Tensor]:
         """A new tensor for the value `name`, content undefined, and its storage as flat bytes (uint8)."""
-        layout = self.layouts[name]
         storage = torch.empty(self.graph.value[name].bytes, dtype=torch.uint8)
+        return self.over(name, storage), storage
+
+    def over(self, name: str, storage: Tensor) -> Tensor:
+        """The value `name` as a tensor over all of `storage`, flat bytes (uint8)."""
+        layout = self.layouts[name]
         tensor = torch.empty(0, dtype=layout.dtype)
         tensor.set_(storage.untyped_storage(), layout.offset, layout.size, layout.stride)
-        return tensor, storage
+        return tensor
 
 
 def capture(
@@ -108,6 +114,7 @@ def _captured(
     return Captured(
         graph=assembled.graph,
         kernels=assembled.kernels,
+        loops=assembled.loops,
         layouts=low.layouts,
         constants={**constants, **low.constants},
         states=assembled.states,

@@ -162,7 +162,7 @@ class _Squeaky:
         return best
 
     def _orders(self) -> list[list[int]]:
-        """Large before small; long before short; both together; crowded before lonely."""
+        """Large first; long first; large and long first; crowded first; as an allocator meets them."""
         blocks, everything = self.blocks, range(len(self.blocks))
         crowd = [sum(blocks[a].size for a in found) for found in self.neighbours]
         lasts = [block.end - block.begin for block in blocks]
@@ -172,6 +172,7 @@ class _Squeaky:
             sorted(everything, key=lambda b: (-blocks[b].size * lasts[b], blocks[b].begin)),
             sorted(everything, key=lambda b: (-len(self.neighbours[b]), -blocks[b].size)),
             sorted(everything, key=lambda b: (-crowd[b], -blocks[b].size)),
+            sorted(everything, key=lambda b: (blocks[b].begin, -blocks[b].size)),
         ]
 
     def _squeak(self, packing: Packing, top: int) -> list[int]:

@@ -39,6 +39,10 @@ class Counter:
         """Count the storage of `tensor` no longer."""
         self.live_bytes -= self._sizes.pop(tensor.untyped_storage().data_ptr(), 0)
 
+    def note(self, hidden_bytes: int) -> None:
+        """Let the peak know of bytes that were held for a moment beside what is counted."""
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes + hidden_bytes)
+
     def note_compute(self, results: Sequence[Tensor], workspace_bytes: int) -> None:
         """Let the peak know of the moment in which operands, results and workspace are held at once."""
         storages = (result.untyped_storage() for result in results)

@@ -15,8 +15,10 @@ from torch.utils import _pytree as pytree
 from edgewise.capture import Captured
 from edgewise.capture.joint import HOLE
 from edgewise.capture.lowering import STEP
+from edgewise.capture.tiling import Turn
 from edgewise.devices import Device
 from edgewise.errors import DeviceError, UsageError
+from edgewise.graph import Op, Option
 from edgewise.plan import Certificate, Compute, Free, PageIn, PageOut, Plan, Step, check
 from edgewise.run import process
 from edgewise.run.carried import Carried
@@ -217,8 +219,8 @@ class Executor:
 
     def _run(self, action: Step) -> None:
         match action:
-            case Compute(op, option):
-                self._compute(op, option)
+            case Compute(op, option, streamed):
+                self._compute(op, option, streamed)
             case Free(name):
                 self._wait(name)
                 self._counter.drop(self._tensors.pop(name))
@@ -230,7 +232,7 @@ class Executor:
                 self._counter.add(tensor)
                 self._the_pager().read(name, storage)
 
-    def _compute(self, name: str, option_name: str) -> None:
+    def _compute(self, name: str, option_name: str, streamed: tuple[str, ...]) -> None:
         op = self.captured.graph.op[name]
         option = op.option(option_name) or op.options[0]
         first = name not in self._done
@@ -238,7 +240,17 @@ class Executor:
         for operand in (*(op.reads if first else op.inputs), *op.outputs):
             self._wait(operand)
         self._changed = self._changed or (first and bool(op.updates))
-        made = self.captured.kernels[name](self._tensors, option.name, first, self._counter)
+        run = self._loop if option.is_tiled else self._call
+        run(op, option, frozenset(streamed), first=first)
+        if first:
+            for old, new in op.updates:
+                if old not in streamed:
+                    self._tensors[new] = self._tensors.pop(old)
+
+    def _call(self, op: Op, option: Option, streamed: frozenset[str], *, first: bool) -> None:
+        """Execute an op by one call."""
+        del streamed  # nothing, for this is no loop
+        made = self.captured.kernels[op.name](self._tensors, option.name, first, self._counter)
         self._counter.note_compute(made, 0)
         overwritten = {new: old for old, new in option.overwrites}
         results = tuple(
@@ -247,9 +259,22 @@ class Executor:
         )
         self._counter.note_compute(results, option.workspace_bytes)
         self._hold(dict(zip(op.outputs, results, strict=True)), tuple(overwritten.values()))
-        if first:
-            for old, new in op.updates:
-                self._tensors[new] = self._tensors.pop(old)
+
+    def _loop(self, op: Op, option: Option, streamed: frozenset[str], *, first: bool) -> None:
+        """Execute an op slice by slice, `streamed` operands from where they lie in the paging file."""
+        made = {name: self.captured.empty(name)[0] for name in op.outputs if name not in streamed}
+        for tensor in made.values():
+            self._counter.add(tensor)
+        pager = self._the_pager() if streamed else None
+        maps = {name: self.captured.over(name, pager.map(name)) for name in streamed} if pager else {}
+        loop = self.captured.loops[op.name][option.name]
+        try:
+            Turn(loop, {**self._tensors, **made, **maps}, streamed, first, self._counter, pager).run()
+        finally:
+            maps.clear()
+            for name in streamed:
+                self._the_pager().unmap(name)
+        self._hold(made, ())
 
     def _hold(self, results: dict[str, Tensor], overwritten: tuple[str, ...]) -> None:
         for old in overwritten:
@@ -313,14 +338,26 @@ class Executor:
 
 
 def _open_pager(captured: Captured, plan: Plan, directory: Path | None) -> Pager | None:
-    """A pager with a slot for each value that `plan` pages; what replaces a value at home takes its slot."""
+    """A pager with a slot for each value that `plan` pages or streams; an update takes the slot of the old."""
     graph = captured.graph
-    paged = dict.fromkeys((*plan.homes, *(s.value for s in plan.steps if isinstance(s, PageOut))))
+    paged = dict.fromkeys(plan.homes)
+    replaced = {graph.carries[home]: home for home in plan.homes if home in graph.carries}
+    for step in plan.steps:
+        match step:
+            case PageOut(name):
+                paged[name] = None
+            case Compute(name, streamed=streamed):
+                op = graph.op[name]
+                paged.update(dict.fromkeys(streamed))
+                replaced.update({new: old for old, new in op.updates if old in streamed})
+            case _:
+                pass
     if not paged:
         return None
-    replaced = {graph.carries[home]: home for home in plan.homes if home in graph.carries}
     pager = Pager({n: graph.value[n].bytes for n in paged if n not in replaced}, directory)
     for new, old in replaced.items():
+        while old in replaced:
+            old = replaced[old]  # noqa: PLW2901  # updated more than once
         pager.share_slot(old, new)
     return pager
 

@@ -4,6 +4,7 @@ Transfers run one at a time, in the order they are asked for, while the step com
 reserved before the first step, so that a full disk is found before anything was changed.
 """
 
+import mmap
 import os
 import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -38,13 +39,16 @@ class Pager:
             end += -(-size // _ALIGNMENT) * _ALIGNMENT
         self._pending: dict[str, Future[None]] = {}
         self._unread: set[str] = set()
+        self._sizes = dict(sizes)
         self._fd = _reserve(directory, end)
+        self._maps: dict[str, mmap.mmap] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="edgewise-pager")
         self.bytes_written = self.bytes_read = 0
 
     def share_slot(self, old: str, new: str) -> None:
         """Let `new` be stored over `old`, which it replaces."""
         self._slots[new] = self._slots[old]
+        self._sizes[new] = self._sizes[old]
 
     def write(self, name: str, tensor: Tensor) -> None:
         """Begin to copy the storage of `tensor` out; `wait(name)` says when its memory may be released."""
@@ -58,6 +62,30 @@ class Pager:
         self.wait(name)
         self._pending[name] = self._thread.submit(self._read_all, name, storage)
         self.bytes_read += storage.numel()
+
+    def map(self, name: str) -> Tensor:
+        """The slot of `name` as flat bytes (uint8) that stand in the file, good until `unmap`.
+
+        What is read and written through it is counted by whoever does so: `moved_in`, `moved_out`.
+        """
+        self.wait(name)
+        size = self._sizes[name]
+        self._maps[name] = mmap.mmap(self._fd, max(size, 1), offset=self._slots[name])
+        return torch.frombuffer(self._maps[name], dtype=torch.uint8)[:size]
+
+    def unmap(self, name: str) -> None:
+        """End the use of a map; its pages leave the process when the last tensor over them is gone."""
+        del self._maps[name]
+
+    def moved_in(self, name: str, size: int) -> None:
+        """`size` bytes of the mapped slot of `name` were read; its pages need not stay."""
+        self.bytes_read += size
+        self._maps[name].madvise(mmap.MADV_DONTNEED)
+
+    def moved_out(self, name: str, size: int) -> None:
+        """`size` bytes of the mapped slot of `name` were written; its pages stay in the file only."""
+        self.bytes_written += size
+        self._maps[name].madvise(mmap.MADV_DONTNEED)
 
     def wait(self, name: str) -> None:
         """Wait until the last transfer of `name` is over.
