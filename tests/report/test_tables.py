@@ -110,7 +110,7 @@ class TestLoops:
     def test_sums_in_another_order(self, plan: Plan) -> None:
         option = Option("rows 4", tiles=1, exact=False)
 
-        assert "rows 4 1 slice; sums in another order" in loop_words(plan, looping(option=option))
+        assert "rows 4 1 slice; sums reordered" in loop_words(plan, looping(option=option))
 
     def test_a_loop_that_streams_nothing(self, plan: Plan) -> None:
         assert "16 slices nothing 2 KiB" in loop_words(plan, looping(streamed=()))

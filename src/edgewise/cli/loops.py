@@ -11,6 +11,9 @@ from edgewise.report.units import bytes_text, clipped, percent, plural
 SHOWN = 12
 """Loops in the table for people; JSON has all."""
 
+NAMES = 32
+"""Most characters of the names of what is streamed, in the table for people."""
+
 HEADS = {
     "ops run as loops": False,
     "layer": False,
@@ -21,6 +24,7 @@ HEADS = {
     "moved": True,
     "of the time": True,
 }
+"""Columns of the table; that of layers is left out where the names of all ops begin with theirs."""
 
 
 def loop_entries(found: Sequence[Loop]) -> list[dict[str, Any]]:
@@ -51,7 +55,9 @@ def write_loops(found: Sequence[Loop], plan: Plan) -> None:
         return
     write_line("")
     ranked = sorted(found, key=lambda loop: -loop.seconds)
-    write_table(HEADS, [_row(loop, plan) for loop in ranked[:SHOWN]])
+    layers = any(_names_layer(loop) for loop in ranked[:SHOWN])
+    heads = {name: number for name, number in HEADS.items() if layers or name != "layer"}
+    write_table(heads, [_row(loop, plan, layers=layers) for loop in ranked[:SHOWN]])
     left_out = ranked[SHOWN:]
     if left_out:
         share = sum(loop.seconds for loop in left_out) / plan.seconds if plan.seconds > 0 else 0.0
@@ -59,12 +65,17 @@ def write_loops(found: Sequence[Loop], plan: Plan) -> None:
         write_line(words)
 
 
-def _row(loop: Loop, plan: Plan) -> list[str]:
+def _names_layer(loop: Loop) -> bool:
+    """Whether the layer says more than the name of the op does."""
+    return bool(loop.op.layer) and not loop.op.name.startswith(loop.op.layer)
+
+
+def _row(loop: Loop, plan: Plan, *, layers: bool) -> list[str]:
     return [
         loop.op.name,
-        loop.op.layer,
+        *((loop.op.layer,) if layers else ()),
         loop.option.name,
-        clipped(", ".join(loop.streamed), 40) or "nothing",
+        clipped(", ".join(loop.streamed), NAMES) or "nothing",
         bytes_text(loop.ram_bytes),
         bytes_text(loop.whole_bytes),
         bytes_text(loop.bytes_read + loop.bytes_written),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from edgewise.devices import Cost, CostModel, Device
 from edgewise.graph import Graph, Op, Option
 from edgewise.plan import Certificate, Compute, Plan
-from edgewise.report.units import bytes_text, percent
+from edgewise.report.units import bytes_text, percent, plural
 
 NOTHING = Cost(0.0, 0.0)
 
@@ -139,8 +139,8 @@ def exact_words(plan: Plan, graph: Graph) -> str:
     names = reordered(plan, graph)
     if not names:
         return "bit for bit that of the unplanned step"
-    sums = "the sums of 1 op are" if len(names) == 1 else f"the sums of {len(names):,} ops are"
-    return f"within {ROUNDING} relative of the unplanned step: {sums} taken in another order"
+    sums = f"the sums of {plural(len(names), 'op')} may be taken in another order"
+    return f"within {ROUNDING} relative of the unplanned step: {sums}"
 
 
 def traffic_words(certificate: Certificate, found: Sequence[Loop], device: Device) -> str:

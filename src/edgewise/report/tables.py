@@ -100,7 +100,7 @@ def _loop_row(loop: Loop, plan: Plan) -> Markup:
     name = [tag("code", breakable(clipped(loop.op.name)))]
     if loop.op.layer and not loop.op.name.startswith(loop.op.layer):
         name.append(tag("div", clipped(loop.op.layer), class_="under"))
-    sums = "" if loop.option.exact else "; sums in another order"
+    sums = "" if loop.option.exact else "; sums reordered"
     under = f"{plural(loop.option.tiles, 'slice')}{sums}"
     share = percent(loop.seconds / plan.seconds) if plan.seconds > 0 else ""
     streams = breakable(clipped(", ".join(loop.streamed))) if loop.streamed else "nothing"
