@@ -168,7 +168,7 @@ def _labels(data: ReportData, frame: Frame, ghost: list[int]) -> list[Markup]:
     beyond = data.plain.peak_bytes > frame.y_max
     plain = words(
         f"plain training {bytes_text(data.plain.peak_bytes)}{', above this chart' if beyond else ''}",
-        at,
+        WIDTH * right if beyond else at,
         frame.top - 6 if beyond else frame.y(data.plain.peak_bytes) - 6,
         anchor="end" if right else "start",
         class_="name ghost-name",
