@@ -82,7 +82,7 @@ def from_zoo(name: str) -> Callable[[], tuple[nn.Module, Any, Any]]:
 
 
 class SentenceClassifier(nn.Module):
-    """MiniLM-L6 (arXiv 2002.10957): 6 layers, 384 wide, 12 heads, 30,522 tokens, and a head of two classes."""
+    """MiniLM-L6 (arXiv 2002.10957): 6 layers, 384 wide, 12 heads, 30,522 tokens; a head of two classes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -199,7 +199,7 @@ def measure(name: str, case: Case, limit: float, rows: Rows) -> None:
         print(rows.runs[-1], flush=True)
 
 
-def executed(  # noqa: PLR0913  # everything that one row tells of
+def executed(  # everything that one row tells of
     name: str, captured: Captured, plan: Plan, found: Certificate, device: Device, batch: Any, theirs: Steps
 ) -> str:
     ours = run(captured, plan, device, batch, theirs.before)
