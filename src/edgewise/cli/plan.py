@@ -1,4 +1,4 @@
-"""`edgewise plan`: what to keep, recompute and page so that one training step fits a budget."""
+"""`edgewise plan`: what to keep, recompute, page or run in slices so that a training step fits a budget."""
 
 import time
 from pathlib import Path
@@ -81,7 +81,7 @@ def plan(  # noqa: PLR0913  -- eight flags, each of them an argument
     out: OutFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Plan one training step: what to keep, recompute and page, in what order, at what address.
+    """Plan one training step: what to keep, recompute, page or run in slices, in what order, where.
 
     Args:
         model: A built-in model, `package.module:factory`, a recipe, or a graph.json. See below.
