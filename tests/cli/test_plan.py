@@ -8,10 +8,12 @@ import msgspec
 import pytest
 
 from edgewise.cli import plan as plan_command
+from edgewise.cli.loops import write_loops
 from edgewise.cli.words import against, arena_words, count_words, gap_words, limit_words
-from edgewise.devices import load_device
+from edgewise.devices import Cost, load_device
 from edgewise.graph import Graph, Op, Option, Stream, Value, load_graph, save_graph
 from edgewise.plan import Budget, Compute, check, load_plan, minimum_ram, plain_plan
+from edgewise.report.loops import Loop
 from edgewise.report.units import seconds_text
 from tests.cli.conftest import Run, tiny_graph, tiny_loops
 
@@ -318,6 +320,27 @@ class TestLoops:
         out = run("plan", loops_file, *self.TIGHT).out
         assert re.search(r"\nand 2 loops more, [\d.]+% of the time; --json lists all\n$", out)
         assert len(run("plan", loops_file, *self.TIGHT, "--json").json["streamed"]) == 5
+
+    @pytest.mark.parametrize(
+        ("layer", "names", "shown"),
+        [
+            ("", ("a", "b"), "a, b"),
+            ("body.1", ("body.1.weight", "body.1:conv", "body.12.weight"), "weight, conv, body.12.weight"),
+            ("body", ("body", "bodyguard"), "body, bodyguard"),
+            ("body", (), "nothing"),
+            ("body", ("x" * 40,), "x" * 31 + "\N{HORIZONTAL ELLIPSIS}"),
+        ],
+    )
+    def test_names_stand_without_the_layer(
+        self, layer: str, names: tuple[str, ...], shown: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        plan = plain_plan(tiny_graph(), load_device("rpi4"))
+        cost = Cost(0.0, 0.0)
+        op = Op(f"{layer}:op", layer=layer)
+        loop = Loop(0, op, Option("rows 2", tiles=2), names, 1, 2, 3, 4, cost, cost)
+        write_loops([loop], plan)
+        rows = [line.split("  ") for line in capsys.readouterr().out.splitlines()[1:]]
+        assert [cell for cell in rows[1] if cell][2].strip() == shown
 
     def test_a_plan_without_them_says_nothing_of_them(self, run: Run, loops_file: Path) -> None:
         words = ("plan", loops_file, "--device", "rpi4", "--ram", "11000")

@@ -55,6 +55,7 @@ def test_a_budget_below_what_whole_ops_need(
     path = write_plan(tmp_path, graph, plan)
     (tmp_path / "pareto.json").write_bytes(encode_curve(curve))
     html = render_report(load_report(path))
+    assert ("to plain training&#x27;s. In 1 of them, ops run in slices." in html) is (streamed > 0)
     tips = list(re.findall(r"3 ops recomputed, 7 page-ins[^\"\\]*", html))
     assert tips == [f"3 ops recomputed, 7 page-ins{words}", *["3 ops recomputed, 7 page-ins"] * 2]
 

@@ -70,12 +70,18 @@ def _names_layer(loop: Loop) -> bool:
     return bool(loop.op.layer) and not loop.op.name.startswith(loop.op.layer)
 
 
+def _short(name: str, loop: Loop) -> str:
+    """`name` without the layer of the op, which stands in the same row."""
+    layer = loop.op.layer
+    return name.removeprefix(layer).lstrip(".:") if layer and name[len(layer) :][:1] in (".", ":") else name
+
+
 def _row(loop: Loop, plan: Plan, *, layers: bool) -> list[str]:
     return [
         loop.op.name,
         *((loop.op.layer,) if layers else ()),
         loop.option.name,
-        clipped(", ".join(loop.streamed), NAMES) or "nothing",
+        clipped(", ".join(_short(name, loop) for name in loop.streamed), NAMES) or "nothing",
         bytes_text(loop.ram_bytes),
         bytes_text(loop.whole_bytes),
         bytes_text(loop.bytes_read + loop.bytes_written),

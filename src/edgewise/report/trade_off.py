@@ -49,10 +49,13 @@ def trade_off_words(data: ReportData) -> str:
         return ""
     what = "energy" if curve.minimize == "joules" else "time"
     limit = f", each within {seconds_text(curve.seconds_limit)}" if curve.seconds_limit is not None else ""
+    sliced = sum(point.streamed > 0 for point in curve.points)
+    slices = f" In {sliced:,} of them, ops run in slices." if sliced else ""
+    knee = bytes_text(_knee(curve).ram_bytes)
     return (
         f"Plans of least {what} for {plural(len(curve.points), 'budget')} of RAM{limit}, from the least that "
-        f"any plan was found for to plain training's. The marked one, {bytes_text(_knee(curve).ram_bytes)}, "
-        "is the knee: with less RAM the price rises faster, with more it falls more slowly."
+        f"any plan was found for to plain training's.{slices} The marked one, {knee}, is the knee: with less "
+        "RAM the price rises faster, with more it falls more slowly."
     )
 
 
