@@ -15,7 +15,7 @@ STYLE = """
   :root {
     --page: #15171b; --card: #1c1f24; --ink: #e7e9ec; --soft: #a6adb8; --faint: #949ba6; --hair: #30343b;
     --parameter: #6f96c2; --input: #55b0a7; --other: #7c828c; --activation: #d99a37; --gradient: #bd78b5;
-    --loop: #9dba55; --streaming: #aac75f;
+    --loop: #9dba55; --streaming: #93b04d;
     --budget: #ff6a5c; --measured: #ffffff; --ghost: #9aa1ac; --ground: #9aa1ac14;
     --compute: #8496b0; --recompute: #e2913d; --paging: #4aa9a2; --idle: #565c66; --warn: #ff8f78; --good:
     #6cc79c;
@@ -86,6 +86,7 @@ text { font-size: 12px; fill: var(--soft); font-variant-numeric: tabular-nums; }
 .drawing .area.loop, .drawing .part.loop, .drawing .block.loop { fill: var(--loop); }
 .drawing .part.streaming { fill: var(--streaming); }
 .area { opacity: .85; } .drawing .block { stroke: var(--card); stroke-width: 1; opacity: .9; }
+.drawing .block.loop { stroke: var(--loop); }
 .drawing .part.compute { fill: var(--compute); } .drawing .part.recompute { fill: var(--recompute); }
 .drawing .part.paging { fill: var(--paging); } .drawing .part.idle { fill: var(--idle); }
 .drawing .part.parameter { fill: var(--parameter); } .drawing .part.input { fill: var(--input); }
