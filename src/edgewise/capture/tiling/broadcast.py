@@ -13,11 +13,14 @@ from torch import Tensor
 from edgewise.capture.tiling.calls import Call
 from edgewise.capture.tiling.nest import Along, At, Axis, Nest, Operand, Window
 
-ARITHMETIC = frozenset(
-    "add sub rsub mul div neg abs clone _to_copy copy relu threshold_backward hardtanh hardtanh_backward where "
-    "maximum minimum clamp clamp_min clamp_max eq ne lt le gt ge logical_not logical_and logical_or bitwise_not "
-    "masked_fill full_like zeros_like ones_like leaky_relu leaky_relu_backward".split()
-)
+# fmt: off
+ARITHMETIC = frozenset((
+    "add", "sub", "rsub", "mul", "div", "neg", "abs", "clone", "_to_copy", "copy", "full_like", "zeros_like",
+    "ones_like", "relu", "threshold_backward", "leaky_relu", "leaky_relu_backward", "hardtanh",
+    "hardtanh_backward", "where", "masked_fill", "maximum", "minimum", "clamp", "clamp_min", "clamp_max",
+    "eq", "ne", "lt", "le", "gt", "ge", "logical_not", "logical_and", "logical_or", "bitwise_not",
+))
+# fmt: on
 """Ops whose every element is rounded in one way, however many are made at once.
 
 Others (`exp`, `gelu`, ...) have one code for full vectors and another for what is left over.
@@ -78,7 +81,7 @@ def elementwise(call: Call) -> Nest | None:
 
 
 def _all_repeat(call: Call, dims: int) -> bool:
-    """Whether all operands repeat the same elements along some dim: then the result has to be made that long."""
+    """Whether all operands repeat the same elements along some dim: the result has to be made that long."""
     views = [call.meta(slot) for slot in call.slots]
     return any(
         all(view.dim() < back or view.stride(-back) == 0 for view in views) for back in range(1, dims + 1)

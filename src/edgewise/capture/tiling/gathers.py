@@ -28,7 +28,7 @@ def embedding(call: Call) -> Nest | None:
 
 
 def embedding_backward(call: Call) -> Nest | None:
-    """`embedding_dense_backward(gradient, indices, rows, padding index, by frequency)`, by rows of the table."""
+    """`embedding_dense_backward(gradient, indices, rows, padding index, by frequency)`, by table rows."""
     gradient, indices, rows, padding, by_frequency = call.args
     if by_frequency:
         return None

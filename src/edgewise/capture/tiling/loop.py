@@ -104,14 +104,14 @@ class Turn:
     def _apply(self, sink: Sink, tile: Tensor, at: At) -> None:
         olds = []
         for index, old in enumerate(sink.olds):
-            olds.append(self._load(-1 - index, old, self.tensors[old.value], at))
+            olds.append(self._load(~index, old, self.tensors[old.value], at))
         self.memory.note(sink.scratch * olds[0].numel() * olds[0].element_size())
         sink.apply(tile, olds, int(self.tensors[STEP]))
         for index, old in enumerate(sink.olds):
             self._save(old, self.tensors[old.value], olds[index], at)
         olds.clear()
         for index in range(len(sink.olds)):
-            self._drop(-1 - index)
+            self._drop(~index)
 
     # -- slices --------------------------------------------------------------------------------------------
 
@@ -210,6 +210,7 @@ def _unexpanded(part: Tensor) -> Tensor:
 
 def _dense(part: Tensor) -> Tensor:
     """An uninitialised tensor like `part` without gaps, its dims in the same order in memory."""
-    order = sorted(range(part.dim()), key=lambda dim: (-part.stride(dim), dim))
+    strides = part.stride()
+    order = sorted(range(part.dim()), key=lambda dim: (-strides[dim], dim))
     made = torch.empty([part.shape[dim] for dim in order], dtype=part.dtype)
     return made.permute([order.index(dim) for dim in range(part.dim())])

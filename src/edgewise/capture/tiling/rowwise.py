@@ -3,7 +3,7 @@
 What such an op does to one row does not depend on how many rows it is given.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -56,7 +56,10 @@ def layer_norm(call: Call) -> Nest | None:
 
 
 def layer_norm_backward(call: Call) -> Nest | None:
-    """`native_layer_norm_backward(gradient, x, shape, mean, deviation, weight, bias, mask)`: sums for parameters."""
+    """`native_layer_norm_backward(gradient, x, shape, mean, deviation, weight, bias, mask)`.
+
+    The gradients of weight and bias are sums over rows.
+    """
     gradient, x, shape, mean, deviation, weight, bias, _ = call.args
     size = call.meta(x).shape
     along, flat = _leading(size, len(size) - len(shape)), (None,) * len(shape)
@@ -102,7 +105,7 @@ def reduction(call: Call) -> Nest | None:
     return _repeated(call, axes, [call.operand(x, along)], [result], exact=False)
 
 
-def batch_norm(kernel: BatchNormKernel, call: Call, layouts: dict[str, Layout]) -> Nest | None:
+def batch_norm(kernel: BatchNormKernel, call: Call, layouts: Mapping[str, Layout]) -> Nest | None:
     """`native_batch_norm` in training, channel by channel, with the running statistics."""
     operands = [slot for slot in kernel.operands if slot is not None]
     x = call.meta(operands[0])
@@ -118,7 +121,7 @@ def batch_norm(kernel: BatchNormKernel, call: Call, layouts: dict[str, Layout]) 
     def body(tiles: Sequence[Any], at: At, cut: frozenset[str]) -> tuple[Tensor, ...]:
         del at, cut
         rest = iter(tiles[: len(found)])
-        given = [None if slot is None else next(rest) for slot in kernel.operands]
+        given: list[Any] = [None if slot is None else next(rest) for slot in kernel.operands]
         return kernel.normalize(*given, *tiles[len(found) :])
 
     results = tuple(call.output(i, along if i == 0 else (Window(CHANNELS),)) for i in range(3))

@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 
 from edgewise.capture import gradients
 from edgewise.capture.effects import BatchNormKernel, ProductKernel
-from edgewise.capture.kernels import AtenKernel, Instruction, Run, Slot
+from edgewise.capture.kernels import AtenKernel, Instruction, Program, Run, Slot
 from edgewise.capture.lowering import Draft, Layout
 from edgewise.capture.tiling import broadcast, convolution, gathers, products, rowwise, updating
 from edgewise.capture.tiling.calls import Call
 from edgewise.capture.tiling.nest import Loop, Nest
-from edgewise.capture.tiling.options import LEAST_BYTES, offered
+from edgewise.capture.tiling.options import LEAST_BYTES, Chosen, offered
 from edgewise.capture.updates import CarryKernel, UpdateKernel
 from edgewise.graph import Option, Value
 
@@ -49,32 +49,34 @@ _PACKETS: dict[str, Rule] = {
 
 def nest_of(run: Run, outputs: tuple[str, ...], layouts: Mapping[str, Layout]) -> Nest | None:
     """The nest of what `run` executes; `None` if it can only be executed whole."""
+    nest: Nest | None = None
     match run:
         case UpdateKernel(changes, optimizer, None):
-            return updating.plain(changes[0], optimizer, layouts)
-        case UpdateKernel(changes, optimizer, producer):
-            nest = nest_of(producer.run, producer.op.outputs, layouts)
-            return updating.absorbing(nest, changes, optimizer, layouts) if nest is not None else None
+            nest = updating.plain(changes[0], optimizer, layouts)
+        case UpdateKernel(changes, optimizer, Draft() as producer):
+            made = nest_of(producer.run, producer.op.outputs, layouts)
+            nest = updating.absorbing(made, changes, optimizer, layouts) if made is not None else None
         case CarryKernel():
-            return updating.carry(run, layouts)
+            nest = updating.carry(run, layouts)
         case BatchNormKernel():
-            call = Call.of(
-                AtenKernel(run.program, _placeholder(run.operands), (0, 1, 2), {}), outputs, layouts
-            )
-            return rowwise.batch_norm(run, call, layouts)
-        case ProductKernel(program, slot, mask, scale):
-            call = Call.of(AtenKernel(program, _placeholder((Slot(slot),)), None, {}), outputs, layouts)
-            layout = layouts[mask]
-            operand = updating.stored(mask, layout, broadcast.along_dims(layout.size))
-            return broadcast.scaled_product(call, operand, scale)
+            nest = rowwise.batch_norm(run, _call(run.program, run.operands, outputs, layouts), layouts)
+        case ProductKernel():
+            call = _call(run.program, (Slot(run.slot),), outputs, layouts)
+            dims = broadcast.along_dims(layouts[run.mask].size)
+            mask = updating.stored(run.mask, layouts[run.mask], dims)
+            nest = broadcast.scaled_product(call, mask, run.scale)
         case AtenKernel():
             rule = _rule(run)
-            return rule(Call.of(run, outputs, layouts)) if rule is not None else None
-    return None
+            nest = rule(Call.of(run, outputs, layouts)) if rule is not None else None
+    return nest
 
 
-def _placeholder(slots: tuple[object, ...]) -> Instruction:
-    return Instruction(tuple, slots, {})
+def _call(
+    program: Program, slots: tuple[object, ...], outputs: tuple[str, ...], layouts: Mapping[str, Layout]
+) -> Call:
+    """The operands and outputs of a kernel that is no ATen call."""
+    kept = tuple(range(len(outputs)))
+    return Call.of(AtenKernel(program, Instruction(tuple, slots, {}), kept, {}), outputs, layouts)
 
 
 def _rule(kernel: AtenKernel) -> Rule | None:
@@ -88,9 +90,12 @@ def _rule(kernel: AtenKernel) -> Rule | None:
 
 
 def loops_of(
-    draft: Draft, values: Mapping[str, Value], layouts: Mapping[str, Layout]
+    draft: Draft, values: Mapping[str, Value], layouts: Mapping[str, Layout], chosen: Chosen
 ) -> dict[str, tuple[Loop, Option]]:
-    """The tiled options to offer for `draft`, by name; none for what is small, or can not be tiled."""
+    """The tiled options to offer for `draft`, by name; none for what is small, or can not be tiled.
+
+    `chosen` remembers choices from op to op.
+    """
     op = draft.op
     touched = dict.fromkeys((*op.reads, *op.outputs))
     whole = sum(values[name].bytes for name in touched) + op.options[0].workspace_bytes
@@ -99,4 +104,4 @@ def loops_of(
     nest = nest_of(draft.run, op.outputs, layouts)
     if nest is None:
         return {}
-    return offered(nest, lambda name: values[name].bytes, whole)
+    return offered(nest, lambda name: values[name].bytes, whole, chosen)
