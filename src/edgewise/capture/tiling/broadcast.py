@@ -18,13 +18,23 @@ ARITHMETIC = frozenset((
     "add", "sub", "rsub", "mul", "div", "neg", "abs", "clone", "_to_copy", "copy", "full_like", "zeros_like",
     "ones_like", "relu", "threshold_backward", "leaky_relu", "leaky_relu_backward", "hardtanh",
     "hardtanh_backward", "where", "masked_fill", "maximum", "minimum", "clamp", "clamp_min", "clamp_max",
-    "eq", "ne", "lt", "le", "gt", "ge", "logical_not", "logical_and", "logical_or", "bitwise_not",
+    "eq", "ne", "lt", "le", "gt", "ge", "logical_not", "logical_and", "logical_or", "bitwise_not", "sqrt",
+    "square", "reciprocal", "hardswish", "hardswish_backward",
 ))
 # fmt: on
 """Ops whose every element is rounded in one way, however many are made at once.
 
-Others (`exp`, `gelu`, ...) have one code for full vectors and another for what is left over.
+Others (`gelu`, `sigmoid`, ...) have one code for full vectors and another for what is left over, which differ
+in the last bit.
 """
+
+
+_UNTAGGED = frozenset((
+    "clone", "_to_copy", "full_like", "zeros_like", "ones_like", "hardswish", "hardswish_backward",
+    "hardsigmoid_backward", "elu_backward", "softplus_backward", "log_sigmoid_backward", "mish_backward",
+    "hardshrink_backward", "softshrink_backward",
+))  # fmt: skip
+"""Element-wise ops and copies that PyTorch does not tag as pointwise."""
 
 
 def dim_axes(size: Sequence[int]) -> tuple[Axis, ...]:
@@ -118,7 +128,6 @@ def scaled_product(call: Call, mask: Operand, scale: float) -> Nest | None:
 
 def is_elementwise(target: Any) -> bool:
     """Whether each element of the only result depends on one of each operand."""
-    copies = {"clone", "_to_copy", "full_like", "zeros_like", "ones_like"}
     if not isinstance(target, torch._ops.OpOverload):  # noqa: SLF001
         return False
-    return torch.Tag.pointwise in target.tags or target.overloadpacket.__name__ in copies
+    return torch.Tag.pointwise in target.tags or target.overloadpacket.__name__ in _UNTAGGED

@@ -39,9 +39,10 @@ def embedding_backward(call: Call) -> Nest | None:
     )
 
     def body(tiles: Sequence[Any], at: At, cut: frozenset[str]) -> tuple[Tensor, ...]:
-        del cut
-        start, stop = at[TABLE]
         part, found = tiles
+        if TABLE not in cut:
+            return (aten.embedding_dense_backward(part, found, rows, padding, by_frequency),)
+        start, stop = at[TABLE]
         # Out of range of the block counts as padding, which the kernel leaves out.
         inside = (found >= start) & (found < stop) & (found != padding)
         local = torch.where(inside, found - start, stop - start)

@@ -1,6 +1,8 @@
 """Ops that treat rows, or channels, one by one: softmax, norms, pooling, reductions.
 
-What such an op does to one row does not depend on how many rows it is given.
+What such an op does to one row does not depend on how many rows it is given: softmax and layer norm keep
+their bits. Reductions and batch norms may take several rows or channels at once, by vectors, and what is left
+over one by one: there the last bit may differ.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,7 +43,9 @@ def softmax(call: Call) -> Nest | None:
     axes = [axis for i, axis in enumerate(dim_axes(size)) if i != dim]
     if not axes:
         return None
-    return _repeated(call, axes, [call.operand(slot, along) for slot in call.slots], [along])
+    # Rows that do not lie in one piece are treated several at a time, by vectors or one by one.
+    exact = dim == len(size) - 1 and all(call.meta(slot).stride(dim) == 1 for slot in call.slots)
+    return _repeated(call, axes, [call.operand(slot, along) for slot in call.slots], [along], exact=exact)
 
 
 def layer_norm(call: Call) -> Nest | None:
@@ -126,7 +130,7 @@ def batch_norm(kernel: BatchNormKernel, call: Call, layouts: Mapping[str, Layout
 
     results = tuple(call.output(i, along if i == 0 else (Window(CHANNELS),)) for i in range(3))
     return Nest((Axis(CHANNELS, x.shape[1]),), call.program, found, results, body, ((CHANNELS,),),
-                exact=True, inouts=running)  # fmt: skip
+                inouts=running)  # fmt: skip
 
 
 def batch_norm_backward(call: Call) -> Nest | None:
@@ -141,7 +145,8 @@ def batch_norm_backward(call: Call) -> Nest | None:
     ]
     assert call.kept is not None  # noqa: S101  # it has three results
     alongs = [_channels(views[0].dim()) if i == 0 else channel for i in call.kept]
-    return _repeated(call, (Axis(CHANNELS, views[0].shape[1]),), operands, alongs)
+    axes = (Axis(CHANNELS, views[0].shape[1]),)
+    return _repeated(call, axes, operands, alongs, exact=False)
 
 
 def _channels(dims: int) -> tuple[Along, ...]:
