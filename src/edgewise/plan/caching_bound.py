@@ -73,6 +73,8 @@ class _Caching:
     def _add_gaps(self, v: int) -> None:
         problem = self.problem
         family = problem.family_of.get(v)
+        if self._is_too_large(v, problem.birth[v]) and v in problem.outputs[problem.birth[v]]:
+            self.model.row([(self._stored(v), 1.0)], 1.0, INFINITY)  # its op can only make it in the tier
         points = [problem.birth[v], *problem.uses[v]]
         if v in problem.required and family is None:
             points.append(self.n)
@@ -84,12 +86,25 @@ class _Caching:
 
     def _add_gap(self, v: int, start: int, end: int, lives_away: int | None) -> None:
         """Held from `start` to `end`, or paid for at `end`; what lives in the tier is not held yet."""
+        if self._is_too_large(v, end):
+            self.model.row([(self._streamed(v, end), 1.0)], 1.0, INFINITY)
+            return
+        if self._is_too_large(v, start):
+            self.model.row(self._ways_back(v, start, end), 1.0, INFINITY)
+            return
         if end - start <= 1 and lives_away is None:
             return
         held = self._hold(v, start, end)
         if lives_away is not None:
             self.model.row([(held, 1.0), (lives_away, 1.0)], -INFINITY, 1.0)
         self.model.row([(held, 1.0), *self._ways_back(v, start, end)], 1.0, INFINITY)
+
+    def _is_too_large(self, v: int, t: int) -> bool:
+        """Whether op `t` can only take `v` from the tier, or leave it there."""
+        return 0 <= t < self.n and v in self.problem.too_large[t]
+
+    def _streamed(self, v: int, t: int) -> int:
+        return self._from_tier(v, self.problem.streams[t][v][0], 0.0)
 
     def _hold(self, v: int, start: int, end: int) -> int:
         held = self.model.binary(integer=False)
@@ -117,7 +132,7 @@ class _Caching:
         if self.problem.can_page:
             terms += self._paged(v)
             if end < self.n and v in self.problem.streams[end]:
-                terms.append((self._from_tier(v, self.problem.streams[end][v][0], 0.0), 1.0))
+                terms.append((self._streamed(v, end), 1.0))
         return terms
 
     def _can_rerun(self, c: int, after: int) -> bool:

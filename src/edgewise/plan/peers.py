@@ -16,15 +16,19 @@ from collections.abc import Callable, Iterator
 
 from edgewise.plan.every_block import every_block
 from edgewise.plan.greedy import greedy
-from edgewise.plan.problem import Candidate, Problem, judge, page_everything
+from edgewise.plan.problem import Candidate, Problem, floor_bytes, judge, page_everything
 from edgewise.plan.square_root import square_root
+from edgewise.plan.tilings import cheapest_tilings
 
 Proposals = Callable[[Problem], Iterator[Candidate]]
 
 
 def paged(problem: Problem) -> Iterator[Candidate]:
-    """The plan of least RAM, if the device can page."""
-    candidate = judge(problem, *page_everything(problem)) if problem.can_page else None
+    """The plan that holds nothing between ops, if the device can page; ops too large for RAM run as loops."""
+    if not problem.can_page:
+        return
+    tilings = cheapest_tilings(problem, max(problem.budget.ram_bytes, floor_bytes(problem)))
+    candidate = judge(problem, *page_everything(problem.tiled(tilings or {})))
     if candidate is not None:
         yield candidate
 

@@ -6,7 +6,7 @@ start. The *overhead* of a plan is its objective above that of the plain plan, w
 pages nothing; docs/decisions/0007-gap-of-the-overhead.md says why gaps are measured on it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -239,16 +239,32 @@ class Problem:
     @cached_property
     def least_tiled_bytes(self) -> list[int]:
         """Per op, the RAM it needs by its best option of all, with as much of it streamed as can be."""
-        least = list(self.least_working_bytes)
-        for t, op in enumerate(self.ops):
-            operands = dict.fromkeys((*self.reads[t], *self.outputs[t]))
-            for option in op.options if t not in self.tilings else ():
-                if option.is_tiled:
-                    streams = option.streams if self.can_page else ()
-                    tiles = {self.index[stream.value]: stream.tile_bytes for stream in streams}
-                    held = sum(min(self.bytes[v], tiles.get(v, self.bytes[v])) for v in operands)
-                    least[t] = min(least[t], held + option.workspace_bytes)
-        return least
+        return [
+            min([least, *(needed for _, needed, _ in self._tiled_bytes(t))])
+            for t, least in enumerate(self.least_working_bytes)
+        ]
+
+    def _tiled_bytes(self, t: int) -> Iterator[tuple[Option, int, dict[int, int]]]:
+        """Per tiled option of op `t`, the least RAM it needs, and how much more with each operand in RAM."""
+        operands = dict.fromkeys((*self.reads[t], *self.outputs[t]))
+        for option in self.ops[t].options if t not in self.tilings else ():
+            if option.is_tiled:
+                streams = option.streams if self.can_page else ()
+                tiles = {self.index[stream.value]: stream.tile_bytes for stream in streams}
+                held = {v: min(self.bytes[v], tiles.get(v, self.bytes[v])) for v in operands}
+                more = {v: self.bytes[v] - held[v] for v in operands}
+                yield option, option.workspace_bytes + sum(held.values()), more
+
+    @cached_property
+    def too_large(self) -> list[frozenset[int]]:
+        """Per op, its operands that cannot be in RAM as a whole while it runs within the budget."""
+        found: list[frozenset[int]] = []
+        for t, whole in enumerate(self.least_working_bytes):
+            operands = (*self.reads[t], *self.outputs[t]) if whole > self.budget.ram_bytes else ()
+            ways = list(self._tiled_bytes(t)) if operands else []
+            needed = {v: min([whole, *(least + more[v] for _, least, more in ways)]) for v in operands}
+            found.append(frozenset(v for v, bytes_ in needed.items() if bytes_ > self.budget.ram_bytes))
+        return found
 
     @cached_property
     def has_tiles(self) -> bool:
@@ -316,12 +332,14 @@ class Problem:
     def streams(self) -> list[dict[int, tuple[Cost, Cost]]]:
         """Per op, the values that some tiled option streams, each with the least cost of reading and writing.
 
-        Like `read_costs`, without seconds where transfers overlap or are free.
+        Only options that fit the budget count. Like `read_costs`, without seconds where transfers overlap or
+        are free.
         """
         found: list[dict[int, tuple[Cost, Cost]]] = []
-        for op in self.ops:
+        for t in range(len(self.ops)):
             costs: dict[int, list[tuple[Cost, Cost]]] = {}
-            for option in op.options if self.can_page else ():
+            fitting = (o for o, least, _ in self._tiled_bytes(t) if least <= self.budget.ram_bytes)
+            for option in fitting if self.can_page else ():
                 for stream in option.streams:
                     moved, count = stream.moved_bytes, stream.transfers
                     read = self._transfer(self.device.read_cost(moved, transfers=count))
