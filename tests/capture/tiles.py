@@ -32,8 +32,8 @@ class Traffic:
 class Execution(NamedTuple):
     """One op as it ran whole: what it read, and what it made or changed.
 
-    `scale` is the norm of that, or of the same made of absolute values: rounding is measured by what was added
-    up, not by what was left of it.
+    `scale` is the norm of that, or of the same made of absolute values: rounding is measured by what was
+    added up, not by what was left of it.
     """
 
     op: Op

@@ -1,8 +1,8 @@
 """Any budget between the least and the plain peak: a plan, the same numbers, never more bytes than allowed.
 
-The same bits, unless the plan takes a tiled option that adds up in another order or hands a kernel fewer rows:
-then the same to within 1e-6 over the whole model. Not with AdamW, which makes steps of full size of gradients
-that are nothing but rounding, as those of the biases of keys are.
+The same bits, unless the plan takes a tiled option that adds up in another order or hands a kernel fewer
+rows: then the same to within 1e-6 over the whole model. Not with AdamW, which makes steps of full size of
+gradients that are nothing but rounding, as those of the biases of keys are.
 """
 
 from functools import cache

@@ -17,11 +17,11 @@ from edgewise.graph import Option, Stream
 LEAST_BYTES = 16 * 1024
 """Ops with less than this in their whole working set are not tiled."""
 
-LEAST_TILE_BYTES = 2 * 1024
-"""No cutting is sought that needs less RAM than this: its loop would cost more than that RAM is worth."""
+LEAST_TILE_BYTES = 4 * 1024
+"""Cuttings are sought within this much more than the least RAM: the least itself is a loop over elements."""
 
 MOST_OPTIONS = 24
-MOST_TILES = 1 << 14
+MOST_TILES = 1 << 12
 _TRANSFER_BYTES, _TURN_BYTES = 512, 128
 """What a transfer, and a turn of the loop, is taken to cost, in bytes moved: about as on an SD card."""
 
@@ -166,15 +166,15 @@ def _cases(sizes: torch.Tensor) -> Iterator[torch.Tensor]:
 
 
 def _frontier(ram: torch.Tensor, cost: torch.Tensor, limit_bytes: int) -> list[int]:
-    """The cheapest within the least RAM, within twice as much, and so on, as long as that gets cheaper."""
+    """The cheapest within little more than the least RAM, twice as much more, and so on up to the limit."""
     chosen: list[int] = []
-    within = max(float(ram.min()), LEAST_TILE_BYTES)
-    while within < 2 * limit_bytes:
-        fitting = (ram <= min(within, limit_bytes)).nonzero().view(-1)
+    least, more = float(ram.min()), LEAST_TILE_BYTES
+    while more < 2 * limit_bytes:
+        fitting = (ram <= min(least + more, limit_bytes)).nonzero().view(-1)
         if len(fitting):
-            least = fitting[cost[fitting] == cost[fitting].min()]
-            best = int(least[ram[least].argmin()])
+            cheapest = fitting[cost[fitting] == cost[fitting].min()]
+            best = int(cheapest[ram[cheapest].argmin()])
             if best not in chosen:
                 chosen.append(best)
-        within *= 2
+        more *= 2
     return chosen
