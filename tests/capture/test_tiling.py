@@ -194,6 +194,23 @@ def test_layers(name: str, optimizer: Optimizer) -> None:
     assert kinds <= assert_tiles_as_whole(captured, batch, random.Random(name), most=8)
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=["sgd", "momentum", "adamw"])
+def test_only_rows_that_were_looked_up_change_where_the_optimizer_leaves_the_others(
+    optimizer: Optimizer,
+) -> None:
+    torch.manual_seed(0)
+    tokens = torch.tensor([[7, 2, 7, 3], [0, 39, 2, 2]])
+    captured, batch = captured_step(nn.Embedding(40, 12, padding_idx=3), tokens, optimizer)
+    (run,) = [run for run in executions(captured, batch) if run.op.name == "weight:update"]
+    loops = [loop for loop in loops_of(captured, run.op) if "touched" in loop.name]
+    assert bool(loops) == (optimizer == OPTIMIZERS[0])
+    for loop in loops:
+        assert_same(captured, run, loop, ["weight"])
+        assert_same(captured, run, loop, [])
+        assert option_of(loop).exact
+        assert option_of(loop).stream["weight"].moved_bytes == tokens.numel() * 12 * 4
+
+
 class Means(nn.Module):
     def __init__(self) -> None:
         super().__init__()

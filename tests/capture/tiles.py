@@ -10,7 +10,7 @@ from edgewise.capture import Captured
 from edgewise.capture.lowering import STEP
 from edgewise.capture.tiling import Loop, Turn
 from edgewise.capture.tiling.options import cuttings
-from edgewise.capture.tiling.rules import nest_of
+from edgewise.capture.tiling.rules import nests_of
 from edgewise.graph import Op
 from edgewise.run.counter import Counter
 
@@ -89,8 +89,8 @@ class Tiled(NamedTuple):
 
 def loops_of(captured: Captured, op: Op) -> list[Loop]:
     """Every way in which `op` can be cut, whether it is offered to planners or not."""
-    nest = nest_of(captured.kernels[op.name], op.outputs, captured.layouts)
-    return list(cuttings(nest)) if nest is not None else []
+    nests = nests_of(captured.kernels[op.name], op.outputs, captured.layouts)
+    return [loop for nest in nests for loop in cuttings(nest)]
 
 
 def execute(captured: Captured, run: Execution, loop: Loop, streamed: Sequence[str]) -> Tiled:

@@ -151,7 +151,7 @@ class Operand:
 
 @dataclass(frozen=True)
 class Result:
-    """A tensor that tiles make, or parts of a sum; `value` is the output it is stored in, if it is stored.
+    """A tensor that tiles make, or parts of a sum; `value` is the output it is stored in, if it is one.
 
     `grow` elements more of each dim are made than kept. It takes no memory if it is not `fresh`.
     """
@@ -269,7 +269,9 @@ class Loop:
         if operand.gathered:
             rows = math.prod(self.nest.extent(axis) for axis in operand.gathered)
             row_bytes = math.prod(operand.size[1:]) * operand.itemsize
-            return Footprint(0, rows * row_bytes, rows, packed=False)
+            parts = math.prod(-(-self.nest.extent(axis) // size) for axis, size in self.blocks
+                              if axis not in operand.gathered and axis in operand.axes)  # fmt: skip
+            return Footprint(0, rows * row_bytes, rows * parts, packed=False)
         sizes = dict(self.blocks)
         dims = [
             extents(along, size, *self._axis(along, sizes))

@@ -71,6 +71,17 @@ def nest_of(run: Run, outputs: tuple[str, ...], layouts: Mapping[str, Layout]) -
     return nest
 
 
+def nests_of(run: Run, outputs: tuple[str, ...], layouts: Mapping[str, Layout]) -> tuple[Nest, ...]:
+    """All nests of what `run` executes: that of the op, and another where an update need not touch all."""
+    nests = [nest_of(run, outputs, layouts)]
+    match run:
+        case UpdateKernel((change,), optimizer, Draft(run=AtenKernel() as kernel) as producer):
+            if _packet(kernel) == "embedding_dense_backward":
+                call = Call.of(kernel, producer.op.outputs, layouts)
+                nests.append(gathers.touched_rows(call, change, optimizer))
+    return tuple(nest for nest in nests if nest is not None)
+
+
 def _call(
     program: Program, slots: tuple[object, ...], outputs: tuple[str, ...], layouts: Mapping[str, Layout]
 ) -> Call:
@@ -83,10 +94,15 @@ def _rule(kernel: AtenKernel) -> Rule | None:
     target = kernel.whole.target
     if target in _FUNCTIONS:
         return _FUNCTIONS[target]
-    packet = getattr(target, "overloadpacket", None)
-    if packet is not None and packet.__name__ in _PACKETS:
-        return _PACKETS[packet.__name__]
+    packet = _packet(kernel)
+    if packet in _PACKETS:
+        return _PACKETS[packet]
     return broadcast.elementwise if broadcast.is_elementwise(target) and kernel.kept is None else None
+
+
+def _packet(kernel: AtenKernel) -> str:
+    packet = getattr(kernel.whole.target, "overloadpacket", None)
+    return str(packet.__name__) if packet is not None else ""
 
 
 def loops_of(
@@ -101,10 +117,9 @@ def loops_of(
     whole = sum(values[name].bytes for name in touched) + op.options[0].workspace_bytes
     if whole < LEAST_BYTES:
         return {}
-    nest = nest_of(draft.run, op.outputs, layouts)
-    if nest is None:
-        return {}
-    loops = offered(nest, lambda name: values[name].bytes, whole, chosen)
+    loops: dict[str, tuple[Loop, Option]] = {}
+    for nest in nests_of(draft.run, op.outputs, layouts):
+        loops.update(offered(nest, lambda name: values[name].bytes, whole, chosen))
     narrow = any(layouts[n].dtype.is_floating_point and layouts[n].dtype.itemsize < 4 for n in touched)
     # Sums of parts that were rounded to few bits are not close to the whole sum rounded once.
     return {name: found for name, found in loops.items() if found[1].exact or not narrow}
