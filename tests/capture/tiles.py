@@ -8,8 +8,10 @@ from torch import Tensor
 
 from edgewise.capture import Captured
 from edgewise.capture.lowering import STEP
-from edgewise.capture.tiling import Turn
-from edgewise.graph import Op, Option
+from edgewise.capture.tiling import Loop, Turn
+from edgewise.capture.tiling.options import cuttings
+from edgewise.capture.tiling.rules import nests_of
+from edgewise.graph import Op
 from edgewise.run.counter import Counter
 
 
@@ -28,17 +30,29 @@ class Traffic:
 
 
 class Execution(NamedTuple):
-    """One op as it ran whole: what it read, and what it made or changed."""
+    """One op as it ran whole: what it read, and what it made or changed.
+
+    `scale` is the norm of that, or of the same made of absolute values: rounding is measured by what was
+    added up, not by what was left of it.
+    """
 
     op: Op
     before: dict[str, Tensor]
     after: dict[str, Tensor]
+    scale: dict[str, float]
 
 
 def copy_of(captured: Captured, name: str, tensor: Tensor) -> Tensor:
     """A copy in a storage of its own, laid out as the value is."""
     made, _ = captured.empty(name)
     return made.copy_(tensor)
+
+
+def whole(captured: Captured, op: Op, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What `op` makes and changes, executed whole; what it changes is changed."""
+    given = {name: copy_of(captured, name, tensors[name]) for name in op.reads}
+    made = captured.kernels[op.name](given, "whole", True, Counter())
+    return {**dict(zip(op.outputs, made, strict=True)), **{new: given[old] for old, new in op.updates}}
 
 
 def executions(captured: Captured, batch: tuple[Tensor, ...], step: int = 1) -> Iterator[Execution]:
@@ -55,13 +69,14 @@ def executions(captured: Captured, batch: tuple[Tensor, ...], step: int = 1) -> 
     with torch.no_grad():
         for op in captured.graph.ops:
             before = {name: copy_of(captured, name, tensors[name]) for name in op.reads}
-            made = captured.kernels[op.name](tensors, "whole", True, Counter())
-            after = dict(zip(op.outputs, made, strict=True))
-            tensors.update(after)
-            for old, new in op.updates:
-                tensors[new] = tensors.pop(old)
-                after[new] = copy_of(captured, new, tensors[new])
-            yield Execution(op, before, after)
+            above = {n: t.abs() if t.is_floating_point() else t for n, t in before.items()}
+            absolute = whole(captured, op, above)
+            after = whole(captured, op, tensors)
+            tensors.update({name: copy_of(captured, name, tensor) for name, tensor in after.items()})
+            scale = {
+                name: max(float(t.double().norm()) for t in (after[name], absolute[name])) for name in after
+            }
+            yield Execution(op, before, after, scale)
 
 
 class Tiled(NamedTuple):
@@ -72,7 +87,13 @@ class Tiled(NamedTuple):
     traffic: Traffic
 
 
-def execute(captured: Captured, run: Execution, option: Option, streamed: Sequence[str]) -> Tiled:
+def loops_of(captured: Captured, op: Op) -> list[Loop]:
+    """Every way in which `op` can be cut, whether it is offered to planners or not."""
+    nests = nests_of(captured.kernels[op.name], op.outputs, captured.layouts)
+    return [loop for nest in nests for loop in cuttings(nest)]
+
+
+def execute(captured: Captured, run: Execution, loop: Loop, streamed: Sequence[str]) -> Tiled:
     """Execute an op slice by slice, with the operands `streamed` in a tier."""
     op = run.op
     tensors = {name: copy_of(captured, name, tensor) for name, tensor in run.before.items()}
@@ -85,7 +106,6 @@ def execute(captured: Captured, run: Execution, option: Option, streamed: Sequen
     counter.mark()
     floor = counter.live_bytes
     with torch.no_grad():
-        loop = captured.loops[op.name][option.name]
         Turn(loop, everything, frozenset(streamed), True, counter, traffic).run()
     assert counter.live_bytes == floor, "every slice is given back"
     after = {**made, **{new: tensors[old] for old, new in op.updates}}

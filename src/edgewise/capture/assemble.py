@@ -8,7 +8,7 @@ from edgewise.capture.joint import JointGraph
 from edgewise.capture.kernels import Program, Run
 from edgewise.capture.lowering import Draft, Lowering
 from edgewise.capture.optimizers import Optimizer
-from edgewise.capture.tiling import Loop, loops_of
+from edgewise.capture.tiling import Chosen, Loop, loops_of
 from edgewise.capture.updates import Updates
 from edgewise.graph import Graph, Value, validate
 
@@ -32,7 +32,8 @@ def assemble(low: Lowering, joint: JointGraph, optimizer: Optimizer, name: str) 
     updates = Updates(low, optimizer, list(low.drafts))
     updates.place()
     loss, (loss_slot,) = low.program((joint.loss,))
-    loops = {draft.op.name: loops_of(draft, low.values, low.layouts) for draft in updates.drafts}
+    chosen: Chosen = {}
+    loops = {draft.op.name: loops_of(draft, low.values, low.layouts, chosen) for draft in updates.drafts}
     for draft in updates.drafts:
         tiled = tuple(option for _, option in loops[draft.op.name].values())
         draft.op = msgspec.structs.replace(draft.op, options=(*draft.op.options, *tiled))

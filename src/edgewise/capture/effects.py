@@ -41,12 +41,7 @@ class BatchNormKernel:
         return self.normalize(x, weight, bias, mean, variance)
 
     def normalize(
-        self,
-        x: Tensor,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        mean: Tensor | None,
-        variance: Tensor | None,
+        self, x: Any, weight: Any, bias: Any, mean: Tensor | None, variance: Tensor | None
     ) -> tuple[Tensor, ...]:
         """The three results for these channels; running `mean` and `variance` are changed if given."""
         result = aten.native_batch_norm(x, weight, bias, mean, variance, True, self.momentum, self.eps)

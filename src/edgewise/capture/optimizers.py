@@ -24,6 +24,10 @@ class Optimizer(Protocol):
     def scratch(self) -> int:
         """Temporaries of the parameter's size that an update needs."""
 
+    @property
+    def skips_zeros(self) -> bool:
+        """Whether an element whose gradient is zero stays as it is."""
+
     def update(self, parameter: Tensor, gradient: Tensor, states: dict[str, Tensor], step: int) -> None:
         """Change `parameter` and `states` in place; `gradient` is only read; `step` counts from 0."""
 
@@ -51,6 +55,11 @@ class SGD(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="ki
     def scratch(self) -> int:
         """The decayed gradient."""
         return 1 if self.weight_decay else 0
+
+    @property
+    def skips_zeros(self) -> bool:
+        """Unless momentum or decay go on without it."""
+        return not (self.momentum or self.weight_decay)
 
     def update(self, parameter: Tensor, gradient: Tensor, states: dict[str, Tensor], step: int) -> None:
         """As `torch.optim.SGD`; the first step finds a zero momentum."""
@@ -82,6 +91,11 @@ class AdamW(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     def scratch(self) -> int:
         """The denominator."""
         return 1
+
+    @property
+    def skips_zeros(self) -> bool:
+        """Never: the moments go on."""
+        return False
 
     def update(self, parameter: Tensor, gradient: Tensor, states: dict[str, Tensor], step: int) -> None:
         """As `torch.optim.AdamW`."""

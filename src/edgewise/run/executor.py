@@ -338,7 +338,7 @@ class Executor:
 
 
 def _open_pager(captured: Captured, plan: Plan, directory: Path | None) -> Pager | None:
-    """A pager with a slot for each value that `plan` pages or streams; an update takes the slot of the old."""
+    """A pager with a slot for each value that is paged or streamed; an update takes the slot of the old."""
     graph = captured.graph
     paged = dict.fromkeys(plan.homes)
     replaced = {graph.carries[home]: home for home in plan.homes if home in graph.carries}

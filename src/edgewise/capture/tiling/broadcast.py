@@ -13,15 +13,28 @@ from torch import Tensor
 from edgewise.capture.tiling.calls import Call
 from edgewise.capture.tiling.nest import Along, At, Axis, Nest, Operand, Window
 
-ARITHMETIC = frozenset(
-    "add sub rsub mul div neg abs clone _to_copy copy relu threshold_backward hardtanh hardtanh_backward where "
-    "maximum minimum clamp clamp_min clamp_max eq ne lt le gt ge logical_not logical_and logical_or bitwise_not "
-    "masked_fill full_like zeros_like ones_like leaky_relu leaky_relu_backward".split()
-)
+# fmt: off
+ARITHMETIC = frozenset((
+    "add", "sub", "rsub", "mul", "div", "neg", "abs", "clone", "_to_copy", "copy", "full_like", "zeros_like",
+    "ones_like", "relu", "threshold_backward", "leaky_relu", "leaky_relu_backward", "hardtanh",
+    "hardtanh_backward", "where", "masked_fill", "maximum", "minimum", "clamp", "clamp_min", "clamp_max",
+    "eq", "ne", "lt", "le", "gt", "ge", "logical_not", "logical_and", "logical_or", "bitwise_not", "sqrt",
+    "square", "reciprocal", "hardswish", "hardswish_backward",
+))
+# fmt: on
 """Ops whose every element is rounded in one way, however many are made at once.
 
-Others (`exp`, `gelu`, ...) have one code for full vectors and another for what is left over.
+Others (`gelu`, `sigmoid`, ...) have one code for full vectors and another for what is left over, which differ
+in the last bit.
 """
+
+
+_UNTAGGED = frozenset((
+    "clone", "_to_copy", "full_like", "zeros_like", "ones_like", "hardswish", "hardswish_backward",
+    "hardsigmoid_backward", "elu_backward", "softplus_backward", "log_sigmoid_backward", "mish_backward",
+    "hardshrink_backward", "softshrink_backward",
+))  # fmt: skip
+"""Element-wise ops and copies that PyTorch does not tag as pointwise."""
 
 
 def dim_axes(size: Sequence[int]) -> tuple[Axis, ...]:
@@ -78,7 +91,7 @@ def elementwise(call: Call) -> Nest | None:
 
 
 def _all_repeat(call: Call, dims: int) -> bool:
-    """Whether all operands repeat the same elements along some dim: then the result has to be made that long."""
+    """Whether all operands repeat the same elements along some dim: the result has to be made that long."""
     views = [call.meta(slot) for slot in call.slots]
     return any(
         all(view.dim() < back or view.stride(-back) == 0 for view in views) for back in range(1, dims + 1)
@@ -115,7 +128,6 @@ def scaled_product(call: Call, mask: Operand, scale: float) -> Nest | None:
 
 def is_elementwise(target: Any) -> bool:
     """Whether each element of the only result depends on one of each operand."""
-    copies = {"clone", "_to_copy", "full_like", "zeros_like", "ones_like"}
     if not isinstance(target, torch._ops.OpOverload):  # noqa: SLF001
         return False
-    return torch.Tag.pointwise in target.tags or target.overloadpacket.__name__ in copies
+    return torch.Tag.pointwise in target.tags or target.overloadpacket.__name__ in _UNTAGGED

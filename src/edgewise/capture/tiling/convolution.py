@@ -1,8 +1,8 @@
 """Convolutions and their gradients: batch, output channels, input channels, and bands of rows.
 
-Rows are the first dim of space. A band of output rows reads a window of input rows, which overlaps the next one's. A
-band of the input's gradient is made as a convolution's gradient of its own: of just those rows, with all
-zeros around the output's gradient made explicit. Transposed convolutions are not tiled.
+Rows are the first dim of space. A band of output rows reads a window of input rows, which overlaps the next
+one's. A band of the input's gradient is made as a convolution's gradient of its own: of just those rows, with
+the zeros around the output's gradient made explicit. Transposed convolutions are not tiled.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ BATCH, GROUPS, CHANNELS, INPUTS, ROWS = "batch", "groups", "channels", "inputs",
 
 
 class _Shape(NamedTuple):
-    """What all three nests need to know; the axes `channels` and `inputs` are one, `groups`, if there are any."""
+    """What all three nests need to know; with groups, the axes `channels` and `inputs` are one, `groups`."""
 
     x: torch.Size
     weight: torch.Size

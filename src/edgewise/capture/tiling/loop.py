@@ -90,28 +90,27 @@ class Turn:
                 continue
             if index in sinks:
                 self._apply(sinks[index], tile, at)
-            else:
-                self._store(result, tile, at)
+            elif result.value is not None:
+                self._store(result.value, result, tile, at)
             sums[index] = None
             self._give(tile)
 
-    def _store(self, result: Result, tile: Tensor, at: At) -> None:
-        assert result.value is not None  # noqa: S101  # a result without a sink is an output
-        target = self._part(self.tensors[result.value], result, at)
+    def _store(self, value: str, result: Result, tile: Tensor, at: At) -> None:
+        target = self._part(self.tensors[value], result, at)
         target.copy_(tile)
-        self._moved_out(result.value, target)
+        self._moved_out(value, target)
 
     def _apply(self, sink: Sink, tile: Tensor, at: At) -> None:
         olds = []
         for index, old in enumerate(sink.olds):
-            olds.append(self._load(-1 - index, old, self.tensors[old.value], at))
+            olds.append(self._load(~index, old, self.tensors[old.value], at))
         self.memory.note(sink.scratch * olds[0].numel() * olds[0].element_size())
         sink.apply(tile, olds, int(self.tensors[STEP]))
         for index, old in enumerate(sink.olds):
             self._save(old, self.tensors[old.value], olds[index], at)
         olds.clear()
         for index in range(len(sink.olds)):
-            self._drop(-1 - index)
+            self._drop(~index)
 
     # -- slices --------------------------------------------------------------------------------------------
 
@@ -127,9 +126,8 @@ class Turn:
         """What the kernel gets: the slice itself if it is in RAM as the kernel wants it, or a copy."""
         streamed = operand.value in self.streamed
         if operand.gathered:
-            rows = math.prod(at[axis][1] - at[axis][0] for axis in operand.gathered)
-            self._moved_in(operand.value, source[:1].expand(rows, *source.shape[1:]))
-            return source
+            self._moved_in(operand.value, self._rows(operand, source, at))
+            return self._part(source, operand, at)
         part = self._part(source, operand, at)
         if operand.broadcasts:
             part = _unexpanded(part)
@@ -148,6 +146,11 @@ class Turn:
         self._moved_in(operand.value, _unexpanded(part))
         return tile if packed else tile.expand(part.shape)
 
+    def _rows(self, operand: Operand, source: Tensor, at: At) -> Tensor:
+        """As many rows as the kernel picks from an operand that is gathered, whichever they are."""
+        count = math.prod(at[axis][1] - at[axis][0] for axis in operand.gathered)
+        return self._part(source, operand, at)[:1].expand(count, *(-1,) * (source.dim() - 1))
+
     def _is_packed(self, operand: Operand) -> bool:
         if id(operand) not in self._packed:
             self._packed[id(operand)] = self.loop.footprint(operand).packed
@@ -164,6 +167,9 @@ class Turn:
 
     def _save(self, operand: Operand, source: Tensor, tile: Tensor | None, at: At) -> None:
         """Write a changed slice back, unless it was changed where it stands."""
+        if operand.gathered:
+            self._moved_out(operand.value, self._rows(operand, source, at))
+            return
         part = self._part(source, operand, at)
         if tile is None or tile.data_ptr() == part.data_ptr():
             return
@@ -210,6 +216,7 @@ def _unexpanded(part: Tensor) -> Tensor:
 
 def _dense(part: Tensor) -> Tensor:
     """An uninitialised tensor like `part` without gaps, its dims in the same order in memory."""
-    order = sorted(range(part.dim()), key=lambda dim: (-part.stride(dim), dim))
+    strides = part.stride()
+    order = sorted(range(part.dim()), key=lambda dim: (-strides[dim], dim))
     made = torch.empty([part.shape[dim] for dim in order], dtype=part.dtype)
     return made.permute([order.index(dim) for dim in range(part.dim())])

@@ -1,9 +1,10 @@
 """A loop nest over slices of an op's operands: what each tile holds, what is moved, and nothing of why.
 
 An op that can be tiled has *axes*, some of which are cut into blocks; a tile is one block of each. What it
-needs of an operand follows from the axes that index the operand's dims: the same range, a window (a convolution
-reads rows `stride * o - padding` and so many more), or all of a dim that no axis indexes. A result that an axis
-does not index is a sum over it: the parts of its tiles are added up, and it is done when that loop ends.
+needs of an operand follows from the axes that index the operand's dims: the same range, a window (a
+convolution reads rows `stride * o - padding` and so many more), or all of a dim that no axis indexes. A
+result that an axis does not index is a sum over it: what its tiles make is added up, and done when that loop
+ends.
 
 The loops run in a given order, and a slice that is the same as for the tile before is not loaded again. So
 an operand is moved once per turn of the loops around the innermost one that indexes it. All that a
@@ -45,7 +46,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Sources:
-    """The other way round: the positions whose window (of `stride`, `span`, `padding`) meets block `[a, b)`."""
+    """The other way round: positions whose window (`stride`, `span`, `padding`) meets block `[a, b)`."""
 
     axis: str
     stride: int
@@ -94,7 +95,7 @@ def piece(along: Along, size: int, at: At, cut: frozenset[str]) -> Piece:
 class Extents(NamedTuple):
     """Figures of one dim over all blocks of its axis."""
 
-    count: int  # blocks
+    blocks: int
     longest: int
     longest_padded: int
     total: int
@@ -126,9 +127,9 @@ def extents(along: Along, size: int, extent: int, block: int) -> Extents:
 class Operand:
     """A tensor that tiles are cut from: the view `slot` of the op's program, or the stored value itself.
 
-    `dense` says that the kernel wants it contiguous, and zeros where it reaches beyond: where a slice is not so, a
-    copy is made also of an operand in RAM. Of an operand that is `gathered` the kernel picks rows itself, one for
-    each position of the axes `gathered`. Of one that `broadcasts`, slices have one element along each dim that
+    `dense` says that the kernel wants it contiguous, and zeros where it reaches beyond: where a slice is not
+    so, a copy is made also of an operand in RAM. If it is `gathered`, the kernel picks rows itself, one for
+    each position of the axes `gathered`. If it `broadcasts`, slices have one element along each dim that
     repeats the same elements.
     """
 
@@ -150,7 +151,7 @@ class Operand:
 
 @dataclass(frozen=True)
 class Result:
-    """A tensor that tiles make, or parts of a sum; `value` is the output it is stored in, if it is stored.
+    """A tensor that tiles make, or parts of a sum; `value` is the output it is stored in, if it is one.
 
     `grow` elements more of each dim are made than kept. It takes no memory if it is not `fresh`.
     """
@@ -191,7 +192,7 @@ class Nest:
 
     `orders` are the orders of loops worth trying, the outermost first. If `linear`, the axes are cut as
     one: blocks of 1 of all outer ones. `inouts` are values that the first execution changes as it goes: they
-    follow the operands in the body's arguments, as `None` when it is not the first. `sinks[i]` takes result i.
+    follow the operands in the body's arguments, as `None` when it is not the first. `sinks[i]` gets result i.
     """
 
     axes: tuple[Axis, ...]
@@ -256,7 +257,7 @@ class Loop:
         return bool(self.cut - result.axes)
 
     def sums_are_whole(self) -> bool:
-        """Whether each sum is done before the next begins: no loop that a result follows is inside one it does not."""
+        """Whether each sum is done before the next begins: none of its loops is inside one over its parts."""
         for result in self.nest.results:
             follows = [axis in result.axes for axis, _ in self.blocks]
             if follows != sorted(follows, reverse=True):
@@ -264,26 +265,26 @@ class Loop:
         return True
 
     def footprint(self, operand: Operand) -> Footprint:
-        """What moving `operand` slice by slice costs, and whether its slices are copied even if it is in RAM."""
+        """What moving `operand` slice by slice costs, and whether slices are copied even if it is in RAM."""
+        if operand.gathered:
+            rows = math.prod(self.nest.extent(axis) for axis in operand.gathered)
+            row_bytes = math.prod(operand.size[1:]) * operand.itemsize
+            parts = math.prod(-(-self.nest.extent(axis) // size) for axis, size in self.blocks
+                              if axis not in operand.gathered and axis in operand.axes)  # fmt: skip
+            return Footprint(0, rows * row_bytes, rows * parts, packed=False)
         sizes = dict(self.blocks)
         dims = [
             extents(along, size, *self._axis(along, sizes))
             for along, size in zip(operand.along, operand.size, strict=True)
         ]
         repeats = self._repeats(operand.axes)
-        if operand.gathered:
-            rows = math.prod(self.nest.extent(axis) for axis in operand.gathered)
-            row_bytes = math.prod(operand.size[1:]) * operand.itemsize
-            return Footprint(0, rows * row_bytes, rows, packed=False)
         packed = operand.dense and self._needs_copy(operand, dims)
         kept = [
             (d, s) for d, n, s in zip(dims, operand.size, operand.stride, strict=True) if n > 1 and s != 0
         ]
-        if packed:
-            tile = math.prod(d.longest_padded for d in dims)
-        else:
-            tile = math.prod(d.longest for d, _ in kept)
-        again = [d.count for d, s in zip(dims, operand.stride, strict=True) if s == 0]
+        longest = (d.longest_padded for d in dims) if packed else (d.longest for d, _ in kept)
+        tile = math.prod(longest)
+        again = [d.blocks for d, s in zip(dims, operand.stride, strict=True) if s == 0]
         repeats *= math.prod(again)
         moved = repeats * math.prod(d.total for d, _ in kept)
         return Footprint(tile * operand.itemsize, moved * operand.itemsize, repeats * _pieces(kept), packed)
@@ -307,7 +308,7 @@ class Loop:
 
     @property
     def workspace_bytes(self) -> int:
-        """Most that is held besides operands and outputs: copies, results, parts of sums or an update's scratch."""
+        """Most that is held besides operands and outputs: copies, results, and parts of sums or scratch."""
         nest = self.nest
         copies = [self.footprint(operand) for operand in (*nest.operands, *nest.inouts)]
         sums = sum(self.result_bytes(r) for r in nest.results if self.is_summed(r))
@@ -325,7 +326,7 @@ class Loop:
         return extent, sizes.get(along.axis, extent)
 
     def _repeats(self, axes: frozenset[str]) -> int:
-        """How often all slices of an operand are loaded: turns of loops around its innermost that are not its own."""
+        """How often all slices are loaded: turns of the loops around the innermost of its own."""
         turns = [(axis in axes, -(-self.nest.extent(axis) // size)) for axis, size in self.blocks]
         innermost = max((i for i, (own, count) in enumerate(turns) if own and count > 1), default=-1)
         return math.prod(count for own, count in turns[: innermost + 1] if not own)
@@ -347,7 +348,7 @@ def _pieces(dims: Sequence[tuple[Extents, int]]) -> int:
     count = 1
     for d, stride in sorted(dims, key=lambda pair: pair[1]):
         if run is not None and stride == run:
-            count *= d.count
+            count *= d.blocks
             run = run * d.longest if d.full else None
         else:
             count *= d.total

@@ -1,28 +1,29 @@
 """Which of the many ways to cut a nest are offered to a planner.
 
-All cuttings into halves, quarters and so on are priced. A planner keeps some operands in RAM and streams others, so the best
-cutting depends on which: for each such case (all streamed, all but one, one alone) the cheapest cutting within each of
-some amounts of RAM is offered, from the least possible upward.
+All cuttings into halves, quarters and so on are priced. A planner keeps some operands in RAM and streams
+others, so the best cutting depends on which: for each such case (all streamed, all but one, one alone) the
+cheapest cutting within each of some amounts of RAM is offered, from the least possible upward.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import product
+from dataclasses import replace
+from itertools import product, zip_longest
 
 import torch
 
-from edgewise.capture.tiling.nest import Blocks, Loop, Nest, Operand
+from edgewise.capture.tiling.nest import Blocks, Loop, Nest, Operand, Result
 from edgewise.graph import Option, Stream
 
 LEAST_BYTES = 16 * 1024
 """Ops with less than this in their whole working set are not tiled."""
 
-LEAST_TILE_BYTES = 2 * 1024
-"""No cutting is sought that needs less RAM than this: its loop would cost more than that RAM is worth."""
+LEAST_TILE_BYTES = 4 * 1024
+"""Cuttings are sought within this much more than the least RAM: the least itself is a loop over elements."""
 
 MOST_OPTIONS = 24
-MOST_TILES = 1 << 14
-_TRANSFER_BYTES = 512
-"""What starting a transfer is taken to cost, in bytes moved: about the ratio on an SD card."""
+MOST_TILES = 1 << 12
+_TRANSFER_BYTES, _TURN_BYTES = 512, 128
+"""What a transfer, and a turn of the loop, is taken to cost, in bytes moved: about as on an SD card."""
 
 
 def cuttings(nest: Nest) -> Iterator[Loop]:
@@ -89,32 +90,60 @@ def _operands(nest: Nest) -> Iterator[Operand]:
         yield from sink.olds
 
 
-def offered(nest: Nest, bytes_of: Callable[[str], int], limit_bytes: int) -> dict[str, tuple[Loop, Option]]:
-    """The cuttings of `nest` to offer, by name: those that some case wants, that need less than `limit_bytes`."""
+Chosen = dict[object, tuple[Blocks, ...]]
+"""Cuttings chosen before, for nests that differ in names only: a network repeats its layers."""
+
+
+def offered(
+    nest: Nest, bytes_of: Callable[[str], int], limit_bytes: int, chosen: Chosen
+) -> dict[str, tuple[Loop, Option]]:
+    """The cuttings of `nest` to offer, by name: those that some case wants, within `limit_bytes`."""
+    key = (_anonymous(nest, bytes_of), limit_bytes)
+    if key not in chosen:
+        chosen[key] = _choose(nest, bytes_of, limit_bytes)
+    loops = [Loop(nest, blocks) for blocks in chosen[key]]
+    return {loop.name: (loop, option_of(loop)) for loop in loops}
+
+
+def _anonymous(nest: Nest, bytes_of: Callable[[str], int]) -> object:
+    """All of `nest` that its cuttings depend on, with numbers in the place of names."""
+    numbers: dict[str | None, int] = {}
+
+    def number(operand: Operand | Result) -> object:
+        name = operand.value
+        index = numbers.setdefault(name, len(numbers))
+        return index, bytes_of(name) if name is not None else 0, replace(operand, value="")
+
+    sinks = [(i, s.scratch, *map(number, s.olds)) for i, s in dict(nest.sinks).items()]
+    every: tuple[Operand | Result, ...] = (*nest.operands, *nest.inouts, *nest.results)
+    tensors = (*map(number, every), *sinks)
+    return nest.axes, nest.orders, nest.linear, len(nest.operands), tensors
+
+
+def _choose(nest: Nest, bytes_of: Callable[[str], int], limit_bytes: int) -> tuple[Blocks, ...]:
     priced = [(loop, option_of(loop)) for loop in cuttings(nest)]
     if not priced:
-        return {}
+        return ()
     names = [stream.value for stream in priced[0][1].streams]
     sizes = torch.tensor([bytes_of(name) for name in names], dtype=torch.float64)
     tiles = torch.tensor([[o.stream[n].tile_bytes for n in names] for _, o in priced], dtype=torch.float64)
     costs = torch.tensor([[_cost(o.stream[n]) for n in names] for _, o in priced], dtype=torch.float64)
     fixed = torch.tensor([o.workspace_bytes for _, o in priced], dtype=torch.float64)
     turns = torch.tensor([o.tiles for _, o in priced], dtype=torch.float64)
-    wanted: dict[int, None] = {}
     rounds = [
         _frontier(
             fixed + torch.where(case, tiles, sizes).sum(1),
-            torch.where(case, costs, 0).sum(1) + turns * _TRANSFER_BYTES / 4,
+            torch.where(case, costs, 0).sum(1) + turns * _TURN_BYTES,
             limit_bytes,
         )
         for case in _cases(sizes)
     ]
-    for turn in range(max(map(len, rounds))):
-        for choices in rounds:
-            if turn < len(choices) and len(wanted) < MOST_OPTIONS:
-                wanted[choices[turn]] = None
-    found = sorted((priced[i] for i in wanted), key=lambda pair: pair[0].blocks)
-    return {option.name: (loop, option) for loop, option in found}
+    wanted: dict[int, None] = {}
+    for choices in zip_longest(*rounds):
+        for index in choices:
+            if index is not None and len(wanted) < MOST_OPTIONS:
+                wanted[index] = None
+    return tuple(sorted(priced[index][0].blocks for index in wanted))
 
 
 def _cost(stream: Stream) -> float:
@@ -122,7 +151,7 @@ def _cost(stream: Stream) -> float:
 
 
 def _cases(sizes: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Which operands are streamed: all, all but one, one alone; small ones always are, for they hardly matter."""
+    """Which operands are streamed: all, all but one, one alone; small ones always, for they hardly matter."""
     count = len(sizes)
     large = [i for i in range(count) if sizes[i] * 16 >= sizes.max()]
     yield torch.ones(count, dtype=torch.bool)
@@ -137,15 +166,15 @@ def _cases(sizes: torch.Tensor) -> Iterator[torch.Tensor]:
 
 
 def _frontier(ram: torch.Tensor, cost: torch.Tensor, limit_bytes: int) -> list[int]:
-    """The cheapest within the least RAM, within twice as much, and so on, as long as that gets cheaper."""
+    """The cheapest within little more than the least RAM, twice as much more, and so on up to the limit."""
     chosen: list[int] = []
-    within = max(float(ram.min()), LEAST_TILE_BYTES)
-    while within < 2 * limit_bytes:
-        fitting = (ram <= min(within, limit_bytes)).nonzero().view(-1)
+    least, more = float(ram.min()), LEAST_TILE_BYTES
+    while more < 2 * limit_bytes:
+        fitting = (ram <= min(least + more, limit_bytes)).nonzero().view(-1)
         if len(fitting):
-            least = fitting[cost[fitting] == cost[fitting].min()]
-            best = int(least[ram[least].argmin()])
+            cheapest = fitting[cost[fitting] == cost[fitting].min()]
+            best = int(cheapest[ram[cheapest].argmin()])
             if best not in chosen:
                 chosen.append(best)
-        within *= 2
+        more *= 2
     return chosen

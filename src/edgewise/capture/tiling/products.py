@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from edgewise.capture.kernels import Slot
 from edgewise.capture.tiling.broadcast import aligned
 from edgewise.capture.tiling.calls import Call
 from edgewise.capture.tiling.nest import Along, At, Axis, Nest, Window
@@ -16,17 +17,19 @@ BATCH, ROWS, COLUMNS, INNER = "batch", "rows", "columns", "inner"
 
 def product(call: Call) -> Nest | None:
     """`mm(a, b)` and `bmm(a, b)`."""
-    return _nest(call, *call.args[:2], None)
+    a, b = call.args
+    return _nest(call, a, b, None)
 
 
 def product_and_sum(call: Call) -> Nest | None:
     """`addmm(c, a, b)` and `baddbmm(c, a, b)`; with `beta` and `alpha` they are left whole."""
     if call.kwargs or len(call.args) > 3:
         return None
-    return _nest(call, *call.args[1:3], call.args[0])
+    c, a, b = call.args
+    return _nest(call, a, b, c)
 
 
-def _nest(call: Call, a: Any, b: Any, c: Any) -> Nest:
+def _nest(call: Call, a: Slot, b: Slot, c: Slot | None) -> Nest:
     batch: tuple[Along, ...] = (Window(BATCH),) if call.meta(a).dim() == 3 else ()
     along = (*batch, Window(ROWS), Window(COLUMNS))
     out = call.output(0, along)

@@ -1,9 +1,11 @@
 """Ops that treat rows, or channels, one by one: softmax, norms, pooling, reductions.
 
-What such an op does to one row does not depend on how many rows it is given.
+What such an op does to one row does not depend on how many rows it is given: softmax and layer norm keep
+their bits. Reductions and batch norms may take several rows or channels at once, by vectors, and what is left
+over one by one: there the last bit may differ.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -41,7 +43,9 @@ def softmax(call: Call) -> Nest | None:
     axes = [axis for i, axis in enumerate(dim_axes(size)) if i != dim]
     if not axes:
         return None
-    return _repeated(call, axes, [call.operand(slot, along) for slot in call.slots], [along])
+    # Rows that do not lie in one piece are treated several at a time, by vectors or one by one.
+    exact = dim == len(size) - 1 and all(call.meta(slot).stride(dim) == 1 for slot in call.slots)
+    return _repeated(call, axes, [call.operand(slot, along) for slot in call.slots], [along], exact=exact)
 
 
 def layer_norm(call: Call) -> Nest | None:
@@ -56,7 +60,10 @@ def layer_norm(call: Call) -> Nest | None:
 
 
 def layer_norm_backward(call: Call) -> Nest | None:
-    """`native_layer_norm_backward(gradient, x, shape, mean, deviation, weight, bias, mask)`: sums for parameters."""
+    """`native_layer_norm_backward(gradient, x, shape, mean, deviation, weight, bias, mask)`.
+
+    The gradients of weight and bias are sums over rows.
+    """
     gradient, x, shape, mean, deviation, weight, bias, _ = call.args
     size = call.meta(x).shape
     along, flat = _leading(size, len(size) - len(shape)), (None,) * len(shape)
@@ -102,7 +109,7 @@ def reduction(call: Call) -> Nest | None:
     return _repeated(call, axes, [call.operand(x, along)], [result], exact=False)
 
 
-def batch_norm(kernel: BatchNormKernel, call: Call, layouts: dict[str, Layout]) -> Nest | None:
+def batch_norm(kernel: BatchNormKernel, call: Call, layouts: Mapping[str, Layout]) -> Nest | None:
     """`native_batch_norm` in training, channel by channel, with the running statistics."""
     operands = [slot for slot in kernel.operands if slot is not None]
     x = call.meta(operands[0])
@@ -118,12 +125,12 @@ def batch_norm(kernel: BatchNormKernel, call: Call, layouts: dict[str, Layout]) 
     def body(tiles: Sequence[Any], at: At, cut: frozenset[str]) -> tuple[Tensor, ...]:
         del at, cut
         rest = iter(tiles[: len(found)])
-        given = [None if slot is None else next(rest) for slot in kernel.operands]
+        given: list[Any] = [None if slot is None else next(rest) for slot in kernel.operands]
         return kernel.normalize(*given, *tiles[len(found) :])
 
     results = tuple(call.output(i, along if i == 0 else (Window(CHANNELS),)) for i in range(3))
     return Nest((Axis(CHANNELS, x.shape[1]),), call.program, found, results, body, ((CHANNELS,),),
-                exact=True, inouts=running)  # fmt: skip
+                inouts=running)  # fmt: skip
 
 
 def batch_norm_backward(call: Call) -> Nest | None:
@@ -138,7 +145,8 @@ def batch_norm_backward(call: Call) -> Nest | None:
     ]
     assert call.kept is not None  # noqa: S101  # it has three results
     alongs = [_channels(views[0].dim()) if i == 0 else channel for i in call.kept]
-    return _repeated(call, (Axis(CHANNELS, views[0].shape[1]),), operands, alongs)
+    axes = (Axis(CHANNELS, views[0].shape[1]),)
+    return _repeated(call, axes, operands, alongs, exact=False)
 
 
 def _channels(dims: int) -> tuple[Along, ...]:

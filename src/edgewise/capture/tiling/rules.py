@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 
 from edgewise.capture import gradients
 from edgewise.capture.effects import BatchNormKernel, ProductKernel
-from edgewise.capture.kernels import AtenKernel, Instruction, Run, Slot
+from edgewise.capture.kernels import AtenKernel, Instruction, Program, Run, Slot
 from edgewise.capture.lowering import Draft, Layout
 from edgewise.capture.tiling import broadcast, convolution, gathers, products, rowwise, updating
 from edgewise.capture.tiling.calls import Call
 from edgewise.capture.tiling.nest import Loop, Nest
-from edgewise.capture.tiling.options import LEAST_BYTES, offered
+from edgewise.capture.tiling.options import LEAST_BYTES, Chosen, offered
 from edgewise.capture.updates import CarryKernel, UpdateKernel
 from edgewise.graph import Option, Value
 
@@ -49,54 +49,77 @@ _PACKETS: dict[str, Rule] = {
 
 def nest_of(run: Run, outputs: tuple[str, ...], layouts: Mapping[str, Layout]) -> Nest | None:
     """The nest of what `run` executes; `None` if it can only be executed whole."""
+    nest: Nest | None = None
     match run:
         case UpdateKernel(changes, optimizer, None):
-            return updating.plain(changes[0], optimizer, layouts)
-        case UpdateKernel(changes, optimizer, producer):
-            nest = nest_of(producer.run, producer.op.outputs, layouts)
-            return updating.absorbing(nest, changes, optimizer, layouts) if nest is not None else None
+            nest = updating.plain(changes[0], optimizer, layouts)
+        case UpdateKernel(changes, optimizer, Draft() as producer):
+            made = nest_of(producer.run, producer.op.outputs, layouts)
+            nest = updating.absorbing(made, changes, optimizer, layouts) if made is not None else None
         case CarryKernel():
-            return updating.carry(run, layouts)
+            nest = updating.carry(run, layouts)
         case BatchNormKernel():
-            call = Call.of(
-                AtenKernel(run.program, _placeholder(run.operands), (0, 1, 2), {}), outputs, layouts
-            )
-            return rowwise.batch_norm(run, call, layouts)
-        case ProductKernel(program, slot, mask, scale):
-            call = Call.of(AtenKernel(program, _placeholder((Slot(slot),)), None, {}), outputs, layouts)
-            layout = layouts[mask]
-            operand = updating.stored(mask, layout, broadcast.along_dims(layout.size))
-            return broadcast.scaled_product(call, operand, scale)
+            nest = rowwise.batch_norm(run, _call(run.program, run.operands, outputs, layouts), layouts)
+        case ProductKernel():
+            call = _call(run.program, (Slot(run.slot),), outputs, layouts)
+            dims = broadcast.along_dims(layouts[run.mask].size)
+            mask = updating.stored(run.mask, layouts[run.mask], dims)
+            nest = broadcast.scaled_product(call, mask, run.scale)
         case AtenKernel():
             rule = _rule(run)
-            return rule(Call.of(run, outputs, layouts)) if rule is not None else None
-    return None
+            nest = rule(Call.of(run, outputs, layouts)) if rule is not None else None
+    return nest
 
 
-def _placeholder(slots: tuple[object, ...]) -> Instruction:
-    return Instruction(tuple, slots, {})
+def nests_of(run: Run, outputs: tuple[str, ...], layouts: Mapping[str, Layout]) -> tuple[Nest, ...]:
+    """All nests of what `run` executes: that of the op, and another where an update need not touch all."""
+    nests = [nest_of(run, outputs, layouts)]
+    match run:
+        case UpdateKernel((change,), optimizer, Draft(run=AtenKernel() as kernel) as producer):
+            if _packet(kernel) == "embedding_dense_backward":
+                call = Call.of(kernel, producer.op.outputs, layouts)
+                nests.append(gathers.touched_rows(call, change, optimizer))
+    return tuple(nest for nest in nests if nest is not None)
+
+
+def _call(
+    program: Program, slots: tuple[object, ...], outputs: tuple[str, ...], layouts: Mapping[str, Layout]
+) -> Call:
+    """The operands and outputs of a kernel that is no ATen call."""
+    kept = tuple(range(len(outputs)))
+    return Call.of(AtenKernel(program, Instruction(tuple, slots, {}), kept, {}), outputs, layouts)
 
 
 def _rule(kernel: AtenKernel) -> Rule | None:
     target = kernel.whole.target
     if target in _FUNCTIONS:
         return _FUNCTIONS[target]
-    packet = getattr(target, "overloadpacket", None)
-    if packet is not None and packet.__name__ in _PACKETS:
-        return _PACKETS[packet.__name__]
+    packet = _packet(kernel)
+    if packet in _PACKETS:
+        return _PACKETS[packet]
     return broadcast.elementwise if broadcast.is_elementwise(target) and kernel.kept is None else None
 
 
+def _packet(kernel: AtenKernel) -> str:
+    packet = getattr(kernel.whole.target, "overloadpacket", None)
+    return str(packet.__name__) if packet is not None else ""
+
+
 def loops_of(
-    draft: Draft, values: Mapping[str, Value], layouts: Mapping[str, Layout]
+    draft: Draft, values: Mapping[str, Value], layouts: Mapping[str, Layout], chosen: Chosen
 ) -> dict[str, tuple[Loop, Option]]:
-    """The tiled options to offer for `draft`, by name; none for what is small, or can not be tiled."""
+    """The tiled options to offer for `draft`, by name; none for what is small, or can not be tiled.
+
+    `chosen` remembers choices from op to op.
+    """
     op = draft.op
     touched = dict.fromkeys((*op.reads, *op.outputs))
     whole = sum(values[name].bytes for name in touched) + op.options[0].workspace_bytes
     if whole < LEAST_BYTES:
         return {}
-    nest = nest_of(draft.run, op.outputs, layouts)
-    if nest is None:
-        return {}
-    return offered(nest, lambda name: values[name].bytes, whole)
+    loops: dict[str, tuple[Loop, Option]] = {}
+    for nest in nests_of(draft.run, op.outputs, layouts):
+        loops.update(offered(nest, lambda name: values[name].bytes, whole, chosen))
+    narrow = any(layouts[n].dtype.is_floating_point and layouts[n].dtype.itemsize < 4 for n in touched)
+    # Sums of parts that were rounded to few bits are not close to the whole sum rounded once.
+    return {name: found for name, found in loops.items() if found[1].exact or not narrow}

@@ -1,0 +1,79 @@
+"""Plans made by hand in which nothing stays in RAM that an op can stream, or that can wait in the tier."""
+
+import random
+from collections.abc import Iterator
+
+from edgewise.graph import Graph, Op, Option
+from edgewise.plan import Budget, Compute, Free, PageIn, PageOut, Plan, replay
+from edgewise.plan import Step as PlanStep
+from tests.support import DEVICE, naive_addresses, naive_workspaces
+
+
+def least_option(graph: Graph, op: Op) -> Option:
+    """The option of least RAM when all it can stream is streamed."""
+
+    def ram_bytes(option: Option) -> int:
+        resident = {*op.reads, *op.outputs} - set(option.stream)
+        return sum(graph.value[name].bytes for name in resident) + option.room_bytes(tuple(option.stream))
+
+    return min((option for option in op.options if not option.overwrites), key=ram_bytes)
+
+
+class _Streamer:
+    """Goes through a graph op by op; everything not needed by the op at hand is in the tier."""
+
+    def __init__(self, graph: Graph, rng: random.Random | None) -> None:
+        self.graph, self.rng = graph, rng
+        self.homes = frozenset(v.name for v in graph.sources() if v.kind in ("parameter", "state"))
+        self.kept = {"step", *graph.outputs}
+
+    def steps(self) -> Iterator[PlanStep]:
+        for value in self.graph.sources():
+            if value.name not in self.homes | self.kept:
+                yield PageOut(value.name)
+                yield Free(value.name)
+        for op in self.graph.ops:
+            yield from self._execute(op)
+
+    def _execute(self, op: Op) -> Iterator[PlanStep]:
+        option = least_option(self.graph, op)
+        streamed = tuple(name for name in option.stream if name not in self.kept)
+        if self.rng is not None:
+            option = self.rng.choice([option for option in op.options if not option.overwrites])
+            offered = [name for name in option.stream if name not in self.kept]
+            streamed = tuple(name for name in offered if self.rng.random() < 0.5)
+        olds = [old for old, _ in op.updates]
+        resident = [n for n in dict.fromkeys(op.reads) if n not in streamed and n not in self.kept]
+        yield from map(PageIn, resident)
+        yield Compute(op.name, option.name, streamed)
+        made = [*op.outputs, *(new for old, new in op.updates if old not in streamed)]
+        for name in made:
+            if name not in streamed and name not in self.kept:
+                yield PageOut(name)
+                yield Free(name)
+        yield from (Free(name) for name in resident if name not in olds)
+
+
+def streaming_plan(graph: Graph, rng: random.Random | None = None) -> Plan:
+    """Every op by its option of least RAM with all streamed; with `rng`, by any option with any streamed."""
+    streamer = _Streamer(graph, rng)
+    steps, homes = tuple(streamer.steps()), streamer.homes
+    found = replay(steps, graph, DEVICE, homes=tuple(sorted(homes)))
+    return Plan(
+        graph=graph.name,
+        graph_sha256=graph.sha256,
+        device=DEVICE.name,
+        budget=Budget(found.peak_bytes),
+        minimize="joules",
+        cost_model="full",
+        solver="test",
+        status="feasible",
+        gap=1.0,
+        peak_bytes=found.peak_bytes,
+        seconds=found.seconds,
+        joules=found.joules,
+        steps=steps,
+        addresses=naive_addresses(steps, graph, homes),
+        workspaces=naive_workspaces(steps, graph, homes),
+        homes=tuple(sorted(homes)),
+    )
