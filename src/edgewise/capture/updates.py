@@ -1,7 +1,7 @@
 """What a step changes for the next: the optimizer's updates of parameters, and buffers carried over.
 
-A parameter's gradient that nobody but its update reads is made within the update: it dies there, and where
-the update is tiled it is never whole.
+A large gradient that nobody but its parameter's update reads is made within the update: it dies there, and
+where the update is tiled it is never whole.
 """
 
 from collections import Counter
@@ -14,6 +14,11 @@ from edgewise.capture.kernels import Memory, Program, Slot, Tensors
 from edgewise.capture.lowering import STEP, Draft, Lowering
 from edgewise.capture.optimizers import Optimizer
 from edgewise.graph import Kind, Op, Option, Value
+
+OUTWEIGHS = 4
+"""How many times larger than what they are made of gradients are that are made within their update.
+
+Smaller ones are better made before: what they are made of may leave RAM before the update comes in."""
 
 
 @dataclass(frozen=True)
@@ -120,12 +125,17 @@ class Updates:
         made = producer.op.outputs
         if producer.op.updates or any(self._readers[name] != 1 for name in made):
             return ()
+        if self._bytes(made) < OUTWEIGHS * self._bytes(producer.op.inputs):
+            return ()
         found = tuple(
             change for name in made for change in changes.values() if change.program.operands == (name,)
         )
         changed = {*self.low.joint.gradients, *self.low.joint.mutations, *self._updated()}
         own = {change.parameter for change in found}
         return found if len(found) == len(made) and not (changed - own) & set(producer.op.inputs) else ()
+
+    def _bytes(self, names: Sequence[str]) -> int:
+        return sum(self.low.values[name].bytes for name in names)
 
     def _insert(self, draft: Draft, operands: Sequence[str]) -> None:
         """Behind the last op that makes one of `operands`, or makes or reads what `draft` updates."""

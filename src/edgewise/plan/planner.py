@@ -31,7 +31,7 @@ from edgewise.plan.problem import Candidate, Problem, Tiling, fits, floor_bytes,
 from edgewise.plan.schedule import plain_order
 from edgewise.plan.search import search
 from edgewise.plan.streaming import streamed_plans, tilings_of
-from edgewise.plan.tilings import cheapest_tilings
+from edgewise.plan.tilings import cheapest_tilings, resident_loops
 
 PROGRAMS = {"poet": Poet, "checkmate": Checkmate}
 """Peers that are programs for HiGHS; the others propose plans by themselves (`peers.py`)."""
@@ -46,6 +46,9 @@ STREAMING_SHARE = 0.2
 
 LEAST_SECONDS = 5.0
 """Time for finding the least RAM when the time limit has passed."""
+
+WORTH_THE_BITS = 0.01
+"""Share of the overhead that a plan must save which takes sums in another order than the plain one."""
 
 CLOSED = 1e-6
 """A gap below this is the rounding of the solver: the plan is called optimal."""
@@ -166,6 +169,15 @@ def _by_peer(problem: Problem, solver: str) -> Plan:
     return planned(problem, min(fitting, key=lambda candidate: candidate.rank), 0.0, solver)
 
 
+def _is_better(candidate: Candidate, best: Candidate) -> bool:
+    """Whether `candidate` costs less; one that may change bits must save something worth having for it."""
+    if candidate.certificate.exact == best.certificate.exact:
+        return candidate.rank < best.rank
+    if candidate.certificate.exact:
+        return candidate.overhead * (1 - WORTH_THE_BITS) <= best.overhead
+    return candidate.overhead < best.overhead * (1 - WORTH_THE_BITS)
+
+
 class _Work:
     """One call of `make_plan`: the clock, the best candidate so far and the bound."""
 
@@ -193,7 +205,7 @@ class _Work:
         """Take `candidate` if it fits and is better; say whether it fits."""
         if candidate is None or not fits(self.problem, candidate):
             return False
-        if self.best is None or candidate.rank < self.best.rank:
+        if self.best is None or _is_better(candidate, self.best):
             self.best = candidate
         return True
 
@@ -310,12 +322,15 @@ class _Work:
         """Tilings to solve the program with, each with a share of the time left: none, and the best known."""
         problem, best = self.problem, self.best
         known: Mapping[int, Tiling] | None = tilings_of(problem, best) if best is not None else None
+        loops = resident_loops(problem)
         if floor_bytes(problem, tiled=False) <= problem.budget.ram_bytes:
-            yield {}, 0.5 if known else 1.0
+            yield {}, 0.5 if known or loops else 1.0
         elif known is None:
             known = cheapest_tilings(problem, problem.budget.ram_bytes)
+        if loops and floor_bytes(problem.tiled(loops), tiled=False) <= problem.budget.ram_bytes:
+            yield loops, 0.5 if known else 1.0
         if known:
-            yield known, 1.0
+            yield {**loops, **known}, 1.0
 
     def _by_least_ram(self) -> None:
         """When the model found nothing, the plan of least RAM may still fit."""

@@ -212,13 +212,14 @@ class Problem:
                 if option.is_tiled:
                     continue
                 olds = tuple(self.index[old] for old, _ in option.overwrites)
-                saves = sum(self.bytes[v] for v in olds) - option.workspace_bytes + self._whole_workspace(op)
+                saves = sum(self.bytes[v] for v in olds) - option.workspace_bytes + self.whole_workspace(op)
                 if saves > (found.saves if found else 0):
                     found = InPlace(olds, option.workspace_bytes, saves)
             best.append(found)
         return best
 
-    def _whole_workspace(self, op: Op) -> int:
+    def whole_workspace(self, op: Op) -> int:
+        """Bytes that `op` needs beside its operands when it runs whole."""
         whole = op.option("whole")
         return whole.workspace_bytes if whole else 0
 
@@ -232,7 +233,7 @@ class Problem:
 
     def _workspace(self, t: int) -> int:
         if t not in self.tilings:
-            return self._whole_workspace(self.ops[t])
+            return self.whole_workspace(self.ops[t])
         option, streamed = self.tilings[t]
         return option.room_bytes(self.names[v] for v in streamed)
 

@@ -15,6 +15,9 @@ from edgewise.plan.problem import Problem, Tiling
 MOST_WAYS = 64
 """Most ways kept of a front: beyond, every other one is left out."""
 
+NEXT_TO_NOTHING = 0.01
+"""Share of an op's cost that a loop may add for saving workspace."""
+
 
 class Way(NamedTuple):
     """RAM that an execution (or an operand of it) adds, what it costs, and what it streams."""
@@ -133,3 +136,19 @@ def cheapest_tilings(problem: Problem, ram_bytes: int) -> Mapping[int, Tiling] |
         assert option is not None  # noqa: S101  # those without were left out
         tilings[t] = Tiling(option, frozenset(way.streamed))
     return tilings
+
+
+def resident_loops(problem: Problem) -> dict[int, Tiling]:
+    """Updates whose gradient need not be whole in RAM: loops that stream nothing and cost next to nothing.
+
+    Only for ops that make nothing else, since a tiled op is not run again.
+    """
+    prices = Prices(problem)
+    found: dict[int, Tiling] = {}
+    for t, op in enumerate(problem.ops):
+        most = NEXT_TO_NOTHING * problem.weight(problem.op_costs[t])
+        loops = [o for o in op.options if o.is_tiled and prices.loop(t, o) <= most] if not op.outputs else []
+        option = min(loops, key=lambda o: (o.workspace_bytes, o.tiles), default=None)
+        if option is not None and option.workspace_bytes < problem.whole_workspace(op):
+            found[t] = Tiling(option, frozenset())
+    return found
