@@ -6,9 +6,8 @@ still be wanted by recomputations: its *tail*. Candidate stages: `d`, and the ca
 recomputable reader of the value makes, since that reader may have to run again then.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Literal
 
 from edgewise.plan.problem import Problem
@@ -37,27 +36,33 @@ def find_gaps(problem: Problem, *, most: int) -> list[Gap]:
     return _Finder(problem, most).gaps()
 
 
+Depths = dict[int, int]
+
+
 class _Finder:
     def __init__(self, problem: Problem, most: int) -> None:
         self.problem, self.most = problem, most
         self.n = len(problem.ops)
-        self.reruns: list[set[int]] = [
-            set() for _ in problem.ops
-        ]  # per op, stages at which it might run again
+        # per op, the stages at which it might run again, each with its depth: how many ops run again for it
+        self.reruns: list[Depths] = [{} for _ in problem.ops]
         self.readers: list[list[int]] = [[] for _ in problem.names]
         for c, reads in enumerate(problem.inputs):
-            for v in reads:
-                self.readers[v].append(c)
+            if problem.ops[c].recomputable:
+                for v in reads:
+                    self.readers[v].append(c)
+        self.last_rerun = [self._last_rerun(c) for c in range(self.n)]
+
+    def _last_rerun(self, c: int) -> int:
+        """The last stage at which every operand of op `c` can still exist."""
+        ends = (self.problem.end_of_life[v] for v in self.problem.inputs[c])
+        return min((end for end in ends if end is not None), default=self.n)
 
     def gaps(self) -> list[Gap]:
         found: list[Gap] = []
         by_birth = sorted(range(len(self.problem.names)), key=lambda v: -self.problem.birth[v])
-        at = 0
-        while at < len(by_birth):
-            birth = self.problem.birth[by_birth[at]]
-            while at < len(by_birth) and self.problem.birth[by_birth[at]] == birth:
-                found += self._gaps_of(by_birth[at])
-                at += 1
+        for _, together in groupby(by_birth, key=self.problem.birth.__getitem__):
+            for v in together:
+                found += self._gaps_of(v)
         return found
 
     def _gaps_of(self, v: int) -> list[Gap]:
@@ -74,35 +79,35 @@ class _Finder:
             if is_head and number == 0:
                 gaps.append(Gap(v, start, end, "head"))
             elif end - start > 1:
-                gaps.append(self._middle(v, start, end, demand))
-        if is_last:
-            stages = self._latest(t for t in demand if t > points[-1])
-            gaps.append(Gap(v, points[-1], self.n + 1, "rest", stages))
-        elif points[-1] < self.n and problem.end_of_life[v] is None:
-            stages = self._latest(t for t in demand if t > points[-1])
-            if stages:
+                demand[end] = 0
+                within = {t: depth for t, depth in demand.items() if start < t < end}
+                gaps.append(Gap(v, start, end, "middle", (*self._nearest(within), end)))
+        if is_last or (points[-1] < self.n and problem.end_of_life[v] is None):
+            stages = self._nearest({t: depth for t, depth in demand.items() if t > points[-1]})
+            if is_last:
+                gaps.append(Gap(v, points[-1], self.n + 1, "rest", stages))
+            elif stages:
                 gaps.append(Gap(v, points[-1], max(stages) + 1, "tail", stages))
         if problem.remakable[v]:
             for gap in gaps:
-                self.reruns[problem.birth[v]].update(gap.stages)
+                for t in gap.stages:
+                    _lower(self.reruns[problem.birth[v]], t, demand[t])
         return gaps
 
-    def _middle(self, v: int, start: int, end: int, demand: set[int]) -> Gap:
-        within = self._latest(t for t in demand if start < t < end)
-        return Gap(v, start, end, "middle", (*within[-self.most + 1 :], end))
-
-    def _demand(self, v: int) -> set[int]:
+    def _demand(self, v: int) -> Depths:
         """Stages at which some reader of `v` might run again."""
-        demand: set[int] = set()
+        demand: Depths = {}
         for c in self.readers[v]:
-            if self.problem.ops[c].recomputable:
-                demand |= {t for t in self.reruns[c] if self._can_rerun(c, t)}
+            for t, depth in self.reruns[c].items():
+                if t <= self.last_rerun[c]:
+                    _lower(demand, t, depth + 1)
         return demand
 
-    def _can_rerun(self, c: int, t: int) -> bool:
-        """Whether every operand of op `c` can still exist at stage `t`."""
-        ends = (self.problem.end_of_life[v] for v in self.problem.inputs[c])
-        return all(end is None or t <= end for end in ends)
+    def _nearest(self, demand: Depths) -> tuple[int, ...]:
+        """The `most` stages of least depth, the latest at a tie."""
+        chosen = sorted(demand, key=lambda t: (demand[t], -t))[: self.most]
+        return tuple(sorted(chosen))
 
-    def _latest(self, stages: Iterable[int]) -> tuple[int, ...]:
-        return tuple(sorted(set(stages)))[-self.most :]
+
+def _lower(depths: Depths, t: int, depth: int) -> None:
+    depths[t] = min(depth, depths.get(t, depth))

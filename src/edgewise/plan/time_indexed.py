@@ -117,14 +117,14 @@ class TimeIndexed:
             write = self.costs.write[family.head] if len(family.members) > 1 else FREE
             self.home[f] = self._priced(Price(*(a + b for a, b in zip(read, write, strict=True))))
 
-    def _home_of(self, v: int) -> int | None:
+    def home_of(self, v: int) -> int | None:
         return self.home.get(self.problem.family_of.get(v, -1))
 
     def _stored(self, v: int) -> Terms:
         """Whether `v` is in the tier: paged out, or at home there."""
         if v not in self.page_out:
             self.page_out[v] = self._priced(self.costs.write[v])
-        home = self._home_of(v)
+        home = self.home_of(v)
         is_at_home = home is not None and v in self._at_home(v)
         return [(self.page_out[v], 1.0), *([(home, 1.0)] if is_at_home and home is not None else [])]
 
@@ -197,21 +197,21 @@ class TimeIndexed:
         for g in self.of_value[v]:
             gap = self.gaps[g]
             if gap.start < t < gap.end:
-                return self._gap_presence(g, t, visiting=True)
+                return self.gap_presence(g, t, visiting=True)
         used = self.problem.birth[v] < t and (t in self.problem.uses[v] or self._ends_at(v, t))
         return (1.0 if used else 0.0), []
 
     def _ends_at(self, v: int, t: int) -> bool:
         return t == self.n and v in self.problem.required
 
-    def _gap_presence(self, g: int, t: int, *, visiting: bool) -> tuple[float, Terms]:
+    def gap_presence(self, g: int, t: int, *, visiting: bool) -> tuple[float, Terms]:
         """As `_presence`, within a gap; `visiting` adds the values brought back for stage `t` alone."""
         gap = self.gaps[g]
         if self.fixed[g]:
             return 1.0, []
         visit = self.visit[g].get(t, []) if visiting else []
         if gap.role in ("head", "rest"):
-            home = self._home_of(gap.value)
+            home = self.home_of(gap.value)
             return 1.0, [(home, -1.0), *visit] if home is not None else []
         held = max((q for q in self.held[g] if q <= t), default=None)
         if held is not None:
@@ -278,7 +278,7 @@ class TimeIndexed:
         constant, terms = 0.0, []
         for g, gap in enumerate(self.gaps):
             if gap.start < t < gap.end:
-                present, parts = self._gap_presence(g, t, visiting=False)
+                present, parts = self.gap_presence(g, t, visiting=False)
                 size = float(self.problem.bytes[gap.value])
                 constant += present * size
                 terms += [(var, x * size) for var, x in parts]
@@ -289,7 +289,7 @@ class TimeIndexed:
         problem = self.problem
         if t < 0:
             sources = [v for v, birth in enumerate(problem.birth) if birth < 0]
-            homes = [(home, v) for v in sources if (home := self._home_of(v)) is not None]
+            homes = [(home, v) for v in sources if (home := self.home_of(v)) is not None]
             self._memory_row(
                 t,
                 float(sum(problem.bytes[v] for v in sources)),
@@ -304,12 +304,12 @@ class TimeIndexed:
             return
         constant += problem.working_bytes[t]
         if problem.in_place[t] is not None:
-            saved, parts = self._saved_in_place(t)
+            saved, parts = self.saved_in_place(t)
             constant -= saved
             terms += parts
         self._memory_row(t, constant, terms)
 
-    def _saved_in_place(self, t: int) -> tuple[float, Terms]:
+    def saved_in_place(self, t: int) -> tuple[float, Terms]:
         """Bytes that working in place saves at stage `t`: nothing for operands that are kept afterwards."""
         in_place = self.problem.in_place[t]
         if in_place is None:
