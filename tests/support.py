@@ -35,6 +35,7 @@ def plan_of(order: Order, graph: Graph, device: Device = DEVICE, homes: frozense
         joules=found.joules,
         steps=steps,
         addresses=naive_addresses(steps, graph, homes),
+        workspaces=naive_workspaces(steps, graph, homes),
         homes=tuple(sorted(homes)),
     )
 
@@ -62,13 +63,26 @@ def naive_addresses(steps: tuple, graph: Graph, homes: frozenset[str]) -> dict[s
             begin(step.value)
         elif isinstance(step, ComputeStep):
             op = graph.op[step.op]
-            pairs = [*op.option(step.option).overwrites, *(op.updates if op.name not in done else ())]
+            updates = op.updates if op.name not in done else ()
+            pairs = [*op.option(step.option).overwrites, *(u for u in updates if u[0] not in step.streamed)]
             done.add(op.name)
             for old, new in pairs:
                 begin(new, live.pop(old))
-            for name in set(op.outputs) - set(live):
+            for name in set(op.outputs) - set(live) - set(step.streamed):
                 begin(name)
     return {name: tuple(offsets) for name, offsets in where.items()}
+
+
+def naive_workspaces(steps: tuple, graph: Graph, homes: frozenset[str]) -> dict[str, tuple[int, ...]]:
+    """Every op works behind all values."""
+    stays = naive_addresses(steps, graph, homes)
+    end = max((at + graph.value[name].bytes for name, offsets in stays.items() for at in offsets), default=0)
+    where: dict[str, tuple[int, ...]] = {}
+    for step in steps:
+        if isinstance(step, ComputeStep):
+            room = graph.op[step.op].option(step.option).room_bytes(step.streamed)
+            where[step.op] = (*where.get(step.op, ()), *((end,) if room else ()))
+    return {name: offsets for name, offsets in where.items() if offsets}
 
 
 class _Wanderer:

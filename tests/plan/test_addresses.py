@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edgewise.graph import Graph, Op, Value, validate
 from edgewise.plan import Budget, check, make_plan, minimum_ram, plain_plan
-from edgewise.plan.addresses import assign, place
+from edgewise.plan.addresses import place
 from tests.plan.graphs import DISKLESS, chain, graphs
 from tests.support import DEVICE, plan_of, random_order
 
@@ -18,10 +18,9 @@ from tests.support import DEVICE, plan_of, random_order
 def test_check_accepts_the_addresses_of_any_plan(graph: Graph, dice: random.Random) -> None:
     order, homes = random_order(graph, dice, forget=dice.random(), page=dice.random())
     plan = plan_of(order, graph, homes=homes)
-    found = check(
-        msgspec.structs.replace(plan, addresses=assign(plan.steps, graph, plan.homes)), graph, DEVICE
-    )
-    _, arena, bound = place(plan.steps, graph, plan.homes)
+    addresses, workspaces, arena, bound = place(plan.steps, graph, plan.homes)
+    packed = msgspec.structs.replace(plan, addresses=addresses, workspaces=workspaces)
+    found = check(packed, graph, DEVICE)
     assert found.arena_bytes == arena >= bound >= max(found.live_bytes, default=0)
     assert bound <= found.peak_bytes
     assert arena <= 2 * bound
@@ -30,7 +29,7 @@ def test_check_accepts_the_addresses_of_any_plan(graph: Graph, dice: random.Rand
 @pytest.mark.parametrize("length", [3, 20, 60])
 def test_equal_sizes_need_no_more_than_the_peak(length: int) -> None:
     graph = chain(length)
-    _, arena, bound = place(plain_plan(graph, DISKLESS).steps, graph)
+    _, _, arena, bound = place(plain_plan(graph, DISKLESS).steps, graph)
     assert arena == bound == plain_plan(graph, DISKLESS).peak_bytes
 
 
@@ -48,7 +47,7 @@ def test_within_a_twentieth_of_the_peak_on_chains_of_uneven_sizes(seed: int) -> 
     least = minimum_ram(graph, DEVICE).ram_bytes
     budget = Budget((2 * least + plain_plan(graph, DEVICE).peak_bytes) // 3)
     plan = make_plan(graph, DEVICE, budget, time_limit=2, gap=0.1)
-    _, arena, bound = place(plan.steps, graph, plan.homes)
+    _, _, arena, bound = place(plan.steps, graph, plan.homes)
     assert bound <= arena <= 1.05 * bound
 
 
@@ -63,4 +62,4 @@ def test_what_overwrites_its_operand_has_its_address() -> None:
 def test_the_same_every_time() -> None:
     graph = _uneven(1)
     steps = plain_plan(graph, DISKLESS).steps
-    assert assign(steps, graph) == assign(steps, graph)
+    assert place(steps, graph) == place(steps, graph)

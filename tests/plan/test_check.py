@@ -76,11 +76,11 @@ def test_the_plan_that_is_tampered_with_has_everything_and_is_valid() -> None:
         (lambda: before(Compute("loss"), Compute("nope")), "computes `nope`, which is not in the graph"),
         (
             lambda: before(Compute("loss"), Compute("loss", "tiled")),
-            "computes `loss` by `tiled` in slices of None",
+            "computes `loss` by `tiled`, which it does not offer",
         ),
         (
-            lambda: before(Compute("loss"), Compute("loss", "whole", 2)),
-            "by `whole` in slices of 2, which it does",
+            lambda: before(Compute("loss"), Compute("loss", "whole", ("b",))),
+            "by `whole` and streams `b`, which that does not offer",
         ),
         (lambda: before(Compute("loss"), Compute("loss")), "recomputes `loss`, which must run only once"),
         (lambda: without(Compute("first")), "computes `second` without its operand `a` in RAM"),
@@ -124,6 +124,7 @@ def addresses(name: str, *offsets: int) -> dict[str, tuple[int, ...]]:
         ({"addresses": addresses("w'", 10_000)}, "`w'` overwrites its operand, but has another address"),
         ({"addresses": addresses("l", 10_000, 10_000)}, "gives addresses to stays in RAM that do not happen"),
         ({"addresses": addresses("nope", 0)}, "gives addresses to stays in RAM that do not happen"),
+        ({"workspaces": {"first": (0,)}}, "The plan gives addresses to workspaces that are not needed."),
         ({"peak_bytes": PLAN.peak_bytes - 1}, f"claims a peak of {PLAN.peak_bytes - 1} B, but needs"),
         ({"seconds": PLAN.seconds * 0.999}, " s, but takes "),
         ({"joules": PLAN.joules * 1.001}, " J, but takes "),
@@ -134,6 +135,10 @@ def addresses(name: str, *offsets: int) -> dict[str, tuple[int, ...]]:
         ({"budget": Budget(PLAN.peak_bytes - 1)}, f"needs {PLAN.peak_bytes} B of RAM; its budget is"),
         ({"budget": Budget(PLAN.peak_bytes, seconds=PLAN.seconds / 2)}, " s; its budget is "),
         ({"budget": Budget(PLAN.peak_bytes, joules=PLAN.joules / 2)}, " J; its budget is "),
+        (
+            {"budget": Budget(PLAN.peak_bytes, written_bytes=23)},
+            "The plan writes 24 B to the slower tier; its budget is 23 B.",
+        ),
     ],
 )
 def test_wrong_claims(changes: dict, message: str) -> None:
@@ -152,7 +157,7 @@ def test_no_tier_to_page_to() -> None:
 def test_the_tier_is_full() -> None:
     """24 B hold x beside w, whose updated value takes the slot of w; they do not hold l as well."""
     assert replay(PLAN.steps, GRAPH, SMALL_TIER, homes=PLAN.homes).paged_out == ("x", "w'")
-    with pytest.raises(PlanRejected, match="pages out `l`: 28 B do not fit the 24 B of `flash`"):
+    with pytest.raises(PlanRejected, match="stores `l`: 28 B do not fit the 24 B of `flash`"):
         replay((*PLAN.steps, PageOut("l")), GRAPH, SMALL_TIER, homes=PLAN.homes)
 
 

@@ -23,9 +23,9 @@ def _hurried(graph: Graph, share: float) -> tuple[Problem, Candidate]:
 @settings(max_examples=60, deadline=None)
 def test_a_compacted_plan_fits_and_does_the_same(graph: Graph, share: float) -> None:
     problem, hurried = _hurried(graph, share)
-    candidate, addresses = compact(problem, hurried)
+    candidate, placement = compact(problem, hurried)
     before, after = _place(problem, hurried), _place(problem, candidate)
-    assert after.addresses == addresses
+    assert after == placement
     assert after.arena_bytes <= before.arena_bytes
     assert fits(problem, candidate) == fits(problem, hurried)
     assert sorted(candidate.certificate.paged_in) == sorted(hurried.certificate.paged_in)

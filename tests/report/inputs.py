@@ -11,7 +11,7 @@ import msgspec
 from edgewise.devices import Device, load_device
 from edgewise.graph import WHOLE, Graph, Op, Option, Value, save_graph
 from edgewise.plan import Budget, Plan, check, save_plan
-from edgewise.plan.addresses import assign
+from edgewise.plan.addresses import place
 from tests.support import plan_of, random_order
 
 BOARD = load_device("nrf52840")
@@ -54,9 +54,13 @@ def plan_at_random(
     """A valid plan that recomputes and pages without much thought, in a tight arena."""
     order, homes = random_order(graph, random.Random(seed), forget=forget, page=page)
     plan = plan_of(order, graph, device, homes)
-    budget = Budget(plan.peak_bytes + 100)
+    packed = place(plan.steps, graph, plan.homes)
     return msgspec.structs.replace(
-        plan, budget=budget, addresses=assign(plan.steps, graph, plan.homes), gap=0.25
+        plan,
+        budget=Budget(plan.peak_bytes + 100),
+        addresses=packed.addresses,
+        workspaces=packed.workspaces,
+        gap=0.25,
     )
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edgewise.devices import CostModel, Device, load_device
 from edgewise.graph import Graph
 from edgewise.plan import Budget, Compute, Free, PageIn, PageOut, Plan, Step, check, plain_plan, replay
-from edgewise.plan.addresses import assign
+from edgewise.plan.addresses import place
 from edgewise.report import ReportData
 from edgewise.report.breakdown import break_down
 from edgewise.report.categories import at_peak
@@ -127,7 +127,7 @@ def plan_of_steps(graph: Graph, steps: tuple[Step, ...]) -> Plan:
     return msgspec.structs.replace(
         plan_of(plain_order(graph), graph, BOARD),
         steps=steps,
-        addresses=assign(steps, graph),
+        addresses=place(steps, graph).addresses,
         budget=Budget(found.peak_bytes),
         peak_bytes=found.peak_bytes,
         seconds=found.seconds,

@@ -80,6 +80,8 @@ def test_a_recipe_is_read_strictly(old: str, new: str, message: str) -> None:
         ("device.ram=big", "r.toml: `device.ram`: `big` is not a size such as `256KiB`, or a multiple"),
         ("device.ram=0KiB", "r.toml: `device.ram`: `0KiB` must be above zero."),
         ("device.seconds=3parsecs", "r.toml: `device.seconds`: `3parsecs` is not a time such as `200ms`"),
+        ("device.written=3parsecs", "r.toml: `device.written`: `3parsecs` is not a size such as `256KiB`"),
+        ("device.written=0.5x", "r.toml: `device.written` is `0.5x`, but plain training writes nothing"),
         ("train.epochs", "`--set train.epochs` is not of the form `--set train.epochs=3`."),
         ("train..epochs=3", "`--set train..epochs=3` is not of the form `--set train.epochs=3`."),
         ("train.epochs.more=3", "`--set train.epochs.more=3`: `epochs` is a value, not a table."),

@@ -1,8 +1,9 @@
-"""Offsets in one arena for every stay of a value in RAM.
+"""Offsets in one arena for every stay of a value in RAM, and for the room that each op works in.
 
 A stay lasts from the step that brings a value to the step that drops it. A value that overwrites its
-operand (an in-place option, an update) stands in its place, so their stays form one block; `packing.py`
-places the blocks. The peak of live bytes is a lower bound of the arena.
+operand (an in-place option, an update) stands in its place, so their stays form one block; the workspace of
+an op, with the tiles of what it streams, is a block for one step. `packing.py` places the blocks. The peak
+of live bytes is a lower bound of the arena.
 """
 
 from typing import NamedTuple
@@ -16,32 +17,34 @@ Addresses = dict[str, tuple[int, ...]]
 
 
 class Placement(NamedTuple):
-    """Addresses, the end of the highest, and the peak of live bytes, below which no arena can be."""
+    """Addresses, the end of the highest, and the peak of live bytes, below which no arena can be.
+
+    `workspaces` are those of the room that ops work in, by op.
+    """
 
     addresses: Addresses
+    workspaces: Addresses
     arena_bytes: int
     least_bytes: int
 
 
-def assign(steps: tuple[Step, ...], graph: Graph, homes: tuple[str, ...] = ()) -> Addresses:
-    """`Plan.addresses` for `steps`."""
-    return place(steps, graph, homes).addresses
-
-
 def place(steps: tuple[Step, ...], graph: Graph, homes: tuple[str, ...] = ()) -> Placement:
     """Addresses for `steps`, in the smallest arena found."""
-    blocks, stays = _trace(steps, graph, homes)
+    trace = _trace(steps, graph, homes)
+    blocks = [Block(*block) for block in zip(trace.sizes, trace.begins, trace.ends, strict=True)]
     offsets = pack(blocks)
-    addresses: dict[str, list[int]] = {}
-    for name, block in stays:
-        addresses.setdefault(name, []).append(offsets[block])
     top = max((offset + block.size for offset, block in zip(offsets, blocks, strict=True)), default=0)
-    return Placement({name: tuple(found) for name, found in addresses.items()}, top, lower_bound(blocks))
+    return Placement(_offsets(trace.stays, offsets), _offsets(trace.rooms, offsets), top, lower_bound(blocks))
 
 
-def _trace(
-    steps: tuple[Step, ...], graph: Graph, homes: tuple[str, ...]
-) -> tuple[list[Block], list[tuple[str, int]]]:
+def _offsets(placed: list[tuple[str, int]], offsets: list[int]) -> Addresses:
+    found: dict[str, list[int]] = {}
+    for name, block in placed:
+        found.setdefault(name, []).append(offsets[block])
+    return {name: tuple(each) for name, each in found.items()}
+
+
+def _trace(steps: tuple[Step, ...], graph: Graph, homes: tuple[str, ...]) -> "_Trace":
     """All blocks, and for each stay in the order of its begin, the block it is part of."""
     trace = _Trace(graph)
     for value in graph.sources():
@@ -61,8 +64,7 @@ def _trace(
                 pass
     for name in list(trace.live):
         trace.end(name, len(steps))
-    blocks = [Block(*block) for block in zip(trace.sizes, trace.begins, trace.ends, strict=True)]
-    return blocks, trace.stays
+    return trace
 
 
 class _Trace:
@@ -72,30 +74,37 @@ class _Trace:
         self.begins: list[int] = []
         self.ends: list[int] = []
         self.stays: list[tuple[str, int]] = []
+        self.rooms: list[tuple[str, int]] = []
         self.live: dict[str, int] = {}
 
     def begin(self, name: str, number: int, block: int | None = None) -> None:
         if block is None:
-            block = len(self.sizes)
-            self.sizes.append(self.graph.value[name].bytes)
-            self.begins.append(number)
-            self.ends.append(number)
+            block = self._block(self.graph.value[name].bytes, number, number)
         self.stays.append((name, block))
         self.live[name] = block
+
+    def _block(self, size: int, begin: int, end: int) -> int:
+        self.sizes.append(size)
+        self.begins.append(begin)
+        self.ends.append(end)
+        return len(self.sizes) - 1
 
     def end(self, name: str, number: int) -> None:
         self.ends[self.live.pop(name)] = max(number, 1)
 
     def compute(self, step: Compute, number: int, *, first: bool) -> None:
         op = self.graph.op[step.op]
-        option = op.option(step.option)
-        pairs = [*(option.overwrites if option else ()), *(op.updates if first else ())]
-        places = {new: self.live.pop(old) for old, new in pairs}
+        option = op.option(step.option) or op.options[0]
+        room = option.room_bytes(step.streamed)
+        if room:
+            self.rooms.append((op.name, self._block(room, number, number + 1)))
+        pairs = [*option.overwrites, *(op.updates if first else ())]
+        places = {new: self.live.pop(old) for old, new in pairs if old not in step.streamed}
         for name in op.outputs:
             if name in places and name in self.live:
                 self.end(name, number)
         for name, block in places.items():
             self.begin(name, number, block)
         for name in op.outputs:
-            if name not in self.live:
+            if name not in self.live and name not in step.streamed:
                 self.begin(name, number)

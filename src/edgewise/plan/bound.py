@@ -12,19 +12,13 @@ more than many, cut short (docs/benchmarks/poet.md).
 
 from bisect import bisect_left
 
-from edgewise.devices import Cost
-from edgewise.plan.milp import INFINITY, Model, Watch
+from edgewise.plan.ledger import Ledger, Terms
+from edgewise.plan.milp import INFINITY, Watch
 from edgewise.plan.problem import Problem
 
 MOST_CHECKPOINTS = 20
 MOST_PRESENCES = 4_000
 """Most value-checkpoint pairs in a relaxation: large graphs have fewer checkpoints."""
-
-ROW_SCALE = 1e4
-SLACK = 1e-6
-"""HiGHS may violate a row by that much, relative to the scaled right-hand side; rows are twice as loose."""
-
-Terms = list[tuple[int, float]]
 
 
 def lower_bound(
@@ -37,10 +31,7 @@ def lower_bound(
 ) -> float:
     """Overhead, in units of the objective, that every plan for `problem` has; infinite if there is none."""
     relaxed = _Relaxation(problem, checkpoints)
-    solution = relaxed.model.solve(time_limit=time_limit, gap=gap, watch=watch)
-    if solution.status == "infeasible":
-        return INFINITY
-    return max(0.0, solution.bound) * relaxed.unit * (1 - SLACK) if solution.bound > -INFINITY else 0.0
+    return relaxed.ledger.solve(time_limit=time_limit, gap=gap, watch=watch)
 
 
 class _Relaxation:
@@ -49,19 +40,14 @@ class _Relaxation:
         self.n = len(problem.ops)
         self.until = _last_use(problem)
         self.checkpoints = self._choose()
-        self.model = Model()
-        costs = (*problem.op_costs, *problem.read_costs, *problem.write_costs)
-        positive = [price for cost in costs if (price := problem.primary(cost)) > 0]
-        self.unit = sum(positive) / len(positive) if positive else 1.0
+        self.ledger = Ledger(problem)
+        self.model = self.ledger.model
         self.home: dict[int, int] = {}
         self.out: dict[int, int] = {}
         self.present: dict[tuple[int, int], int] = {}
         self.rerun: dict[tuple[int, int], int] = {}
         self.unchecked: list[tuple[int, int]] = []  # reruns whose operands have no rows yet
         self.page_in: dict[tuple[int, int], int] = {}
-        self.seconds: Terms = []
-        self.joules: Terms = []
-        self.link: Terms = []
         self._build()
 
     # -- which checkpoints --
@@ -87,40 +73,26 @@ class _Relaxation:
 
     # -- variables --
 
-    def _priced(self, cost: Cost, link: float = 0.0) -> int:
-        variable = self.model.binary(self.problem.primary(cost) / self.unit)
-        self.seconds.append((variable, cost.seconds))
-        self.joules.append((variable, cost.joules))
-        self.link.append((variable, link))
-        return variable
-
     def _build(self) -> None:
         if not self.checkpoints:
             return
         problem = self.problem
-        if problem.can_page:
-            for f, family in enumerate(problem.families):
-                cost = problem.write_costs[family.head] if len(family.members) > 1 else Cost(0.0, 0.0)
-                link = problem.link_seconds[family.head][1] if len(family.members) > 1 else 0.0
-                self.home[f] = self._priced(cost, link)
+        for f, family in enumerate(problem.families if problem.can_page else ()):
+            self.home[f] = self.ledger.priced(*problem.least_home_write(family))
         for k, t in enumerate(self.checkpoints):
             terms = []
             for v in range(len(problem.names)):
                 if problem.birth[v] < t <= self.until[v] and v not in problem.reads[t]:
                     self.present[v, k] = self.model.binary(integer=False)
                     terms.append((self.present[v, k], float(problem.bytes[v])))
-            self._memory_row(terms, problem.budget.ram_bytes - problem.least_working_bytes[t])
+            self.ledger.memory_row(terms, problem.budget.ram_bytes - problem.least_tiled_bytes[t])
         for v in range(len(problem.names)):
             self._follow(v)
         while self.unchecked:
             c, k = self.unchecked.pop()
-            for w in problem.inputs[c]:
+            for w in set(problem.inputs[c]).difference(problem.streams[c]):
                 self._need(w, k, [(self.rerun[c, k], -1.0)], 0.0)
-        self._add_limits()
-
-    def _memory_row(self, terms: Terms, room: int) -> None:
-        scale = max(1, self.problem.budget.ram_bytes) / ROW_SCALE
-        self.model.row([(var, x / scale) for var, x in terms], -INFINITY, room / scale + 2 * SLACK)
+        self.ledger.limit()
 
     def _epoch(self, t: int) -> int:
         """The epoch in which op `t` runs: the one that ends with the first checkpoint not before it."""
@@ -132,8 +104,11 @@ class _Relaxation:
         for k in range(len(self.checkpoints)):
             if (v, k) in self.present:
                 self._need(v, k, [(self.present[v, k], -1.0)], 0.0)
-        for k in {self._epoch(t) for t in problem.uses[v]}:
+        for k in {self._epoch(t) for t in problem.uses[v] if v not in problem.streams[t]}:
             self._need(v, k, [], 1.0)
+        for t in problem.uses[v]:
+            if v in problem.streams[t]:
+                self._need(v, self._epoch(t), [(self._streamed(v, t), 1.0)], 1.0)
         family = problem.family_of.get(v)
         if family is None and v in problem.required:
             self._need(v, len(self.checkpoints), [], 1.0)
@@ -174,51 +149,35 @@ class _Relaxation:
         c = problem.birth[v]
         if c >= 0 and problem.remakable[v] and v in problem.outputs[c]:
             if (c, k) not in self.rerun:
-                self.rerun[c, k] = self._priced(problem.op_costs[c])
+                self.rerun[c, k] = self.ledger.priced(problem.op_costs[c])
                 self.unchecked.append((c, k))
             terms.append((self.rerun[c, k], 1.0))
         if problem.can_page:
             if (v, k) not in self.page_in:
-                self.page_in[v, k] = self._priced(problem.read_costs[v], problem.link_seconds[v][0])
-                stored = [(self._out(v), -1.0)]
-                family = problem.family_of.get(v, -1)
-                if family in self.home and v in (
-                    problem.families[family].head,
-                    problem.families[family].members[-1],
-                ):
-                    stored.append((self.home[family], -1.0))
-                self.model.row([(self.page_in[v, k], 1.0), *stored], -INFINITY, 0.0)
+                self.page_in[v, k] = self.ledger.priced(problem.read_costs[v], problem.link_seconds[v][0])
+                self._need_stored(v, self.page_in[v, k])
             terms.append((self.page_in[v, k], 1.0))
         return terms
 
+    def _streamed(self, v: int, t: int) -> int:
+        """A variable for reading `v` slice by slice while op `t` runs, at the least that any option takes."""
+        variable = self.ledger.priced(self.problem.streams[t][v][0])
+        self._need_stored(v, variable)
+        return variable
+
+    def _need_stored(self, v: int, variable: int) -> None:
+        """What `variable` does takes `v` from the tier, so it was paged out or made there, or lives there."""
+        problem = self.problem
+        stored = [(self._out(v), -1.0)]
+        family = problem.family_of.get(v, -1)
+        if family in self.home and v in (problem.families[family].head, problem.families[family].members[-1]):
+            stored.append((self.home[family], -1.0))
+        self.model.row([(variable, 1.0), *stored], -INFINITY, 0.0)
+
     def _out(self, v: int) -> int:
         if v not in self.out:
-            self.out[v] = self._priced(self.problem.write_costs[v], self.problem.link_seconds[v][1])
+            self.out[v] = self.ledger.priced(self.problem.write_costs[v], self.problem.link_seconds[v][1])
         return self.out[v]
-
-    # -- limits --
-
-    def _add_limits(self) -> None:
-        problem = self.problem
-        budget, plain, idle = problem.budget, problem.plain_cost, problem.device.compute.watts_idle
-        span = max(plain.seconds, 1e-300)
-        if problem.overlaps:
-            cost = Cost(span, span * idle)
-            waiting = self.model.variable(0.0, INFINITY, problem.primary(cost) / self.unit)
-            busy = [(var, x / span) for var, x in self.link if x]
-            computing = [(var, -x / span) for var, x in self.seconds if x]
-            self.model.row([*busy, *computing, (waiting, -1.0)], -INFINITY, 1.0 + 2 * SLACK)
-            self.seconds.append((waiting, span))
-            self.joules.append((waiting, span * idle))
-        for limit, spent, terms in (
-            (budget.seconds, plain.seconds, self.seconds),
-            (budget.joules, plain.joules, self.joules),
-        ):
-            if limit is not None:
-                unit = max(spent, limit, 1e-300) / ROW_SCALE
-                self.model.row(
-                    [(var, x / unit) for var, x in terms], -INFINITY, (limit - spent) / unit + 2 * SLACK
-                )
 
 
 def _last_use(problem: Problem) -> list[int]:

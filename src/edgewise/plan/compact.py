@@ -6,7 +6,7 @@ for less and less RAM, at last with none begun early, until it fits. What is com
 same.
 """
 
-from edgewise.plan.addresses import Addresses, Placement, place
+from edgewise.plan.addresses import Placement, place
 from edgewise.plan.prefetch import prefetch
 from edgewise.plan.problem import Candidate, Problem, fits, judge
 
@@ -14,7 +14,7 @@ SHARES = (0.985, 0.96, 0.9, 0.0)
 """Parts of the budget that prefetching may fill, tried in turn; 0 is no prefetching."""
 
 
-def compact(problem: Problem, candidate: Candidate) -> tuple[Candidate, Addresses]:
+def compact(problem: Problem, candidate: Candidate) -> tuple[Candidate, Placement]:
     """`candidate` with addresses, its page-ins later where they would not fit the budget otherwise."""
     best, placement = candidate, _place(problem, candidate)
     hurries = problem.overlaps and candidate.certificate.paged_in
@@ -27,7 +27,7 @@ def compact(problem: Problem, candidate: Candidate) -> tuple[Candidate, Addresse
         found = _place(problem, trial)
         if fits(problem, trial) and found.arena_bytes < placement.arena_bytes:
             best, placement = trial, found
-    return best, placement.addresses
+    return best, placement
 
 
 def _place(problem: Problem, candidate: Candidate) -> Placement:

@@ -78,7 +78,7 @@ class _Finder:
         for number, (start, end) in enumerate(pairwise(points)):
             if is_head and number == 0:
                 gaps.append(Gap(v, start, end, "head"))
-            elif end - start > 1:
+            elif end - start > 1 or (number == 0 and v in problem.born_in_tier):
                 demand[end] = 0
                 within = {t: depth for t, depth in demand.items() if start < t < end}
                 gaps.append(Gap(v, start, end, "middle", (*self._nearest(within), end)))

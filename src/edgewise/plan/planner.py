@@ -2,11 +2,12 @@
 
 `auto` searches small graphs exactly and gives larger ones to the time-indexed program; whatever it proposes
 is replayed, improved, given addresses, and checked. `Plan.gap` is always against a bound that holds for every
-plan of the graph with its order of first executions (`bound.py`), never against the bound of a solver's own
-restricted model.
+plan of the graph with its order of first executions (the better of `caching_bound.py` and `bound.py`), never
+against the bound of a solver's own restricted model.
 """
 
 import time
+from collections.abc import Iterator, Mapping
 from functools import cached_property, partial
 from typing import NamedTuple, get_args
 
@@ -14,6 +15,7 @@ from edgewise.devices import CostModel, Device
 from edgewise.errors import BudgetInfeasible, UsageError
 from edgewise.graph import Graph
 from edgewise.plan.bound import MOST_CHECKPOINTS, lower_bound
+from edgewise.plan.caching_bound import caching_bound
 from edgewise.plan.check import check
 from edgewise.plan.checkmate import Checkmate
 from edgewise.plan.coarse_to_fine import candidates
@@ -25,9 +27,11 @@ from edgewise.plan.nouns import Budget, Objective, Plan, Progress, ProgressCallb
 from edgewise.plan.peers import PEERS, infeasible_words
 from edgewise.plan.poet import Poet
 from edgewise.plan.prefetch import prefetch
-from edgewise.plan.problem import Candidate, Problem, fits, floor_bytes, judge, page_everything
+from edgewise.plan.problem import Candidate, Problem, Tiling, fits, floor_bytes, judge, page_everything
 from edgewise.plan.schedule import plain_order
 from edgewise.plan.search import search
+from edgewise.plan.streaming import streamed_plans, tilings_of
+from edgewise.plan.tilings import cheapest_tilings
 
 PROGRAMS = {"poet": Poet, "checkmate": Checkmate}
 """Peers that are programs for HiGHS; the others propose plans by themselves (`peers.py`)."""
@@ -36,6 +40,9 @@ SOLVERS = ("auto", "time-indexed", "search", *PROGRAMS, *PEERS)
 
 SEARCHED_OPS = 8
 """`auto` tries the exact search on graphs of up to this many ops first."""
+
+STREAMING_SHARE = 0.2
+"""Share of the time limit for plans that stream."""
 
 LEAST_SECONDS = 5.0
 """Time for finding the least RAM when the time limit has passed."""
@@ -140,7 +147,8 @@ def _check_arguments(budget: Budget, minimize: str, solver: str, gap: float, tim
         raise UsageError(f"No solver `{solver}`. There are: {', '.join(SOLVERS)}.")
     if minimize not in get_args(Objective):
         raise UsageError(f"Cannot minimize `{minimize}`. Choose {' or '.join(get_args(Objective))}.")
-    if budget.ram_bytes < 0 or (budget.seconds or 0) < 0 or (budget.joules or 0) < 0:
+    limits = (budget.ram_bytes, budget.seconds, budget.joules, budget.written_bytes)
+    if any(limit is not None and limit < 0 for limit in limits):
         raise UsageError(f"A limit of the budget is negative: {budget}.")
     if not gap >= 0 or not time_limit > 0:
         raise UsageError(
@@ -209,11 +217,11 @@ class _Work:
         if exact and self._by_search(demanded=solver == "search"):
             return
         self.solver = solver if solver in PROGRAMS else "time-indexed"
-        if self.problem.can_page:
-            self.offer(
-                judge(self.problem, *page_everything(self.problem))
-            )  # so that something is there at once
-        self._prove(FIRST_CHECKPOINTS)
+        if self.solver not in PROGRAMS:
+            self._by_streaming()  # so that something is there at once
+        self.bound = caching_bound(self.problem, time_limit=PROOF_SHARE * self.time_limit)
+        if self.bound < INFINITY:
+            self._prove(FIRST_CHECKPOINTS)
         if self.bound == INFINITY:
             self.best = None
             return
@@ -229,6 +237,20 @@ class _Work:
             self.best = self._polish(self.best)
             self._prove_more()
 
+    def _by_streaming(self) -> None:
+        """Plans that run every op once, and take from the tier what RAM does not hold, whole or in slices."""
+        if not self.problem.can_page:
+            return
+        self.say("streaming")
+        tilings = cheapest_tilings(self.problem, self.problem.budget.ram_bytes)
+        if tilings is not None:
+            self.offer(judge(self.problem, *page_everything(self.problem.tiled(tilings))))
+        deadline = time.monotonic() + STREAMING_SHARE * self.time_limit
+        for candidate in streamed_plans(self.problem):
+            self.offer(candidate)
+            if time.monotonic() > deadline:
+                return
+
     def _by_search(self, *, demanded: bool) -> bool:
         """Exact search; whether it settled the matter."""
         self.say("search")
@@ -237,7 +259,8 @@ class _Work:
         self.solver = "search"
         if found.order is not None:
             self.offer(judge(self.problem, found.order, found.homes))
-        settled = found.finished and self.problem.is_additive
+        exact = self.problem.is_additive and self.problem.budget.written_bytes is None
+        settled = found.finished and exact and not self.problem.has_tiles
         if settled and self.best is not None:
             self.bound = self.best.overhead
         if demanded and not settled and self.best is None:
@@ -270,10 +293,29 @@ class _Work:
             self.offer(judge(self.problem, model.order(solution)))
 
     def _by_time_indexed(self) -> None:
-        watch = partial(self._watch, "time-indexed")
-        for candidate in candidates(self.problem, gap=self.gap, deadline=self.deadline, watch=watch):
-            self.offer(candidate)
-            self.offer(self._hurried(candidate))
+        for tilings, share in self._tilings():
+            deadline = time.monotonic() + share * (self.deadline - time.monotonic())
+            found = candidates(
+                self.problem,
+                gap=self.gap,
+                deadline=deadline,
+                watch=partial(self._watch, "time-indexed"),
+                tilings=tilings,
+            )
+            for candidate in found:
+                self.offer(candidate)
+                self.offer(self._hurried(candidate))
+
+    def _tilings(self) -> Iterator[tuple[Mapping[int, Tiling], float]]:
+        """Tilings to solve the program with, each with a share of the time left: none, and the best known."""
+        problem, best = self.problem, self.best
+        known: Mapping[int, Tiling] | None = tilings_of(problem, best) if best is not None else None
+        if floor_bytes(problem, tiled=False) <= problem.budget.ram_bytes:
+            yield {}, 0.5 if known else 1.0
+        elif known is None:
+            known = cheapest_tilings(problem, problem.budget.ram_bytes)
+        if known:
+            yield known, 1.0
 
     def _by_least_ram(self) -> None:
         """When the model found nothing, the plan of least RAM may still fit."""
@@ -307,7 +349,7 @@ class _Work:
 
 def planned(problem: Problem, candidate: Candidate, bound: float, solver: str) -> Plan:
     """The plan for `candidate`, with addresses, checked."""
-    candidate, addresses = compact(problem, candidate)
+    candidate, placement = compact(problem, candidate)
     found, overhead = candidate.certificate, candidate.overhead
     gap = max(0.0, (overhead - bound) / overhead) if overhead > 0 else 0.0
     closed = gap <= CLOSED
@@ -326,7 +368,8 @@ def planned(problem: Problem, candidate: Candidate, bound: float, solver: str) -
         seconds=found.seconds,
         joules=found.joules,
         steps=candidate.steps,
-        addresses=addresses,
+        addresses=placement.addresses,
+        workspaces=placement.workspaces,
         homes=homes,
     )
     check(plan, problem.graph, problem.device)
@@ -359,7 +402,10 @@ def _explain(problem: Problem, least: Least) -> str:
         layer = problem.graph.op[least.op].layer
         where = f"op `{least.op}`{f' of layer `{layer}`' if layer else ''} sets it"
     proof = "" if least.exact else ", the least a plan was found for"
+    written = problem.budget.written_bytes
+    wear = f" and writes at most {written:,} B to the slower tier" if written is not None else ""
     return (
-        f"No plan fits {problem.budget.ram_bytes:,} B. Least budget: {least.ram_bytes:,} B{proof}; {where}. "
+        f"No plan fits {problem.budget.ram_bytes:,} B{wear}. "
+        f"Least budget: {least.ram_bytes:,} B{proof}; {where}. "
         f"Try `--ram {least.ram_bytes}`, or a smaller batch."
     )

@@ -57,6 +57,7 @@ def budget_of(config: DeviceConfig, device: Device, plain: Certificate) -> Budge
     return Budget(
         ram_bytes=device.memory.ram.bytes if ram is None else int(ram.of(plain.peak_bytes)),
         seconds=None if seconds is None else seconds.of(plain.seconds),
+        written_bytes=config.written_bytes,
     )
 
 

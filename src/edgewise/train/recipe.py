@@ -129,13 +129,15 @@ class DeviceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     """`[device]`: a profile's name or file, and the budget of one step on it.
 
     `ram` is a size (`256KiB`) or a multiple of what plain training needs (`0.5x`); the device's RAM where not
-    given. `seconds` of one step likewise (`0.2s`, `1.5x`). Paging files go to the run directory where
-    `paging_dir` is not given. `gap` and `time_limit_seconds` say when the planner may stop.
+    given. `seconds` of one step likewise (`0.2s`, `1.5x`). `written` limits the bytes that a step writes to
+    the slower tier (`2MiB`), because flash wears. Paging files go to the run directory where `paging_dir` is
+    not given. `gap` and `time_limit_seconds` say when the planner may stop.
     """
 
     name: str = "host"
     ram: str | None = None
     seconds: str | None = None
+    written: str | None = None
     minimize: Literal["joules", "seconds"] = "joules"
     paging_dir: str | None = None
     gap: float = 0.01
@@ -145,6 +147,11 @@ class DeviceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     def ram_amount(self) -> Amount | None:
         """`ram` in bytes or as a multiple."""
         return None if self.ram is None else parse_bytes(self.ram)
+
+    @property
+    def written_bytes(self) -> int | None:
+        """`written` in bytes."""
+        return None if self.written is None else int(parse_bytes(self.written).number)
 
     @property
     def seconds_amount(self) -> Amount | None:
@@ -206,7 +213,20 @@ def check_recipe(recipe: Recipe, where: str = "recipe") -> Recipe:
             read(text or "1")
         except UsageError as error:
             raise UsageError(f"{where}: `device.{key}`: {error}") from error
+    _check_written(where, device.written)
     return recipe
+
+
+def _check_written(where: str, written: str | None) -> None:
+    try:
+        relative = written is not None and parse_bytes(written).relative
+    except UsageError as error:
+        raise UsageError(f"{where}: `device.written`: {error}") from error
+    if relative:
+        raise UsageError(
+            f"{where}: `device.written` is `{written}`, but plain training writes nothing to take a multiple "
+            "of. Give a size such as `2MiB`."
+        )
 
 
 def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:

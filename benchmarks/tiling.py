@@ -1,0 +1,238 @@
+"""Training steps in less RAM than their largest op needs whole: planned, checked, and executed on this host.
+
+    python benchmarks/tiling.py [--cases NAME ...] [--time-limit S] [--page PATH]
+
+Every parameter and optimizer state lives in the slower tier. Each case is planned for a budget that no plan
+of whole ops fits, run for one step in PyTorch with the tier in a file, and what it changed compared with the
+step without a plan. Writes docs/benchmarks/tiling.md; takes about ten minutes.
+"""
+
+import argparse
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from edgewise.capture import SGD, AdamW, Captured, Optimizer, capture  # noqa: E402
+from edgewise.devices import Device, load_device  # noqa: E402
+from edgewise.graph import Graph, Op  # noqa: E402
+from edgewise.plan import Budget, Certificate, Plan, check, make_plan, minimum_ram, plain_plan  # noqa: E402
+from edgewise.run import Executor, StepResult  # noqa: E402
+from edgewise.zoo import resolve_task  # noqa: E402
+from tests.numerics.eager import relative_difference  # noqa: E402
+
+PAGE = ROOT / "docs" / "benchmarks" / "tiling.md"
+KIB = 1024
+TEXT = """# Below the largest op
+
+Whole, the largest op of a step sets the least RAM of any plan. As a loop over slices it does not. Batch 1,
+float32, parameters and optimizer states in the slower tier of the device.
+
+## What is planned
+
+| step | ops | plain | least, whole ops | least, loops | device | budget | planned peak | arena | planned in |
+|---|---:|---:|---:|---:|---|---:|---:|---:|---:|
+{plans}
+
+## What it takes
+
+*Loops*: executions that took operands from the tier slice by slice. *Compute*: time of the plain step on the
+device. *Page everything*: the same with each op's cheapest tiling that fits and nothing kept between ops.
+
+| step | budget | loops | recomputed | paged in | read | written | compute | step | page everything | gap |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|
+{costs}
+
+## What was executed
+
+One step on this host, the tier a file. *Measured*: the executor's own count of live bytes. *Change*: the
+largest relative difference, by the norm over all parameters, buffers and optimizer states, of what the step
+changed from what the unplanned step changes; in brackets the worst single tensor.
+
+| step | budget | measured peak | read | written | loss | unplanned | change |
+|---|---:|---:|---:|---:|---:|---:|---:|
+{runs}
+
+*Read*, *written*: bytes that pass between RAM and the tier in one step; what is written wears flash. Measured
+with `python benchmarks/tiling.py` on {machine}, limit {limit:.0f} s a plan.
+"""
+
+
+class Case(NamedTuple):
+    make: Callable[[], tuple[nn.Module, Any, Any]]
+    optimizer: Optimizer
+    device: str
+    budgets: tuple[int, ...]
+
+
+def from_zoo(name: str) -> Callable[[], tuple[nn.Module, Any, Any]]:
+    def make() -> tuple[nn.Module, Any, Any]:
+        task = resolve_task(name, batch=1)
+        return task.model, task.loss, task.example_batch
+
+    return make
+
+
+class SentenceClassifier(nn.Module):
+    """MiniLM-L6 (arXiv 2002.10957): 6 layers, 384 wide, 12 heads, 30,522 tokens, and a head of two classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from transformers import BertConfig, BertForSequenceClassification  # noqa: PLC0415
+
+        config = BertConfig(
+            vocab_size=30_522,
+            hidden_size=384,
+            num_hidden_layers=6,
+            num_attention_heads=12,
+            intermediate_size=1536,
+            num_labels=2,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
+        self.bert = BertForSequenceClassification(config)
+
+    def forward(self, tokens_BT: Tensor) -> Tensor:
+        scores: Tensor = self.bert(tokens_BT).logits
+        return scores
+
+
+def minilm() -> tuple[nn.Module, Any, Any]:
+    torch.manual_seed(0)
+    model = SentenceClassifier()
+    return model, "cross_entropy", (torch.randint(0, 30_522, (1, 32)), torch.randint(0, 2, (1,)))
+
+
+CASES = {
+    "resnet8, SGD": Case(from_zoo("resnet8"), SGD(0.1, momentum=0.9), "nrf52840", (64 * KIB, 32 * KIB)),
+    "resnet18, SGD": Case(from_zoo("resnet18"), SGD(0.1, momentum=0.9), "nrf52840", (256 * KIB, 128 * KIB)),
+    "resnet18, AdamW": Case(from_zoo("resnet18"), AdamW(), "stm32f4", (128 * KIB,)),
+    "MiniLM-L6, 32 tokens, SGD": Case(minilm, SGD(0.01), "nrf52840", (256 * KIB, 128 * KIB)),
+    "MiniLM-L6, 32 tokens, AdamW": Case(minilm, AdamW(), "nrf52840", (256 * KIB,)),
+}
+
+
+class Steps(NamedTuple):
+    result: StepResult
+    before: dict[str, Tensor]
+    after: dict[str, Tensor]
+
+
+def run(captured: Captured, plan: Plan, device: Device, batch: Any, start: dict[str, Tensor] | None) -> Steps:
+    with Executor(captured, plan, device) as executor:
+        if start is not None:
+            executor.load_state(start)
+        before = executor.state()
+        return Steps(executor.step(batch, 0), before, executor.state())
+
+
+def changes(steps: Steps) -> dict[str, Tensor]:
+    floats = (name for name, tensor in steps.after.items() if tensor.is_floating_point())
+    return {name: steps.after[name].double() - steps.before[name].double() for name in floats}
+
+
+def difference(ours: Steps, theirs: Steps) -> tuple[float, float]:
+    """Relative difference of all changes together, and of the worst single tensor."""
+    mine, wanted = changes(ours), changes(theirs)
+    flat = [torch.cat([part[name].flatten() for name in wanted]) for part in (mine, wanted)]
+    worst = max(relative_difference(mine[name], wanted[name]) for name in wanted)
+    return relative_difference(*flat), worst
+
+
+def whole(graph: Graph) -> Graph:
+    """The graph with the options that are no loops."""
+
+    def op_of(op: Op) -> Op:
+        return Op(**{**fields(op), "options": tuple(o for o in op.options if not o.is_tiled)})
+
+    return Graph(graph.name, graph.values, tuple(map(op_of, graph.ops)), graph.outputs)
+
+
+def fields(op: Op) -> dict[str, Any]:
+    return {name: getattr(op, name) for name in op.__struct_fields__}
+
+
+class Rows(NamedTuple):
+    plans: list[str]
+    costs: list[str]
+    runs: list[str]
+
+
+def size(count: int) -> str:
+    return f"{count / KIB:,.1f} KiB" if count < 1024 * KIB else f"{count / KIB / KIB:,.1f} MiB"
+
+
+def measure(name: str, case: Case, limit: float, rows: Rows) -> None:
+    device = load_device(case.device)
+    model, loss, batch = case.make()
+    captured = capture(model, loss, case.optimizer, batch, name=name)
+    graph = captured.graph
+    plain = plain_plan(graph, device)
+    theirs = run(captured, plain, device, batch, None)
+    floors = [minimum_ram(g, device, time_limit=5).ram_bytes for g in (whole(graph), graph)]
+    for ram_bytes in case.budgets:
+        begin = time.perf_counter()
+        plan = make_plan(graph, device, Budget(ram_bytes), time_limit=limit)
+        seconds = time.perf_counter() - begin
+        found = check(plan, graph, device)
+        paged = make_plan(graph, device, Budget(ram_bytes), solver="page-everything")
+        rows.plans.append(
+            f"| {name} | {len(graph.ops)} | {size(plain.peak_bytes)} | {size(floors[0])} | {size(floors[1])} | "
+            f"{device.name} | {size(ram_bytes)} | {plan.peak_bytes:,} B | "
+            f"{found.arena_bytes / found.peak_bytes:.2f} | {seconds:.1f} s |"
+        )
+        rows.costs.append(
+            f"| {name} | {size(ram_bytes)} | {len(found.streamed)} | {len(found.recomputed)} | "
+            f"{len(found.paged_in)} | {size(found.bytes_read)} | {size(found.bytes_written)} | "
+            f"{plain.seconds:,.1f} s | {plan.seconds:,.1f} s | {paged.seconds:,.1f} s | {plan.gap:.0%} |"
+        )
+        print(rows.plans[-1], rows.costs[-1], sep="\n", flush=True)
+        rows.runs.append(executed(name, captured, plan, found, device, batch, theirs))
+        print(rows.runs[-1], flush=True)
+
+
+def executed(  # noqa: PLR0913  # everything that one row tells of
+    name: str, captured: Captured, plan: Plan, found: Certificate, device: Device, batch: Any, theirs: Steps
+) -> str:
+    ours = run(captured, plan, device, batch, theirs.before)
+    assert ours.result.peak_bytes <= plan.budget.ram_bytes
+    assert (ours.result.bytes_read, ours.result.bytes_written) == (found.bytes_read, found.bytes_written)
+    all_of_it, worst = difference(ours, theirs)
+    return (
+        f"| {name} | {size(plan.budget.ram_bytes)} | {ours.result.peak_bytes:,} B | "
+        f"{size(ours.result.bytes_read)} | {size(ours.result.bytes_written)} | {ours.result.loss:.6f} | "
+        f"{theirs.result.loss:.6f} | {all_of_it:.1e} ({worst:.1e}) |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Training steps in less RAM than their largest op needs.")
+    parser.add_argument("--cases", nargs="*", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--time-limit", type=float, default=60.0)
+    parser.add_argument("--page", type=Path, default=PAGE)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = Rows([], [], [])
+    for name in options.cases:
+        measure(name, CASES[name], options.time_limit, rows)
+    text = TEXT.format(
+        plans="\n".join(rows.plans),
+        costs="\n".join(rows.costs),
+        runs="\n".join(rows.runs),
+        limit=options.time_limit,
+        machine=f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}",
+    )
+    options.page.parent.mkdir(parents=True, exist_ok=True)
+    options.page.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
