@@ -15,7 +15,7 @@ from torch._functorch.aot_autograd import aot_export_module
 from edgewise.capture import SGD, capture, philox
 from edgewise.capture.joint import _layers, trace_joint
 from edgewise.devices import CostModel, Device, load_device
-from edgewise.graph import Graph
+from edgewise.graph import Graph, Op, Value
 from edgewise.plan import Budget, replay
 from edgewise.plan.problem import Problem, page_everything
 from edgewise.plan.schedule import lay_out, plain_order
@@ -72,15 +72,33 @@ def drawing() -> Iterator[Row]:
 
 def updates(graph: Graph, device: Device) -> Iterator[Row]:
     """Plain peak with each gradient consumed at once, and with all updates at the end of the step."""
-    last = [op for op in graph.ops if op.kind == "optimizer"]
-    late = Graph(
-        graph.name, graph.values, (*(op for op in graph.ops if op not in last), *last), graph.outputs
-    )
+    late = _late(graph)
     weights = sum(value.bytes for value in graph.sources() if value.kind in ("parameter", "state"))
     yield "0004", "ResNet-18, batch 1, weights and buffers", f"{weights:,} B"
     for name, step in (("as soon as their gradient is there", graph), ("at the end of the step", late)):
         peak = replay(lay_out(plain_order(step), step), step, device).peak_bytes
         yield "0004", f"plain peak, updates {name}", f"{peak:,} B ({peak - weights:,} B above the weights)"
+
+
+def _late(graph: Graph) -> Graph:
+    """The step as plain PyTorch takes it: every gradient is kept until all are there."""
+    ops, last, gradients = [], [], []
+    for op in graph.ops:
+        if not op.name.endswith(":update"):
+            ops.append(op)
+        elif op.kind == "optimizer":
+            last.append(op)
+        else:  # it makes its gradients itself: let another op make them
+            made = [
+                Value(f"{old}.gradient", graph.value[old].bytes, "gradient")
+                for old, _ in op.updates
+                if graph.value[old].kind == "parameter"
+            ]
+            gradients += made
+            names = tuple(value.name for value in made)
+            ops.append(Op(f"{op.name}.gradients", op.inputs, names, op.flops, op.kind))
+            last.append(Op(op.name, names, (), 0, "optimizer", recomputable=False, updates=op.updates))
+    return Graph(graph.name, (*graph.values, *gradients), (*ops, *last), graph.outputs)
 
 
 def homes(graph: Graph, device: Device) -> Iterator[Row]:

@@ -62,11 +62,12 @@ def naive_addresses(steps: tuple, graph: Graph, homes: frozenset[str]) -> dict[s
             begin(step.value)
         elif isinstance(step, ComputeStep):
             op = graph.op[step.op]
-            pairs = [*op.option(step.option).overwrites, *(op.updates if op.name not in done else ())]
+            updates = op.updates if op.name not in done else ()
+            pairs = [*op.option(step.option).overwrites, *(u for u in updates if u[0] not in step.streamed)]
             done.add(op.name)
             for old, new in pairs:
                 begin(new, live.pop(old))
-            for name in set(op.outputs) - set(live):
+            for name in set(op.outputs) - set(live) - set(step.streamed):
                 begin(name)
     return {name: tuple(offsets) for name, offsets in where.items()}
 

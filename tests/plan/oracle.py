@@ -18,17 +18,26 @@ def results(steps: tuple[Step, ...], graph: Graph, homes: tuple[str, ...] = ()) 
             case PageIn(name):
                 ram[name] = tier[name]
             case Compute():
-                _compute(step, graph, ram, first=step.op not in done)
+                _compute(step, graph, ram, tier, first=step.op not in done)
                 done.add(step.op)
     at_home = {graph.carries.get(name, name) for name in homes}
     return {name: (tier if name in at_home else ram)[name] for name in graph.required}
 
 
-def _compute(step: Compute, graph: Graph, ram: dict[str, object], *, first: bool) -> None:
+def _compute(
+    step: Compute, graph: Graph, ram: dict[str, object], tier: dict[str, object], *, first: bool
+) -> None:
     op = graph.op[step.op]
-    read = tuple(ram[name] for name in op.inputs)
+
+    def place(name: str) -> dict[str, object]:
+        return tier if name in step.streamed else ram
+
+    read = tuple(place(name)[name] for name in op.inputs)
     updates = op.updates if first else ()
-    updated = {new: (op.name, "updates", ram[old], read) for old, new in updates}
+    updated = [(place(old), new, (op.name, "updates", place(old)[old], read)) for old, new in updates]
     for old, _ in (*op.option(step.option).overwrites, *updates):
-        del ram[old]
-    ram.update({name: (op.name, name, read) for name in op.outputs}, **updated)
+        del place(old)[old]
+    for name in op.outputs:
+        place(name)[name] = (op.name, name, read)
+    for where, new, term in updated:
+        where[new] = term

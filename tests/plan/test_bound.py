@@ -10,6 +10,7 @@ from edgewise.plan.bound import lower_bound
 from edgewise.plan.milp import INFINITY
 from edgewise.plan.problem import Problem, judge
 from tests.plan.graphs import DISKLESS, OVERLAPPING, PAGING, chain, graphs
+from tests.plan.streamers import Streamer, tiled
 from tests.support import random_order
 
 DEVICES = st.sampled_from([PAGING, DISKLESS, OVERLAPPING])
@@ -32,6 +33,22 @@ def test_never_above_any_plan_that_keeps_the_order(graph: Graph, device, dice, m
     if list(firsts) == [op.name for op in problem.ops]:  # a run whose results are only wanted later is none
         within = problem.with_ram(candidate.certificate.peak_bytes)
         assert lower_bound(within, time_limit=2) <= candidate.overhead * (1 + 1e-9) + 1e-9
+
+
+@given(
+    graphs,
+    st.sampled_from([PAGING, OVERLAPPING]),
+    st.randoms(use_true_random=False),
+    st.sampled_from(["joules", "seconds"]),
+)
+def test_never_above_a_plan_that_streams(graph: Graph, device, dice, minimize) -> None:
+    loops = tiled(graph, dice)
+    streamer = Streamer(loops, dice)
+    problem = _problem(loops, device, 1 << 40, minimize)
+    candidate = judge(problem, streamer.run(), streamer.homes())
+    assert candidate is not None
+    within = problem.with_ram(candidate.certificate.peak_bytes)
+    assert lower_bound(within, time_limit=2) <= candidate.overhead * (1 + 1e-9) + 1e-9
 
 
 @pytest.mark.parametrize("device", [PAGING, DISKLESS, OVERLAPPING], ids=lambda d: d.name)

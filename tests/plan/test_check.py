@@ -76,11 +76,11 @@ def test_the_plan_that_is_tampered_with_has_everything_and_is_valid() -> None:
         (lambda: before(Compute("loss"), Compute("nope")), "computes `nope`, which is not in the graph"),
         (
             lambda: before(Compute("loss"), Compute("loss", "tiled")),
-            "computes `loss` by `tiled` in slices of None",
+            "computes `loss` by `tiled`, which it does not offer",
         ),
         (
-            lambda: before(Compute("loss"), Compute("loss", "whole", 2)),
-            "by `whole` in slices of 2, which it does",
+            lambda: before(Compute("loss"), Compute("loss", "whole", ("b",))),
+            "by `whole` and streams `b`, which that does not offer",
         ),
         (lambda: before(Compute("loss"), Compute("loss")), "recomputes `loss`, which must run only once"),
         (lambda: without(Compute("first")), "computes `second` without its operand `a` in RAM"),
@@ -152,7 +152,7 @@ def test_no_tier_to_page_to() -> None:
 def test_the_tier_is_full() -> None:
     """24 B hold x beside w, whose updated value takes the slot of w; they do not hold l as well."""
     assert replay(PLAN.steps, GRAPH, SMALL_TIER, homes=PLAN.homes).paged_out == ("x", "w'")
-    with pytest.raises(PlanRejected, match="pages out `l`: 28 B do not fit the 24 B of `flash`"):
+    with pytest.raises(PlanRejected, match="stores `l`: 28 B do not fit the 24 B of `flash`"):
         replay((*PLAN.steps, PageOut("l")), GRAPH, SMALL_TIER, homes=PLAN.homes)
 
 

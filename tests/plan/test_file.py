@@ -36,7 +36,7 @@ def test_on_disk(tmp_path: Path) -> None:
     save_plan(PLAN, path)
     assert load_plan(path) == PLAN
     assert encode_plan(load_plan(path)) == path.read_bytes()
-    assert b'"format": "edgewise.plan/1"' in path.read_bytes()
+    assert b'"format": "edgewise.plan/2"' in path.read_bytes()
 
 
 def _changed(**fields: object) -> bytes:
@@ -54,10 +54,10 @@ def _changed(**fields: object) -> bytes:
         (b'{"x":' * 100_000, "plan is not a plan file"),
         (encode_plan(PLAN)[:-20], "plan is not a plan file: Input data was truncated"),
         (
-            _changed(format="edgewise.plan/2"),
-            "format `edgewise.plan/2` is not `edgewise.plan/1`, the one this",
+            _changed(format="edgewise.plan/1"),
+            "format `edgewise.plan/1` is not `edgewise.plan/2`, the one this",
         ),
-        (_changed(format="absent"), "format `None` is not `edgewise.plan/1`"),
+        (_changed(format="absent"), "format `None` is not `edgewise.plan/2`"),
         (_changed(steps="absent"), "Object missing required field `steps`"),
         (_changed(extra=1), "Object contains unknown field `extra`"),
         (_changed(peak_bytes="1"), r"Expected `int`, got `str` - at `\$.peak_bytes`"),

@@ -4,6 +4,7 @@ import errno
 import os
 import random
 import threading
+from itertools import pairwise
 
 import pytest
 import torch
@@ -220,13 +221,18 @@ def test_the_first_failure_is_the_one_that_is_told(
 def test_values_are_paged_in_while_ops_run(captured: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     """The read is let through only after an op ran that stands between the page-in and the reader."""
     graph = captured.graph
-    value = next(v.name for v in graph.values if v.kind == "activation" and _gap(captured, v.name) > 3)
-    reads = [i for i, op in enumerate(graph.ops) if value in op.inputs]
+    value, before, after = next(
+        (v.name, *gap)
+        for v in graph.values
+        if v.kind == "activation"
+        for gap in pairwise(i for i, op in enumerate(graph.ops) if v.name in op.inputs)
+        if gap[1] - gap[0] > 3
+    )
     order = list(plain_order(graph))
-    order.insert(reads[-1] - 1, Action("in", value))
-    order.insert(reads[-2] + 1, Action("out", value))
+    order.insert(after - 1, Action("in", value))
+    order.insert(before + 1, Action("out", value))
     may_read, preadv = threading.Event(), os.preadv
-    between = graph.ops[reads[-1] - 1].name
+    between = graph.ops[after - 1].name
     kernel = captured.kernels[between]
 
     def signalling(*arguments: object) -> tuple[Tensor, ...]:
@@ -240,8 +246,3 @@ def test_values_are_paged_in_while_ops_run(captured: Captured, monkeypatch: pyte
     monkeypatch.setitem(captured.kernels, between, signalling)
     monkeypatch.setattr(os, "preadv", waiting)
     train(captured, plan_of(tuple(order), graph), [BATCH])
-
-
-def _gap(captured: Captured, value: str) -> int:
-    reads = [i for i, op in enumerate(captured.graph.ops) if value in op.inputs]
-    return reads[-1] - reads[-2] if len(reads) > 1 else 0

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, fx
 
 from edgewise.capture import philox
-from edgewise.capture.kernels import Program, Tensors
+from edgewise.capture.gradients import split_convolution_backward
+from edgewise.capture.kernels import Memory, Program, Tensors
 from edgewise.capture.lowering import STEP, Lowering, Rewrite
 from edgewise.graph import WHOLE, Op, Option
 
@@ -31,9 +32,9 @@ class BatchNormKernel:
     momentum: float
     eps: float
 
-    def __call__(self, tensors: Tensors, option: str, first: bool) -> tuple[Tensor, ...]:
+    def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
         """Normalized x, and the mean and inverse deviation that the backward pass reads."""
-        del option
+        del option, memory
         slots = self.program.slots(tensors)
         x, weight, bias = (None if operand is None else slots[operand.index] for operand in self.operands)
         mean, variance = (tensors[name] for name in self.running) if first else (None, None)
@@ -48,9 +49,9 @@ class FunctionKernel:
     program: Program
     function: Callable[[Sequence[Any], str], Tensor]
 
-    def __call__(self, tensors: Tensors, option: str, first: bool) -> tuple[Tensor, ...]:
+    def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
         """What the function makes."""
-        del first
+        del first, memory
         return (self.function(self.program.slots(tensors), option),)
 
 
@@ -171,14 +172,15 @@ class _ProductKernel:
     mask: str
     scale: float
 
-    def __call__(self, tensors: Tensors, option: str, first: bool) -> tuple[Tensor, ...]:
-        del first
+    def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
+        del first, memory
         x, mask = self.program.slots(tensors)[self.slot], tensors[self.mask]
         return ((x.mul_(mask) if option == "in_place" else x.mul(mask)).mul_(self.scale),)
 
 
 REWRITES: dict[Any, Rewrite] = {
     aten._native_batch_norm_legit_functional.default: _batch_norm,  # noqa: SLF001
+    aten.convolution_backward.default: split_convolution_backward,
     aten.native_dropout.default: _dropout,
     aten.native_dropout_backward.default: _dropout_backward,
     aten.bernoulli.p: _draws(philox.bernoulli),
@@ -187,4 +189,4 @@ REWRITES: dict[Any, Rewrite] = {
     aten.randn.default: _draws(philox.normal),
     aten.randn_like.default: _draws(philox.normal),
 }
-"""How each such op is lowered; every other op that draws random numbers is refused."""
+"""How each op with a way of its own is lowered; every other op that draws random numbers is refused."""

@@ -6,16 +6,27 @@ that op's program. So a program is: some views of the operands, then one computa
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
 Tensors = Mapping[str, Tensor]
 """Stored tensors by the name of their value."""
 
-Run = Callable[[Tensors, str, bool], tuple[Tensor, ...]]
-"""`run(tensors, option, first) -> outputs` in the order of `Op.outputs`; on the `first` execution the op also
-changes the `old` tensors of its updates in place."""
+
+class Memory(Protocol):
+    """Who counts what is held: told of every storage that lives longer than one ATen call."""
+
+    def add(self, tensor: Tensor) -> None:
+        """The storage of `tensor` is held from now on."""
+
+    def drop(self, tensor: Tensor) -> None:
+        """It is given up."""
+
+
+Run = Callable[[Tensors, str, bool, Memory], tuple[Tensor, ...]]
+"""`run(tensors, option, first, memory) -> outputs` in the order of `Op.outputs`; on the `first` execution the
+op also changes the `old` tensors of its updates in place."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +91,9 @@ class AtenKernel:
     kept: tuple[int, ...] | None
     in_place: Mapping[str, Instruction]
 
-    def __call__(self, tensors: Tensors, option: str, first: bool) -> tuple[Tensor, ...]:
+    def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
         """The results of the call that stand in `kept`."""
-        del first
+        del first, memory
         slots = self.program.slots(tensors)
         if option != "whole":
             return (call(self.in_place[option], slots),)

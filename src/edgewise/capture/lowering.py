@@ -33,10 +33,23 @@ class Layout:
     stride: tuple[int, ...]
     offset: int
 
+    @classmethod
+    def of(cls, tensor: Tensor) -> "Layout":
+        """The layout of `tensor`."""
+        return cls(tensor.dtype, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()))
+
     @property
     def count(self) -> int:
         """Number of elements."""
         return math.prod(self.size)
+
+    @property
+    def storage_bytes(self) -> int:
+        """Bytes from the first element to the last."""
+        if not self.count:
+            return 0
+        last = sum((size - 1) * stride for size, stride in zip(self.size, self.stride, strict=True))
+        return (last + 1) * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
@@ -122,7 +135,7 @@ class Lowering:
         self.owner[storage._cdata] = name  # noqa: SLF001 (the identity of a storage)
         self.alive.append(storage)  # an identity may be used again once its storage is gone
         self.values[name] = Value(name, storage.nbytes(), kind, tuple(fake.shape), dtype)
-        self.layouts[name] = Layout(fake.dtype, tuple(fake.shape), fake.stride(), int(fake.storage_offset()))
+        self.layouts[name] = Layout.of(fake)
 
     def _call(self, node: fx.Node) -> None:
         if node.target is operator.getitem:

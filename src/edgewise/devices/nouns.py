@@ -1,11 +1,12 @@
 """Device, Compute and Tier: what an op and a transfer cost, in seconds and joules (DESIGN.md section 5)."""
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import msgspec
 
 from edgewise.errors import UsageError
-from edgewise.graph import Graph, Op
+from edgewise.graph import Graph, Op, Option
 
 CostModel = Literal["full", "poet"]
 """`full`: transfers take time, and idle power is paid. `poet`: POET's published model, in which paging is
@@ -94,8 +95,8 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
         paging = self.memory.paging
         return paging is not None and paging[1].overlap
 
-    def op_cost(self, graph: Graph, op: Op) -> Cost:
-        """Seconds and joules of one execution of `op`, without idle power."""
+    def op_cost(self, graph: Graph, op: Op, *, tiles: int = 1) -> Cost:
+        """Seconds and joules of one execution of `op` in `tiles` iterations, without idle power."""
         compute = self.compute
         seconds = op.seconds
         if seconds is None:
@@ -108,19 +109,31 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
         joules = op.joules
         if joules is None:
             joules = op.flops * compute.joules_per_flop + seconds * compute.watts_busy
-        return Cost(seconds, joules)
+        loop_seconds = (tiles - 1) * compute.seconds_per_op
+        return Cost(seconds + loop_seconds, joules + loop_seconds * compute.watts_busy)
 
-    def read_cost(self, size: int) -> Cost:
-        """Cost of paging `size` bytes in."""
+    def read_cost(self, size: int, *, transfers: int = 1) -> Cost:
+        """Cost of paging `size` bytes in, in that many contiguous pieces."""
         tier = self._paging_tier()
-        seconds = tier.read_latency_seconds + size / tier.read_bytes_per_second
+        seconds = transfers * tier.read_latency_seconds + size / tier.read_bytes_per_second
         return Cost(seconds, seconds * tier.watts)
 
-    def write_cost(self, size: int) -> Cost:
-        """Cost of paging `size` bytes out."""
+    def write_cost(self, size: int, *, transfers: int = 1) -> Cost:
+        """Cost of paging `size` bytes out, in that many contiguous pieces."""
         tier = self._paging_tier()
-        seconds = tier.write_latency_seconds + size / tier.write_bytes_per_second
+        seconds = transfers * tier.write_latency_seconds + size / tier.write_bytes_per_second
         return Cost(seconds, seconds * tier.watts)
+
+    def stream_cost(self, op: Op, option: Option, streamed: Iterable[str]) -> Cost:
+        """Cost of moving the operands `streamed` of one execution of `op` by the tiled `option`."""
+        costs = []
+        olds = {old for old, _ in op.updates}
+        for stream in (option.stream[name] for name in streamed):
+            if stream.value not in op.outputs:
+                costs.append(self.read_cost(stream.moved_bytes, transfers=stream.transfers))
+            if stream.value in op.outputs or stream.value in olds:
+                costs.append(self.write_cost(stream.moved_bytes, transfers=stream.transfers))
+        return Cost(sum(cost.seconds for cost in costs), sum(cost.joules for cost in costs))
 
     def _paging_tier(self) -> Tier:
         paging = self.memory.paging

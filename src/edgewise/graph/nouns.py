@@ -35,16 +35,48 @@ class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     dtype: str | None = None
 
 
-class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Stream(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a tiled option moves one operand that is not in RAM but in the slower tier.
+
+    `value` is an input, an output, or the `old` of an update of the op. `tile_bytes` of RAM hold its largest
+    slice (0 for an output, whose tiles are part of the option's workspace). `moved_bytes` pass between RAM
+    and tier in all, as `transfers` contiguous pieces: slices may overlap, or be read again. An `old` is moved
+    as much in each direction.
+    """
+
+    value: str
+    tile_bytes: int
+    moved_bytes: int
+    transfers: int
+
+
+class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, dict=True):
     """One way to execute an op.
 
     `overwrites` pairs an input with the output that takes its storage, so that both are never held at once;
     the input is gone afterwards. `workspace_bytes` are needed while the op runs, besides its operands.
+
+    A *tiled* option is a loop of `tiles` iterations over slices. The operands in `streams` need not be in
+    RAM: each of them that is not is read from the slower tier, or written there, slice by slice. `exact` says
+    that the bits are those of `whole`: no sum is taken in another order.
     """
 
     name: str
     overwrites: tuple[tuple[str, str], ...] = ()
     workspace_bytes: int = 0
+    streams: tuple[Stream, ...] = ()
+    tiles: int = 1
+    exact: bool = True
+
+    @property
+    def is_tiled(self) -> bool:
+        """Whether this is a loop over slices."""
+        return bool(self.streams) or self.tiles > 1
+
+    @cached_property
+    def stream(self) -> dict[str, Stream]:
+        """Streams by the name of their value."""
+        return {stream.value: stream for stream in self.streams}
 
 
 WHOLE = Option("whole")
@@ -217,6 +249,7 @@ def _bad_options(graph: Graph, op: Op) -> Iterator[str]:
         news = [new for _, new in option.overwrites]
         if len(set(olds)) != len(olds) or len(set(news)) != len(news):
             yield f"{what} overwrites a value twice"
+        yield from _bad_streams(op, option, what)
         for old, new in option.overwrites:
             if old not in op.inputs or new not in op.outputs:
                 yield f"{what} overwrites `{old}` by `{new}`, not its operands"
@@ -224,3 +257,18 @@ def _bad_options(graph: Graph, op: Op) -> Iterator[str]:
                 yield f"{what} overwrites `{old}` by `{new}` of another size"
             elif graph.value[old].kind in ("parameter", "state"):
                 yield f"{what} would destroy the {graph.value[old].kind} `{old}`"
+
+
+def _bad_streams(op: Op, option: Option, what: str) -> Iterator[str]:
+    offered = [stream.value for stream in option.streams]
+    if option.tiles < 1:
+        yield f"{what} has {option.tiles} tiles"
+    if option.is_tiled and (option.name == "whole" or option.overwrites):
+        yield f"{what} is tiled, and may be neither `whole` nor overwrite an operand"
+    if len(set(offered)) != len(offered):
+        yield f"{what} streams a value twice"
+    for stream in option.streams:
+        if stream.value not in op.reads and stream.value not in op.outputs:
+            yield f"{what} streams `{stream.value}`, not its operand"
+        if not all(0 <= n < LIMIT for n in (stream.tile_bytes, stream.moved_bytes, stream.transfers)):
+            yield f"{what} streams `{stream.value}` with negative or endless figures"

@@ -90,12 +90,12 @@ class _Trace:
         op = self.graph.op[step.op]
         option = op.option(step.option)
         pairs = [*(option.overwrites if option else ()), *(op.updates if first else ())]
-        places = {new: self.live.pop(old) for old, new in pairs}
+        places = {new: self.live.pop(old) for old, new in pairs if old not in step.streamed}
         for name in op.outputs:
             if name in places and name in self.live:
                 self.end(name, number)
         for name, block in places.items():
             self.begin(name, number, block)
         for name in op.outputs:
-            if name not in self.live:
+            if name not in self.live and name not in step.streamed:
                 self.begin(name, number)

@@ -14,7 +14,7 @@ from bisect import bisect_left
 
 from edgewise.devices import Cost
 from edgewise.plan.milp import INFINITY, Model, Watch
-from edgewise.plan.problem import Problem
+from edgewise.plan.problem import Family, Problem
 
 MOST_CHECKPOINTS = 20
 MOST_PRESENCES = 4_000
@@ -98,25 +98,35 @@ class _Relaxation:
         if not self.checkpoints:
             return
         problem = self.problem
-        if problem.can_page:
-            for f, family in enumerate(problem.families):
-                cost = problem.write_costs[family.head] if len(family.members) > 1 else Cost(0.0, 0.0)
-                link = problem.link_seconds[family.head][1] if len(family.members) > 1 else 0.0
-                self.home[f] = self._priced(cost, link)
+        for f, family in enumerate(problem.families if problem.can_page else ()):
+            cost, link = self._home_write(family) if len(family.members) > 1 else (Cost(0.0, 0.0), 0.0)
+            self.home[f] = self._priced(cost, link)
         for k, t in enumerate(self.checkpoints):
             terms = []
             for v in range(len(problem.names)):
                 if problem.birth[v] < t <= self.until[v] and v not in problem.reads[t]:
                     self.present[v, k] = self.model.binary(integer=False)
                     terms.append((self.present[v, k], float(problem.bytes[v])))
-            self._memory_row(terms, problem.budget.ram_bytes - problem.least_working_bytes[t])
+            self._memory_row(terms, problem.budget.ram_bytes - problem.least_tiled_bytes[t])
         for v in range(len(problem.names)):
             self._follow(v)
         while self.unchecked:
             c, k = self.unchecked.pop()
-            for w in problem.inputs[c]:
+            for w in set(problem.inputs[c]).difference(problem.streams[c]):
                 self._need(w, k, [(self.rerun[c, k], -1.0)], 0.0)
         self._add_limits()
+
+    def _home_write(self, family: Family) -> tuple[Cost, float]:
+        """The least that bringing an updated value home takes, paged out whole or updated in the tier."""
+        problem, head = self.problem, family.head
+        cost, link = problem.write_costs[head], problem.link_seconds[head][1]
+        for t in (problem.end_of_life[v] for v in family.members):
+            for v in family.members if t is not None else ():
+                if t is not None and v in problem.streams[t]:
+                    streamed = problem.streams[t][v][1]
+                    cost = Cost(min(cost.seconds, streamed.seconds), min(cost.joules, streamed.joules))
+                    link = 0.0
+        return cost, link
 
     def _memory_row(self, terms: Terms, room: int) -> None:
         scale = max(1, self.problem.budget.ram_bytes) / ROW_SCALE
@@ -132,8 +142,11 @@ class _Relaxation:
         for k in range(len(self.checkpoints)):
             if (v, k) in self.present:
                 self._need(v, k, [(self.present[v, k], -1.0)], 0.0)
-        for k in {self._epoch(t) for t in problem.uses[v]}:
+        for k in {self._epoch(t) for t in problem.uses[v] if v not in problem.streams[t]}:
             self._need(v, k, [], 1.0)
+        for t in problem.uses[v]:
+            if v in problem.streams[t]:
+                self._need(v, self._epoch(t), [(self._streamed(v, t), 1.0)], 1.0)
         family = problem.family_of.get(v)
         if family is None and v in problem.required:
             self._need(v, len(self.checkpoints), [], 1.0)
@@ -180,16 +193,24 @@ class _Relaxation:
         if problem.can_page:
             if (v, k) not in self.page_in:
                 self.page_in[v, k] = self._priced(problem.read_costs[v], problem.link_seconds[v][0])
-                stored = [(self._out(v), -1.0)]
-                family = problem.family_of.get(v, -1)
-                if family in self.home and v in (
-                    problem.families[family].head,
-                    problem.families[family].members[-1],
-                ):
-                    stored.append((self.home[family], -1.0))
-                self.model.row([(self.page_in[v, k], 1.0), *stored], -INFINITY, 0.0)
+                self._need_stored(v, self.page_in[v, k])
             terms.append((self.page_in[v, k], 1.0))
         return terms
+
+    def _streamed(self, v: int, t: int) -> int:
+        """A variable for reading `v` slice by slice while op `t` runs, at the least that any option takes."""
+        variable = self._priced(self.problem.streams[t][v][0])
+        self._need_stored(v, variable)
+        return variable
+
+    def _need_stored(self, v: int, variable: int) -> None:
+        """What `variable` does takes `v` from the tier, so it was paged out or made there, or lives there."""
+        problem = self.problem
+        stored = [(self._out(v), -1.0)]
+        family = problem.family_of.get(v, -1)
+        if family in self.home and v in (problem.families[family].head, problem.families[family].members[-1]):
+            stored.append((self.home[family], -1.0))
+        self.model.row([(variable, 1.0), *stored], -INFINITY, 0.0)
 
     def _out(self, v: int) -> int:
         if v not in self.out:

@@ -92,6 +92,8 @@ class _Machine:
         self.recomputed: list[str] = []
         self.paged_out: list[str] = []
         self.paged_in: list[str] = []
+        self.streamed: list[str] = []
+        self.exact = True
         self.bytes_written = self.bytes_read = 0
 
     def refuse(self, why: str) -> NoReturn:
@@ -132,44 +134,89 @@ class _Machine:
         if op is None:
             self.refuse(f"computes `{step.op}`, which is not in the graph")
         option = op.option(step.option)
-        if option is None or step.slice is not None:
-            self.refuse(
-                f"computes `{op.name}` by `{step.option}` in slices of {step.slice}, which it does not offer"
-            )
+        if option is None:
+            self.refuse(f"computes `{op.name}` by `{step.option}`, which it does not offer")
         first = op.name not in self.done
         if not first and not op.recomputable:
             self.refuse(f"recomputes `{op.name}`, which must run only once")
-        for name in op.reads if first else op.inputs:
-            if name not in self.ram:
+        reads = op.reads if first else op.inputs
+        self._check_streams(op, option, step.streamed, reads)
+        for name in reads:
+            if name not in self.ram and name not in step.streamed:
                 self.refuse(f"computes `{op.name}` without its operand `{name}` in RAM")
-        peak = self._write(op, option, first=first)
+        peak = self._write(op, option, frozenset(step.streamed), first=first)
         self.done.add(op.name)
+        self.exact = self.exact and option.exact
         if not first:
             self.recomputed.append(op.name)
-        cost = self.device.op_cost(self.graph, op)
-        reads = op.reads if first else op.inputs
         gone = [old for old, _ in (*option.overwrites, *(op.updates if first else ()))]
         arrivals = [self.arrival.get(name, 0.0) for name in reads]
         departures = [self.departure.pop(name, 0.0) for name in gone]
-        self.clock = max([self.clock, *arrivals, *departures]) + cost.seconds
-        self.joules += cost.joules
+        self._pay(op, option, step.streamed, max([self.clock, *arrivals, *departures]))
         return peak
 
-    def _write(self, op: Op, option: Option, *, first: bool) -> int:
+    def _check_streams(
+        self, op: Op, option: Option, streamed: tuple[str, ...], reads: tuple[str, ...]
+    ) -> None:
+        """What is streamed may be, is an operand of this execution, and is in the tier and not in RAM."""
+        what = f"computes `{op.name}` by `{option.name}`"
+        if streamed and self.device.memory.paging is None:
+            self.refuse(f"{what} with streams, but device `{self.device.name}` has no tier to stream from")
+        if len(set(streamed)) != len(streamed):
+            self.refuse(f"{what} and streams a value twice")
+        for name in streamed:
+            if name not in option.stream or (name not in reads and name not in op.outputs):
+                self.refuse(f"{what} and streams `{name}`, which that does not offer")
+            if name in self.ram:
+                self.refuse(f"{what} and streams `{name}`, which is in RAM")
+            if name in reads and name not in self.stored:
+                self.refuse(f"{what} and streams `{name}`, which is not in the slower tier")
+            if name in self.overwritten:
+                self.refuse(f"{what} and streams `{name}`, which was overwritten by its update")
+
+    def _write(self, op: Op, option: Option, streamed: frozenset[str], *, first: bool) -> int:
         """Make the outputs (and, the first time, the updates) of `op`; return the bytes needed meanwhile."""
         overwritten = {new: old for old, new in option.overwrites}
-        fresh = sum(self.graph.value[name].bytes for name in op.outputs if name not in overwritten)
-        peak = self.live_bytes + fresh + option.workspace_bytes
+        resident = [name for name in op.outputs if name not in streamed]
+        fresh = sum(self.graph.value[name].bytes for name in resident if name not in overwritten)
+        tiles = sum(option.stream[name].tile_bytes for name in streamed)
+        peak = self.live_bytes + fresh + option.workspace_bytes + tiles
         for old in overwritten.values():
             self._drop(old, f"computes `{op.name}` over")
-        for name in op.outputs:
+        for name in resident:
             self._hold(name)
-        if first:
-            for old, new in op.updates:
+        for name in streamed.intersection(op.outputs):
+            self._store(name, in_place=False)
+        for old, new in op.updates if first else ():
+            if old in streamed:
+                self._store(new, in_place=True)
+            else:
                 self._drop(old, f"updates by `{op.name}`")
                 self._hold(new)
-                self.overwritten.add(old)
+            self.overwritten.add(old)
         return peak
+
+    def _pay(self, op: Op, option: Option, streamed: tuple[str, ...], begin: float) -> None:
+        """Time and energy of an execution that begins at `begin`; streams wait for the link, and keep it."""
+        cost = self.device.op_cost(self.graph, op, tiles=option.tiles)
+        if streamed:
+            moved = self.device.stream_cost(op, option, streamed)
+            self._count_streams(op, option, streamed)
+            self.streamed.append(op.name)
+            self.joules += moved.joules
+            if self.cost_model == "full":
+                begin = max(begin, self.link_clock) + moved.seconds
+        self.clock = begin + cost.seconds
+        if streamed and self.cost_model == "full":
+            self.link_clock = self.clock
+        self.joules += cost.joules
+
+    def _count_streams(self, op: Op, option: Option, streamed: tuple[str, ...]) -> None:
+        olds = {old for old, _ in op.updates}
+        for name in streamed:
+            moved = option.stream[name].moved_bytes
+            self.bytes_read += moved if name not in op.outputs else 0
+            self.bytes_written += moved if name in op.outputs or name in olds else 0
 
     def _page_out(self, name: str) -> None:
         paging = self.device.memory.paging
@@ -178,18 +225,22 @@ class _Machine:
         if name not in self.ram:
             self.refuse(f"pages out `{name}`, which is not in RAM")
         size = self.graph.value[name].bytes
-        if name not in self.stored:
-            self.stored.add(name)
-            replaces = self._home_slot(name)
-            self.stored_bytes += 0 if replaces else size
-        limit = paging[1].bytes
-        if limit is not None and self.stored_bytes > limit:
-            self.refuse(
-                f"pages out `{name}`: {self.stored_bytes:,} B do not fit the {limit:,} B of `{paging[0]}`"
-            )
+        self._store(name, in_place=self._home_slot(name))
         self.bytes_written += size
         self.paged_out.append(name)
         self._transfer(name, self.departure, self.device.write_cost(size))
+
+    def _store(self, name: str, *, in_place: bool) -> None:
+        """`name` is in the tier from now on, `in_place` of what it replaces or in a slot of its own."""
+        if name not in self.stored:
+            self.stored.add(name)
+            self.stored_bytes += 0 if in_place else self.graph.value[name].bytes
+        paging = self.device.memory.paging
+        limit = paging[1].bytes if paging is not None else None
+        if paging is not None and limit is not None and self.stored_bytes > limit:
+            self.refuse(
+                f"stores `{name}`: {self.stored_bytes:,} B do not fit the {limit:,} B of `{paging[0]}`"
+            )
 
     def _home_slot(self, name: str) -> bool:
         """Whether `name` is the updated version of a value at home, and so takes its slot in the tier."""
@@ -247,6 +298,8 @@ class _Machine:
             recomputed=tuple(self.recomputed),
             paged_out=tuple(self.paged_out),
             paged_in=tuple(self.paged_in),
+            streamed=tuple(self.streamed),
+            exact=self.exact,
             bytes_written=self.bytes_written,
             bytes_read=self.bytes_read,
         )
@@ -306,17 +359,17 @@ class _Stays:
     def end(self, name: str) -> int:
         return self.live.pop(name)
 
-    def compute(self, op: Op, option_name: str, *, first: bool) -> None:
-        option = op.option(option_name)
+    def compute(self, op: Op, step: Compute, *, first: bool) -> None:
+        option = op.option(step.option)
         pairs = [*(option.overwrites if option else ()), *(op.updates if first else ())]
-        places = {new: self.end(old) for old, new in pairs}
+        places = {new: self.end(old) for old, new in pairs if old not in step.streamed}
         for name in op.outputs:
             if name in places and name in self.live:
                 self.end(name)  # made again in another place, while the old copy was still there
         for name, at in places.items():
             self.begin(name, at)
         for name in op.outputs:
-            if name not in self.live:
+            if name not in self.live and name not in step.streamed:
                 self.begin(name)
 
 
@@ -334,7 +387,7 @@ def _check_addresses(plan: Plan, graph: Graph) -> int:
             case Free(value=name):
                 stays.end(name)
             case Compute(op=name):
-                stays.compute(graph.op[name], step.option, first=name not in done)
+                stays.compute(graph.op[name], step, first=name not in done)
                 done.add(name)
             case PageOut():
                 pass

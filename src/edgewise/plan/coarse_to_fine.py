@@ -9,7 +9,7 @@ that fewer are made.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ import msgspec
 from edgewise.devices import Device
 from edgewise.plan.milp import Watch
 from edgewise.plan.nouns import Compute
-from edgewise.plan.problem import Candidate, Problem, floor_bytes, judge
+from edgewise.plan.problem import Candidate, Problem, Tiling, floor_bytes, judge
 from edgewise.plan.time_indexed import TimeIndexed
 
 FEW_OPS = 60
@@ -56,12 +56,18 @@ class _Level(NamedTuple):
 
 
 def candidates(
-    problem: Problem, *, gap: float, deadline: float, watch: Callable[[float], Watch]
+    problem: Problem,
+    *,
+    gap: float,
+    deadline: float,
+    watch: Callable[[float], Watch],
+    tilings: Mapping[int, Tiling] | None = None,
 ) -> Iterator[Candidate]:
     """Plans of ever finer programs; they need not fit, and one may be worse than the one before.
 
     Args:
         problem: what to plan.
+        tilings: how to execute the ops that are tiled; none by default.
         gap: relative gap to which the finest program is solved.
         deadline: when to stop, by `time.monotonic`.
         watch: makes the watcher of a run from the unit of its objective.
@@ -70,7 +76,9 @@ def candidates(
         KeyboardInterrupt: Ctrl-C stopped a run; its incumbent was yielded before.
     """
     for level in _levels(problem, gap):
-        model = replace(problem, device=_serial(problem.device)) if level.serial else problem
+        model = problem.tiled(tilings or {})
+        if level.serial:
+            model = replace(model, device=_serial(problem.device))
         yield from _repaired(problem, model, level, deadline, watch)
         if time.monotonic() > deadline:
             return
@@ -94,8 +102,8 @@ def _repaired(
     """Solve and replay; where that exceeds the budget add a row or reserve RAM; and so on until it fits."""
     reserve: dict[int, int] = {}
     crowded: dict[tuple[int, int], int] = {}
-    stages = _fullest(problem)
-    negligible = _negligible_bytes(problem)
+    stages = _fullest(model)
+    negligible = _negligible_bytes(model)
     for _ in range(REPAIRS):
         limit = (deadline - time.monotonic()) * level.share
         if limit <= 0:

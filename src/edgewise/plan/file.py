@@ -8,7 +8,7 @@ import msgspec
 from edgewise.errors import CorruptArtifact, UsageError
 from edgewise.plan.nouns import Plan
 
-FORMAT = "edgewise.plan/1"
+FORMAT = "edgewise.plan/2"
 MAX_FILE_BYTES = 256 * 2**20
 """Most bytes of a plan file that is read."""
 

@@ -73,7 +73,7 @@ class _Finder:
         for number, (start, end) in enumerate(pairwise(points)):
             if is_head and number == 0:
                 gaps.append(Gap(v, start, end, "head"))
-            elif end - start > 1:
+            elif end - start > 1 or (number == 0 and v in problem.born_in_tier):
                 gaps.append(self._middle(v, start, end, demand))
         if is_last:
             stages = self._latest(t for t in demand if t > points[-1])

@@ -13,6 +13,7 @@ from edgewise.plan.improve import improve
 from edgewise.plan.problem import Candidate, Problem, fits, floor_bytes, judge, page_everything
 from edgewise.plan.schedule import plain_order
 from edgewise.plan.search import search
+from edgewise.plan.tilings import cheapest_tilings
 from edgewise.plan.time_indexed import TimeIndexed
 
 SEARCHED_OPS = 12
@@ -39,20 +40,25 @@ def least_ram(problem: Problem, *, time_limit: float) -> Least | None:
     deadline = time.monotonic() + time_limit
     free = problem.with_ram(UNLIMITED)
     plain = judge(free, plain_order(problem.graph))
-    found = [c for c in (plain, _paged(free)) if c is not None and fits(free, c)]
+    paged = (_paged(free, tiled=False), _paged(free, tiled=True))
+    found = [c for c in (plain, *paged) if c is not None and fits(free, c)]
     if not found:
         return None
     floor = floor_bytes(problem)
     best = min(found, key=lambda c: (c.certificate.peak_bytes, c.rank))
     if best.certificate.peak_bytes > floor:
-        if len(problem.ops) <= SEARCHED_OPS and problem.is_additive:
+        if len(problem.ops) <= SEARCHED_OPS and problem.is_additive and not problem.has_tiles:
             return _bisect(problem, floor, best, deadline)
         best = _smallest(free, best, deadline)
     return _least(best, exact=best.certificate.peak_bytes <= floor)
 
 
-def _paged(problem: Problem) -> Candidate | None:
-    return judge(problem, *page_everything(problem)) if problem.can_page else None
+def _paged(problem: Problem, *, tiled: bool) -> Candidate | None:
+    """Everything paged or, where that takes more RAM than must be, streamed."""
+    if not problem.can_page:
+        return None
+    tilings = cheapest_tilings(problem, floor_bytes(problem)) if tiled else {}
+    return judge(problem, *page_everything(problem.tiled(tilings or {})))
 
 
 def _bisect(problem: Problem, floor: int, best: Candidate, deadline: float) -> Least:
@@ -74,7 +80,8 @@ def _bisect(problem: Problem, floor: int, best: Candidate, deadline: float) -> L
 
 def _smallest(problem: Problem, best: Candidate, deadline: float) -> Candidate:
     """The plan of the time-indexed program that minimizes RAM, if it is smaller than `best`."""
-    ti = TimeIndexed(problem, None)
+    tilings = cheapest_tilings(problem, floor_bytes(problem)) or {}
+    ti = TimeIndexed(problem.tiled(tilings), None)
     solution = ti.solve(time_limit=max(1.0, deadline - time.monotonic()), gap=1e-3)
     if solution.values is None:
         return best

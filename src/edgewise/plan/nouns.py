@@ -5,10 +5,14 @@ start in the slower tier and end there. Steps then run one after another:
 
 | step | effect |
 |---|---|
-| `["compute", op, option, slice]` | run the op; the first execution of each op also makes its updates |
+| `["compute", op, option, [streamed, ...]]` | run the op; its first execution also makes its updates |
 | `["page_out", value]` | copy the value to the slower tier; it stays in RAM until freed |
 | `["page_in", value]`  | copy the value back to RAM; the copy in the tier stays good |
 | `["free", value]`     | drop the value from RAM |
+
+A tiled option reads its *streamed* operands from the slower tier, where they are stored, and leaves its
+streamed outputs there; none of them is in RAM. An updated value that is streamed takes the place of the old
+one in the tier.
 """
 
 from collections.abc import Callable
@@ -23,11 +27,11 @@ Status = Literal["optimal", "feasible"]
 
 
 class Compute(msgspec.Struct, frozen=True, array_like=True, tag="compute", forbid_unknown_fields=True):
-    """Execute `op` by `option`; `slice` is for options that are loops."""
+    """Execute `op` by `option`; its operands `streamed` are in the slower tier, all others in RAM."""
 
     op: str
     option: str = "whole"
-    slice: int | None = None
+    streamed: tuple[str, ...] = ()
 
 
 class Free(msgspec.Struct, frozen=True, array_like=True, tag="free", forbid_unknown_fields=True):
@@ -88,8 +92,8 @@ class Certificate(msgspec.Struct, frozen=True):
     """What the independent check found a plan to need, and where.
 
     `ram_bytes[i]` is the peak while step i runs, `live_bytes[i]` what is held after it. `arena_bytes` is the
-    end of the highest address. `plain` figures are those of the same graph with every value kept until its
-    last use.
+    end of the highest address. `streamed` names the ops that took operands from the slower tier slice by
+    slice, once for each such execution; `exact` says that no option changes a bit of what the graph computes.
     """
 
     peak_bytes: int
@@ -103,6 +107,8 @@ class Certificate(msgspec.Struct, frozen=True):
     paged_in: tuple[str, ...]
     bytes_written: int
     bytes_read: int
+    streamed: tuple[str, ...] = ()
+    exact: bool = True
 
 
 class Progress(NamedTuple):

@@ -7,6 +7,7 @@ restricted model.
 """
 
 import time
+from collections.abc import Iterator, Mapping
 from functools import cached_property, partial
 from typing import NamedTuple, get_args
 
@@ -25,9 +26,11 @@ from edgewise.plan.nouns import Budget, Objective, Plan, Progress, ProgressCallb
 from edgewise.plan.peers import PEERS, infeasible_words
 from edgewise.plan.poet import Poet
 from edgewise.plan.prefetch import prefetch
-from edgewise.plan.problem import Candidate, Problem, fits, floor_bytes, judge, page_everything
+from edgewise.plan.problem import Candidate, Problem, Tiling, fits, floor_bytes, judge, page_everything
 from edgewise.plan.schedule import plain_order
 from edgewise.plan.search import search
+from edgewise.plan.streaming import streamed_plans, tilings_of
+from edgewise.plan.tilings import cheapest_tilings
 
 PROGRAMS = {"poet": Poet, "checkmate": Checkmate}
 """Peers that are programs for HiGHS; the others propose plans by themselves (`peers.py`)."""
@@ -36,6 +39,9 @@ SOLVERS = ("auto", "time-indexed", "search", *PROGRAMS, *PEERS)
 
 SEARCHED_OPS = 8
 """`auto` tries the exact search on graphs of up to this many ops first."""
+
+STREAMING_SHARE = 0.2
+"""Share of the time limit for plans that stream."""
 
 LEAST_SECONDS = 5.0
 """Time for finding the least RAM when the time limit has passed."""
@@ -209,10 +215,8 @@ class _Work:
         if exact and self._by_search(demanded=solver == "search"):
             return
         self.solver = solver if solver in PROGRAMS else "time-indexed"
-        if self.problem.can_page:
-            self.offer(
-                judge(self.problem, *page_everything(self.problem))
-            )  # so that something is there at once
+        if self.solver not in PROGRAMS:
+            self._by_streaming()  # so that something is there at once
         self._prove(FIRST_CHECKPOINTS)
         if self.bound == INFINITY:
             self.best = None
@@ -229,6 +233,20 @@ class _Work:
             self.best = self._polish(self.best)
             self._prove_more()
 
+    def _by_streaming(self) -> None:
+        """Plans that run every op once, and take from the tier what RAM does not hold, whole or in slices."""
+        if not self.problem.can_page:
+            return
+        self.say("streaming")
+        tilings = cheapest_tilings(self.problem, self.problem.budget.ram_bytes)
+        if tilings is not None:
+            self.offer(judge(self.problem, *page_everything(self.problem.tiled(tilings))))
+        deadline = time.monotonic() + STREAMING_SHARE * self.time_limit
+        for candidate in streamed_plans(self.problem):
+            self.offer(candidate)
+            if time.monotonic() > deadline:
+                return
+
     def _by_search(self, *, demanded: bool) -> bool:
         """Exact search; whether it settled the matter."""
         self.say("search")
@@ -237,7 +255,7 @@ class _Work:
         self.solver = "search"
         if found.order is not None:
             self.offer(judge(self.problem, found.order, found.homes))
-        settled = found.finished and self.problem.is_additive
+        settled = found.finished and self.problem.is_additive and not self.problem.has_tiles
         if settled and self.best is not None:
             self.bound = self.best.overhead
         if demanded and not settled and self.best is None:
@@ -270,10 +288,29 @@ class _Work:
             self.offer(judge(self.problem, model.order(solution)))
 
     def _by_time_indexed(self) -> None:
-        watch = partial(self._watch, "time-indexed")
-        for candidate in candidates(self.problem, gap=self.gap, deadline=self.deadline, watch=watch):
-            self.offer(candidate)
-            self.offer(self._hurried(candidate))
+        for tilings, share in self._tilings():
+            deadline = time.monotonic() + share * (self.deadline - time.monotonic())
+            found = candidates(
+                self.problem,
+                gap=self.gap,
+                deadline=deadline,
+                watch=partial(self._watch, "time-indexed"),
+                tilings=tilings,
+            )
+            for candidate in found:
+                self.offer(candidate)
+                self.offer(self._hurried(candidate))
+
+    def _tilings(self) -> Iterator[tuple[Mapping[int, Tiling], float]]:
+        """Tilings to solve the program with, each with a share of the time left: none, and the best known."""
+        problem, best = self.problem, self.best
+        known: Mapping[int, Tiling] | None = tilings_of(problem, best) if best is not None else None
+        if floor_bytes(problem, tiled=False) <= problem.budget.ram_bytes:
+            yield {}, 0.5 if known else 1.0
+        elif known is None:
+            known = cheapest_tilings(problem, problem.budget.ram_bytes)
+        if known:
+            yield known, 1.0
 
     def _by_least_ram(self) -> None:
         """When the model found nothing, the plan of least RAM may still fit."""

@@ -8,6 +8,7 @@ freeing a paged-out value only when its transfer is over. The set of actions is 
 """
 
 from edgewise.errors import PlanRejected
+from edgewise.graph import Graph
 from edgewise.plan.check import replay
 from edgewise.plan.nouns import Certificate, Compute, Free, PageIn, PageOut, Step
 from edgewise.plan.problem import Problem
@@ -60,7 +61,7 @@ def _page_in_early(steps: tuple[Step, ...], certificate: Certificate, problem: P
         v = problem.index[step.value]
         begin = min(clock[i], link) - problem.link_seconds[v][0]
         at = i
-        while at and clock[at] > begin and _may_pass(order[at - 1], step):
+        while at and clock[at] > begin and _may_pass(order[at - 1], step, problem.graph):
             if live[at - 1] + problem.bytes[v] > problem.budget.ram_bytes:
                 break
             at -= 1
@@ -75,13 +76,14 @@ def _page_in_early(steps: tuple[Step, ...], certificate: Certificate, problem: P
     return tuple(order)
 
 
-def _may_pass(earlier: Step, page_in: PageIn) -> bool:
-    """Whether `page_in` may be issued before `earlier`: not if that brings, drops or stores it."""
+def _may_pass(earlier: Step, page_in: PageIn, graph: Graph) -> bool:
+    """Whether `page_in` may be issued before `earlier`: not if that brings, drops, stores or streams it."""
     match earlier:
         case Free(value) | PageOut(value) | PageIn(value):
             return value != page_in.value
-        case _:
-            return True
+        case Compute(op, _, streamed):
+            replaced = {old for old, new in graph.op[op].updates if new == page_in.value}
+            return streamed == () or not {page_in.value, *replaced}.intersection(streamed)
 
 
 def _free_late(steps: tuple[Step, ...], certificate: Certificate, problem: Problem) -> tuple[Step, ...]:
@@ -132,7 +134,7 @@ def _brings(step: Step, value: str, problem: Problem) -> bool:
     match step:
         case PageIn(name) | Free(name):
             return name == value
-        case Compute(op):
-            return value in problem.graph.op[op].writes
+        case Compute(op, _, streamed):
+            return value in problem.graph.op[op].writes or value in streamed
         case _:
             return False

@@ -6,13 +6,16 @@ start. The *overhead* of a plan is its objective above that of the plain plan, w
 pages nothing; docs/decisions/0007-gap-of-the-overhead.md says why gaps are measured on it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
+import msgspec
+
 from edgewise.devices import Cost, CostModel, Device
 from edgewise.errors import PlanRejected
-from edgewise.graph import Graph, Op
+from edgewise.graph import Graph, Op, Option
 from edgewise.plan.check import TOLERANCE, replay
 from edgewise.plan.nouns import Budget, Certificate, Objective, Step
 from edgewise.plan.schedule import Action, Order, lay_out
@@ -40,15 +43,27 @@ class InPlace(NamedTuple):
     saves: int
 
 
+class Tiling(NamedTuple):
+    """An op executed by a tiled option, with these of its operands (value indices) in the slower tier."""
+
+    option: Option
+    streamed: frozenset[int]
+
+
 @dataclass(frozen=True)
 class Problem:
-    """Graph, device, budget and objective, indexed. `limit_bytes` is the RAM that solvers may plan with."""
+    """Graph, device, budget and objective, indexed.
+
+    `tilings` says which ops (by index) are to be executed by a tiled option; then `inputs`, `reads`,
+    `outputs` and `uses` are those in RAM only, and such an op is not run again.
+    """
 
     graph: Graph
     device: Device
     budget: Budget
     minimize: Objective
     cost_model: CostModel
+    tilings: Mapping[int, Tiling] = field(default_factory=dict)
 
     @cached_property
     def ops(self) -> tuple[Op, ...]:
@@ -80,18 +95,42 @@ class Problem:
 
     @cached_property
     def inputs(self) -> list[tuple[int, ...]]:
-        """Per op, the values that every execution reads."""
-        return [self._indices(op.inputs) for op in self.ops]
+        """Per op, the values that every execution reads from RAM."""
+        return [self._resident(t, op.inputs) for t, op in enumerate(self.ops)]
 
     @cached_property
     def reads(self) -> list[tuple[int, ...]]:
-        """Per op, the values that its first execution reads."""
-        return [self._indices(op.reads) for op in self.ops]
+        """Per op, the values that its first execution reads from RAM."""
+        return [self._resident(t, op.reads) for t, op in enumerate(self.ops)]
 
     @cached_property
     def outputs(self) -> list[tuple[int, ...]]:
-        """Per op, the values that every execution makes."""
-        return [self._indices(op.outputs) for op in self.ops]
+        """Per op, the values that every execution makes in RAM."""
+        return [self._resident(t, op.outputs) for t, op in enumerate(self.ops)]
+
+    def _resident(self, t: int, names: tuple[str, ...]) -> tuple[int, ...]:
+        streamed = self.tilings[t].streamed if t in self.tilings else ()
+        return tuple(v for v in self._indices(names) if v not in streamed)
+
+    @cached_property
+    def streamed_uses(self) -> dict[int, list[int]]:
+        """Value -> the ops that read it slice by slice from the tier, in order."""
+        uses: dict[int, list[int]] = {}
+        for t, tiling in sorted(self.tilings.items()):
+            for v in self._indices(self.ops[t].reads):
+                if v in tiling.streamed:
+                    uses.setdefault(v, []).append(t)
+        return uses
+
+    @cached_property
+    def born_in_tier(self) -> frozenset[int]:
+        """Values that a tiled op leaves in the tier: streamed outputs, and what replaces a streamed value."""
+        born: set[int] = set()
+        for t, tiling in self.tilings.items():
+            op = self.ops[t]
+            born |= tiling.streamed.intersection(self._indices(op.outputs))
+            born |= {self.index[new] for old, new in op.updates if self.index[old] in tiling.streamed}
+        return frozenset(born)
 
     def _indices(self, names: tuple[str, ...]) -> tuple[int, ...]:
         return tuple(dict.fromkeys(self.index[name] for name in names))
@@ -111,7 +150,7 @@ class Problem:
         remakable = [False] * len(self.names)
         for t, op in enumerate(self.ops):
             for v in self.outputs[t]:
-                remakable[v] = op.recomputable
+                remakable[v] = op.recomputable and t not in self.tilings
         return remakable
 
     @cached_property
@@ -159,9 +198,11 @@ class Problem:
     def in_place(self) -> list[InPlace | None]:
         """Per op, the in-place option that saves most, if one saves anything."""
         best: list[InPlace | None] = []
-        for op in self.ops:
+        for t, op in enumerate(self.ops):
             found = None
-            for option in op.options:
+            for option in op.options if t not in self.tilings else ():
+                if option.is_tiled:
+                    continue
                 olds = tuple(self.index[old] for old, _ in option.overwrites)
                 saves = sum(self.bytes[v] for v in olds) - option.workspace_bytes + self._whole_workspace(op)
                 if saves > (found.saves if found else 0):
@@ -177,9 +218,15 @@ class Problem:
     def working_bytes(self) -> list[int]:
         """Per op, the RAM that its operands, fresh outputs and workspace need, no option in place."""
         return [
-            sum(self.bytes[v] for v in (*self.reads[t], *self.outputs[t])) + self._whole_workspace(op)
-            for t, op in enumerate(self.ops)
+            sum(self.bytes[v] for v in (*self.reads[t], *self.outputs[t])) + self._workspace(t)
+            for t in range(len(self.ops))
         ]
+
+    def _workspace(self, t: int) -> int:
+        if t not in self.tilings:
+            return self._whole_workspace(self.ops[t])
+        option, streamed = self.tilings[t]
+        return option.workspace_bytes + sum(option.stream[self.names[v]].tile_bytes for v in streamed)
 
     @cached_property
     def least_working_bytes(self) -> list[int]:
@@ -188,6 +235,25 @@ class Problem:
             bytes_ - (in_place.saves if in_place else 0)
             for bytes_, in_place in zip(self.working_bytes, self.in_place, strict=True)
         ]
+
+    @cached_property
+    def least_tiled_bytes(self) -> list[int]:
+        """Per op, the RAM it needs by its best option of all, with as much of it streamed as can be."""
+        least = list(self.least_working_bytes)
+        for t, op in enumerate(self.ops):
+            operands = dict.fromkeys((*self.reads[t], *self.outputs[t]))
+            for option in op.options if t not in self.tilings else ():
+                if option.is_tiled:
+                    streams = option.streams if self.can_page else ()
+                    tiles = {self.index[stream.value]: stream.tile_bytes for stream in streams}
+                    held = sum(min(self.bytes[v], tiles.get(v, self.bytes[v])) for v in operands)
+                    least[t] = min(least[t], held + option.workspace_bytes)
+        return least
+
+    @cached_property
+    def has_tiles(self) -> bool:
+        """Whether some op may be executed by a loop over slices."""
+        return any(option.is_tiled for op in self.ops for option in op.options)
 
     @cached_property
     def excess_bytes(self) -> list[int]:
@@ -222,8 +288,19 @@ class Problem:
 
     @cached_property
     def op_costs(self) -> list[Cost]:
-        """Per op, seconds and joules of one execution, idle power included."""
-        return [self._with_idle(self.device.op_cost(self.graph, op)) for op in self.ops]
+        """Per op, seconds and joules of one execution, idle power and what it streams included."""
+        return [self._with_idle(self._op_cost(t, op)) for t, op in enumerate(self.ops)]
+
+    def _op_cost(self, t: int, op: Op) -> Cost:
+        if t not in self.tilings:
+            return self.device.op_cost(self.graph, op)
+        option, streamed = self.tilings[t]
+        cost = self.device.op_cost(self.graph, op, tiles=option.tiles)
+        if not streamed:
+            return cost
+        moved = self.device.stream_cost(op, option, (self.names[v] for v in streamed))
+        seconds = moved.seconds if self.cost_model == "full" else 0.0
+        return Cost(cost.seconds + seconds, cost.joules + moved.joules)
 
     @cached_property
     def read_costs(self) -> list[Cost]:
@@ -234,6 +311,24 @@ class Problem:
     def write_costs(self) -> list[Cost]:
         """Per value, seconds and joules of paging it out; see `read_costs`."""
         return [self._transfer(self.device.write_cost(size)) for size in self.bytes] if self.can_page else []
+
+    @cached_property
+    def streams(self) -> list[dict[int, tuple[Cost, Cost]]]:
+        """Per op, the values that some tiled option streams, each with the least cost of reading and writing.
+
+        Like `read_costs`, without seconds where transfers overlap or are free.
+        """
+        found: list[dict[int, tuple[Cost, Cost]]] = []
+        for op in self.ops:
+            costs: dict[int, list[tuple[Cost, Cost]]] = {}
+            for option in op.options if self.can_page else ():
+                for stream in option.streams:
+                    moved, count = stream.moved_bytes, stream.transfers
+                    read = self._transfer(self.device.read_cost(moved, transfers=count))
+                    write = self._transfer(self.device.write_cost(moved, transfers=count))
+                    costs.setdefault(self.index[stream.value], []).append((read, write))
+            found.append({v: (_least(r for r, _ in c), _least(w for _, w in c)) for v, c in costs.items()})
+        return found
 
     @cached_property
     def link_seconds(self) -> list[tuple[float, float]]:
@@ -278,8 +373,24 @@ class Problem:
 
     def with_ram(self, ram_bytes: int) -> "Problem":
         """The same problem with another budget of RAM."""
-        budget = Budget(ram_bytes, self.budget.seconds, self.budget.joules)
-        return Problem(self.graph, self.device, budget, self.minimize, self.cost_model)
+        return replace(self, budget=msgspec.structs.replace(self.budget, ram_bytes=ram_bytes))
+
+    def tiled(self, tilings: Mapping[int, Tiling]) -> "Problem":
+        """The same problem with the ops in `tilings` executed so."""
+        return replace(self, tilings=dict(tilings))
+
+    def execution(self, t: int) -> Action:
+        """The action that runs op `t` for the first time."""
+        if t not in self.tilings:
+            return Action("compute", self.ops[t].name)
+        option, streamed = self.tilings[t]
+        return Action("compute", self.ops[t].name, option.name, frozenset(self.names[v] for v in streamed))
+
+
+def _least(costs: Iterable[Cost]) -> Cost:
+    """The least seconds and the least joules of `costs`."""
+    found = list(costs)
+    return Cost(min(cost.seconds for cost in found), min(cost.joules for cost in found))
 
 
 class Candidate(NamedTuple):
@@ -336,24 +447,28 @@ def fits(problem: Problem, candidate: Candidate) -> bool:
     )
 
 
-def floor_bytes(problem: Problem) -> int:
-    """RAM below which no plan can be: the largest working set, and what must be there at start and end."""
+def floor_bytes(problem: Problem, *, tiled: bool = True) -> int:
+    """RAM below which no plan can be: the largest working set, and what must be there at start and end.
+
+    Not `tiled`: below which none can be that executes no op by a loop but those in `tilings`.
+    """
     at_start = [v for v, birth in enumerate(problem.birth) if birth < 0]
     at_end = list(problem.required)
     if problem.can_page:
         at_start = [v for v in at_start if v not in problem.family_of]
         at_end = [v for v in at_end if v not in problem.family_of]
     ends = (sum(problem.bytes[v] for v in vs) for vs in (at_start, at_end))
-    return max([*problem.least_working_bytes, *ends])
+    working = problem.least_tiled_bytes if tiled else problem.least_working_bytes
+    return max([*working, *ends])
 
 
 def page_everything(problem: Problem) -> tuple[Order, frozenset[str]]:
     """The order of least RAM, which holds nothing between ops: each reads its operands from the tier."""
     homes = frozenset(problem.names[family.head] for family in problem.families)
     order = [Action("out", v.name) for v in problem.graph.sources() if v.name not in homes]
-    for t, op in enumerate(problem.ops):
+    for t in range(len(problem.ops)):
         order += [Action("in", problem.names[v]) for v in problem.reads[t]]
-        order.append(Action("compute", op.name))
+        order.append(problem.execution(t))
         order += [Action("out", problem.names[v]) for v in problem.outputs[t]]
     at_home = {problem.graph.carries.get(name, name) for name in homes}
     order += [Action("in", name) for name in sorted(problem.graph.required - at_home)]

@@ -14,10 +14,16 @@ from edgewise.plan.nouns import Compute, Free, PageIn, PageOut, Step
 
 
 class Action(NamedTuple):
-    """`compute` an op, or bring a value `out` to or `in` from the slower tier."""
+    """`compute` an op, or bring a value `out` to or `in` from the slower tier.
+
+    With a tiled `option`, the op takes those of its operands in `streamed` that are not in RAM anyway from
+    the slower tier. Without, it works in place where it can.
+    """
 
     what: Literal["compute", "out", "in"]
     name: str
+    option: str = ""
+    streamed: frozenset[str] = frozenset()
 
 
 Order = tuple[Action, ...]
@@ -43,6 +49,7 @@ class _Layout:
         self.order = self._with_home_writes(order)
         self.firsts = self._firsts()
         self.needed = [False] * len(self.order)
+        self.streamed: list[frozenset[str]] = [frozenset()] * len(self.order)
         self.stay_end: list[dict[str, int]] = [
             {} for _ in self.order
         ]  # values brought -> last action of each
@@ -57,7 +64,8 @@ class _Layout:
             result.append(action)
             if action.what == "compute" and action.name not in done:
                 done.add(action.name)
-                news = (new for _, new in self.graph.op[action.name].updates)
+                updates = self.graph.op[action.name].updates
+                news = (new for old, new in updates if old not in action.streamed)
                 result.extend(Action("out", new) for new in news if new in self.at_home and new not in out)
         return tuple(result)
 
@@ -76,7 +84,7 @@ class _Layout:
         wanted: dict[str, int] = {name: end for name in self.graph.required if name not in self.at_home}
         stored_wanted: set[str] = set(self.at_home - self.homes)
         for index in range(end - 1, -1, -1):
-            what, name = self.order[index]
+            what, name = self.order[index][:2]
             if what == "in":
                 if name in wanted:
                     self.needed[index] = True
@@ -88,27 +96,43 @@ class _Layout:
                     stored_wanted.discard(name)
                     wanted.setdefault(name, index)
             else:
-                self._trace_compute(index, self.graph.op[name], wanted)
+                self._trace_compute(index, self.graph.op[name], wanted, stored_wanted)
         return wanted
 
-    def _trace_compute(self, index: int, op: Op, wanted: dict[str, int]) -> None:
+    def _trace_compute(self, index: int, op: Op, wanted: dict[str, int], stored_wanted: set[str]) -> None:
         first = self.firsts[index]
-        made = op.writes if first else op.outputs
-        keeps = [name for name in made if name in wanted]
-        if not keeps and not (first and op.updates):
+        # an output that is wanted in RAM is made there
+        streamed = self.order[index].streamed - {name for name in op.outputs if name in wanted}
+        resident = [name for name in op.outputs if name not in streamed]
+        stored = {name for name in op.outputs if name in streamed}
+        for old, new in op.updates if first else ():
+            if old in streamed:
+                stored.add(new)
+            else:
+                resident.append(new)
+        keeps = [name for name in resident if name in wanted]
+        if not keeps and stored.isdisjoint(stored_wanted) and not (first and op.updates):
             return
         self.needed[index] = True
+        stored_wanted -= stored
         for name in keeps:
             # A recomputation ends an earlier stay only if nothing else still needs that one.
             self.stay_end[index][name] = wanted.pop(name)
-        for name in op.reads if first else op.inputs:
-            wanted.setdefault(name, index)
+        reads = op.reads if first else op.inputs
+        # what is in RAM for a later reader need not be read from the tier
+        inputs = {name for name in reads if name not in wanted}
+        self.streamed[index] = streamed & (inputs | set(op.outputs))
+        for name in reads:
+            if name in self.streamed[index]:
+                stored_wanted.add(name)
+            else:
+                wanted.setdefault(name, index)
 
     def steps(self) -> tuple[Step, ...]:
         ends: dict[str, int] = dict(self.initial_end)
         at_start = (value.name for value in self.graph.sources() if value.name not in self.homes)
         steps: list[Step] = [Free(name) for name in at_start if name not in ends]
-        for index, (what, name) in enumerate(self.order):
+        for index, (what, name, *_) in enumerate(self.order):
             if not self.needed[index]:
                 continue
             if what == "in":
@@ -129,15 +153,14 @@ class _Layout:
         """Append the execution of `op`; return what is to be freed after it."""
         first = self.firsts[index]
         dying = {name for name in op.inputs if ends.get(name) == index}
-        stays = self.stay_end[index]
-        option = _least_memory(op, dying, self.graph).name
-        steps.append(Compute(op.name, option))
-        chosen = op.option(option)
-        gone = {old for old, _ in chosen.overwrites} if chosen else set()
-        unused = [name for name in op.outputs if name not in stays and name not in ends]
+        stays, streamed = self.stay_end[index], self.streamed[index]
+        option = op.option(self.order[index].option) or _least_memory(op, dying, self.graph)
+        steps.append(Compute(op.name, option.name, tuple(sorted(streamed))))
+        gone = {old for old, _ in option.overwrites}
+        unused = [n for n in op.outputs if n not in stays and n not in ends and n not in streamed]
         for old, new in op.updates if first else ():
             ends.pop(old, None)
-            if new not in stays:
+            if new not in stays and old not in streamed:
                 unused.append(new)
         for name in gone:
             ends.pop(name, None)
@@ -151,7 +174,8 @@ class _Layout:
 def _least_memory(op: Op, dying: set[str], graph: Graph) -> Option:
     """The option of least RAM among those that overwrite nothing but `dying` values; `whole` at a tie."""
     best, least = op.options[0], None
-    for option in sorted(op.options, key=lambda option: option.name != "whole"):
+    untiled = [option for option in op.options if not option.is_tiled]
+    for option in sorted(untiled, key=lambda option: option.name != "whole"):
         need = option.workspace_bytes - sum(graph.value[old].bytes for old, _ in option.overwrites)
         if all(old in dying for old, _ in option.overwrites) and (least is None or need < least):
             best, least = option, need

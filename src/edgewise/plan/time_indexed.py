@@ -66,7 +66,8 @@ class TimeIndexed:
         self.n = len(problem.ops)
         self.costs = _Costs(problem)
         self.gaps = find_gaps(problem, most=most)
-        self.fixed = [problem.bytes[gap.value] <= negligible for gap in self.gaps]
+        out = problem.born_in_tier  # they are in RAM only where they are brought there
+        self.fixed = [problem.bytes[gap.value] <= negligible and gap.value not in out for gap in self.gaps]
         self.of_value: dict[int, list[int]] = defaultdict(list)
         for g, gap in enumerate(self.gaps):
             self.of_value[gap.value].append(g)
@@ -99,6 +100,9 @@ class TimeIndexed:
             self._add_gap(g)
         for (c, t), _ in list(self.rerun.items()):
             self._need_inputs(c, t)
+        for v, uses in self.problem.streamed_uses.items():
+            for t in uses:
+                self._need_in_tier(v, t)
         self._add_limits()
         for t in range(-1, self.n + 1):
             if stages is None or t in stages or t in (-1, self.n):
@@ -121,6 +125,8 @@ class TimeIndexed:
             read = self.costs.read[family.head] if self.problem.uses[family.head] else FREE
             write = self.costs.write[family.head] if len(family.members) > 1 else FREE
             self.home[f] = self._priced(Price(*(a + b for a, b in zip(read, write, strict=True))))
+            if self.problem.born_in_tier.intersection(family.members):  # it is updated there
+                self.model.row([(self.home[f], 1.0)], 1.0, 1.0)
 
     def _home_of(self, v: int) -> int | None:
         return self.home.get(self.problem.family_of.get(v, -1))
@@ -147,7 +153,8 @@ class TimeIndexed:
         if self.fixed[g] or gap.role == "head":
             return
         if gap.role != "rest":
-            self.keep[g] = self.model.binary()
+            is_away = gap.value in self.problem.born_in_tier and gap.start == self.problem.birth[gap.value]
+            self.keep[g] = self.model.variable(0.0, 0.0, 0.0) if is_away else self.model.binary()
         if gap.role != "middle":
             for t in gap.stages:
                 self.visit[g][t], paged = self._ways_back(gap.value, t)
@@ -202,8 +209,14 @@ class TimeIndexed:
 
     def _need_stored(self, v: int, paged: Terms) -> None:
         """At most one of `paged`, the ways to page `v` in, and only if it is in the tier."""
-        if paged:
+        if paged and v not in self.problem.born_in_tier:
             self.model.row([*paged, *((var, -1.0) for var, _ in self._stored(v))], -INFINITY, 0.0)
+
+    def _need_in_tier(self, v: int, t: int) -> None:
+        """Op `t` reads `v` slice by slice: it is in the tier, if not in RAM anyway."""
+        constant, terms = self._presence(v, t)
+        if v not in self.problem.born_in_tier and constant < 1.0:
+            self.model.row([*self._stored(v), *terms], 1.0 - constant, INFINITY)
 
     # -- rows --
 
@@ -410,12 +423,12 @@ class _Decoder:
             stages = [
                 t for (w, t), variables in self.ti.page_in.items() if w == v and on.intersection(variables)
             ]
+            stages += self.problem.streamed_uses.get(v, [])
             if var not in on or not stages or self.problem.names[v] in self.homes or v in at_home:
                 continue
             first = min(stages)
-            outs[
-                max(gap.start for g in self.ti.of_value[v] if (gap := self.ti.gaps[g]).start < first)
-            ].append(v)
+            starts = (gap.start for g in self.ti.of_value[v] if (gap := self.ti.gaps[g]).start < first)
+            outs[max(starts, default=self.problem.birth[v])].append(v)
         return outs
 
     def order(self) -> Order:
@@ -434,7 +447,7 @@ class _Decoder:
                 break
             made = {v for v in self.outs[t] if self.problem.birth[v] == t}
             actions += [Action("out", names[v]) for v in self.outs[t] if v not in made]
-            actions.append(Action("compute", ops[t].name))
+            actions.append(self.problem.execution(t))
             actions += [Action("out", names[v]) for v in made]
         return tuple(actions)
 

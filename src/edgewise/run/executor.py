@@ -238,7 +238,7 @@ class Executor:
         for operand in (*(op.reads if first else op.inputs), *op.outputs):
             self._wait(operand)
         self._changed = self._changed or (first and bool(op.updates))
-        made = self.captured.kernels[name](self._tensors, option.name, first)
+        made = self.captured.kernels[name](self._tensors, option.name, first, self._counter)
         self._counter.note_compute(made, 0)
         overwritten = {new: old for old, new in option.overwrites}
         results = tuple(

@@ -1,0 +1,202 @@
+"""What a step changes for the next: the optimizer's updates of parameters, and buffers carried over.
+
+A parameter's gradient that nobody but its update reads is made within the update: it dies there, and where
+the update is tiled it is never whole.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from edgewise.capture.kernels import Memory, Program, Slot, Tensors
+from edgewise.capture.lowering import STEP, Draft, Lowering
+from edgewise.capture.optimizers import Optimizer
+from edgewise.graph import Kind, Op, Option, Value
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one parameter's update reads and changes: the gradient is a slot of a program of views."""
+
+    program: Program
+    gradient: Slot
+    parameter: str
+    states: dict[str, str]
+
+    def apply(self, optimizer: Optimizer, tensors: Tensors) -> None:
+        """Change parameter and states in place."""
+        gradient = self.program.slots(tensors)[self.gradient.index]
+        states = {name: tensors[value] for name, value in self.states.items()}
+        optimizer.update(tensors[self.parameter], gradient, states, int(tensors[STEP]))
+
+
+@dataclass(frozen=True)
+class UpdateKernel:
+    """The optimizer's update of one parameter, or of all whose gradients `producer` makes, in place."""
+
+    changes: tuple[Change, ...]
+    optimizer: Optimizer
+    producer: Draft | None = None
+
+    def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
+        """Change parameters and states; nothing is returned."""
+        if self.producer is None:
+            (change,) = self.changes
+            change.apply(self.optimizer, tensors)
+            return ()
+        made = dict(
+            zip(self.producer.op.outputs, self.producer.run(tensors, option, first, memory), strict=True)
+        )
+        for gradient in made.values():
+            memory.add(gradient)
+        for change in self.changes:
+            change.apply(self.optimizer, {**tensors, **made})
+            memory.drop(made.pop(change.program.operands[0]))
+        return ()
+
+
+@dataclass(frozen=True)
+class CarryKernel:
+    """Copies a buffer's new value over its old one."""
+
+    program: Program
+    new: Slot
+    old: str
+
+    def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
+        """Change the buffer; nothing is returned."""
+        del option, first, memory
+        tensors[self.old].copy_(self.program.slots(tensors)[self.new.index])
+        return ()
+
+
+@dataclass
+class Updates:
+    """Places what changes among the drafts of a step; `states` maps each optimizer state to its parameter."""
+
+    low: Lowering
+    optimizer: Optimizer
+    drafts: list[Draft]
+    states: dict[str, str] = field(default_factory=dict)
+    _readers: Counter[str] = field(default_factory=Counter)
+
+    def place(self) -> None:
+        """Each parameter's update once its gradient is ready and its last reader ran; each buffer carried."""
+        joint = self.low.joint
+        changes = {name: self._change(name) for name in joint.gradients}
+        ends = (*joint.gradients.values(), *joint.mutations.values(), joint.loss)
+        self._readers = Counter(name for node in ends for name in self.low.program((node,))[0].operands)
+        self._readers.update(name for draft in self.drafts for name in draft.op.reads)
+        for producer in list(self.drafts):
+            absorbed = self._absorbed(producer, changes)
+            if absorbed:
+                self.drafts.remove(producer)
+                self._insert(self._update(absorbed, producer), producer.op.inputs)
+                for change in absorbed:
+                    del changes[change.parameter]
+        for change in changes.values():
+            self._insert(self._update((change,)), change.program.operands)
+        for buffer, node in joint.mutations.items():
+            program, (slot,) = self.low.program((node,))
+            if buffer not in self._updated():
+                self._insert(_carry(self.low, program, slot, buffer), program.operands)
+
+    def _change(self, parameter: str) -> Change:
+        program, (slot,) = self.low.program((self.low.joint.gradients[parameter],))
+        own = {state: f"{parameter}.{state}" for state in self.optimizer.state_names}
+        self.states.update(dict.fromkeys(own.values(), parameter))
+        return Change(program, slot, parameter, own)
+
+    def _updated(self) -> set[str]:
+        return {old for draft in self.drafts for old, _ in draft.op.updates}
+
+    def _absorbed(self, producer: Draft, changes: dict[str, Change]) -> tuple[Change, ...]:
+        """The updates that are the only readers of what `producer` makes; none if others read any of it.
+
+        It moves to where the updates stand, so it must read nothing that another update may change before.
+        """
+        made = producer.op.outputs
+        if producer.op.updates or any(self._readers[name] != 1 for name in made):
+            return ()
+        found = tuple(
+            change for name in made for change in changes.values() if change.program.operands == (name,)
+        )
+        changed = {*self.low.joint.gradients, *self.low.joint.mutations, *self._updated()}
+        own = {change.parameter for change in found}
+        return found if len(found) == len(made) and not (changed - own) & set(producer.op.inputs) else ()
+
+    def _insert(self, draft: Draft, operands: Sequence[str]) -> None:
+        """Behind the last op that makes one of `operands`, or makes or reads what `draft` updates."""
+        olds = {old for old, _ in draft.op.updates}
+        after = [
+            index
+            for index, other in enumerate(self.drafts)
+            if olds & set(other.op.reads) or (olds | set(operands)) & set(other.op.writes)
+        ]
+        self.drafts.insert(max(after, default=len(self.drafts) - 1) + 1, draft)
+
+    def _update(self, changes: tuple[Change, ...], producer: Draft | None = None) -> Draft:
+        low = self.low
+        names = [change.parameter for change in changes]
+        updates = tuple(
+            (old, _next(low, old, change.parameter))
+            for change in changes
+            for old in (change.parameter, *change.states.values())
+        )
+        operands, kind = changes[0].program.operands, "optimizer"
+        flops = sum(low.layouts[name].count for name in names)
+        if producer is not None:
+            operands, kind = producer.op.inputs, producer.op.kind
+            flops += producer.op.flops
+        op = Op(
+            f"{names[0]}:update",
+            (*(name for name in operands if name not in names), STEP),
+            (),
+            flops,
+            kind,
+            recomputable=False,
+            updates=updates,
+            options=(Option("whole", workspace_bytes=self._workspace_bytes(changes, producer)),),
+            layer=names[0].rpartition(".")[0],
+        )
+        return Draft(op, UpdateKernel(changes, self.optimizer, producer), backward=True)
+
+    def _workspace_bytes(self, changes: tuple[Change, ...], producer: Draft | None) -> int:
+        """Most that is held at once: all gradients while they are made, then one fewer after each update."""
+        values, scratch = self.low.values, self.optimizer.scratch
+        if producer is None:
+            return scratch * values[changes[0].parameter].bytes
+        held = [values[change.program.operands[0]].bytes for change in changes]
+        needs = [sum(held) + producer.op.options[0].workspace_bytes]
+        needs += [sum(held[i:]) + scratch * values[c.parameter].bytes for i, c in enumerate(changes)]
+        return max(needs)
+
+
+def _next(low: Lowering, old: str, parameter: str) -> str:
+    """Declare `old`, the parameter or a state of its, and what replaces it; the name of the latter."""
+    value = low.values[parameter]
+    kind: Kind = "parameter" if old == parameter else "state"
+    new = low.next_version(old)
+    for made in (old, new):
+        low.values[made] = Value(made, value.bytes, kind, value.shape, value.dtype)
+        low.layouts[made] = low.layouts[parameter]
+    return new
+
+
+def _carry(low: Lowering, program: Program, slot: Slot, buffer: str) -> Draft:
+    value, new = low.values[buffer], low.next_version(buffer)
+    low.values[new] = Value(new, value.bytes, "state", value.shape, value.dtype)
+    low.layouts[new] = low.layouts[buffer]
+    op = Op(
+        f"{buffer}:carry",
+        program.operands,
+        (),
+        low.layouts[buffer].count,
+        "copy",
+        recomputable=False,
+        updates=((buffer, new),),
+        layer=buffer.rpartition(".")[0],
+    )
+    return Draft(op, CarryKernel(program, slot, buffer), backward=False)
