@@ -43,6 +43,9 @@ WINDOWS = 40
 """Above that, it starts with one at the fullest stage of each of that many windows."""
 
 
+FINEST = 24
+
+
 class _Level(NamedTuple):
     """How to build and solve a program: candidate stages a gap, relative gap, share of the time left."""
 
@@ -87,6 +90,8 @@ def _levels(problem: Problem, gap: float) -> Iterator[_Level]:
         yield _Level(1, max(gap, 0.05), 0.3)
     fine = 24 if n <= MANY_OPS else 8
     yield _Level(fine, gap, 0.6 if problem.overlaps else 0.9)
+    if fine < FINEST:
+        yield _Level(FINEST, gap, 0.5)
     if problem.overlaps:
         yield _Level(min(fine, 8), gap, 0.9, serial=True)
 
@@ -96,6 +101,7 @@ def _repaired(
 ) -> Iterator[Candidate]:
     """Solve and replay; where that exceeds the budget add a row or reserve RAM; and so on until it fits."""
     reserve: dict[int, int] = {}
+    crowded: dict[tuple[int, int], int] = {}
     stages = _fullest(model)
     negligible = _negligible_bytes(model)
     for _ in range(REPAIRS):
@@ -109,6 +115,7 @@ def _repaired(
             negligible=negligible,
             reserve=reserve,
             stages=stages,
+            crowded=crowded,
         )
         solution = program.solve(time_limit=limit, gap=level.gap, watch=watch(program.costs.unit))
         if solution.status == "infeasible" and negligible:
@@ -121,13 +128,15 @@ def _repaired(
             raise KeyboardInterrupt
         if candidate is None:
             return
-        excess = _excess(problem, candidate)
-        if not excess:
+        excess, again = _excess(problem, candidate)
+        if not excess and not again:
             return
         for t, bytes_ in excess.items():
             if t in stages:
                 reserve[t] = reserve.get(t, 0) + bytes_
         stages |= excess.keys()
+        for rerun, bytes_ in again.items():
+            crowded[rerun] = crowded[rerun] + bytes_ if rerun in crowded else 0
 
 
 def _fullest(problem: Problem) -> set[int]:
@@ -139,18 +148,22 @@ def _fullest(problem: Problem) -> set[int]:
     return {t for t in fullest if excess[t] > 0}
 
 
-def _excess(problem: Problem, candidate: Candidate) -> dict[int, int]:
-    """Per stage, by how many bytes the replay exceeds the budget there."""
+def _excess(problem: Problem, candidate: Candidate) -> tuple[dict[int, int], dict[tuple[int, int], int]]:
+    """By how many bytes the replay exceeds the budget: per stage, and per recomputation `(op, stage)`."""
     turn = {op.name: t for t, op in enumerate(problem.ops)}
-    excess: dict[int, int] = {}
+    first: dict[int, int] = {}
+    again: dict[tuple[int, int], int] = {}
     stage = 0
     for step, bytes_ in zip(candidate.steps, candidate.certificate.ram_bytes, strict=True):
         over = bytes_ - problem.budget.ram_bytes
-        if over > 0:
-            excess[stage] = max(over, excess.get(stage, 0))
+        if over > 0 and isinstance(step, Compute) and turn[step.op] < stage:
+            rerun = turn[step.op], stage
+            again[rerun] = max(over, again.get(rerun, 0))
+        elif over > 0:
+            first[stage] = max(over, first.get(stage, 0))
         if isinstance(step, Compute):
             stage = max(stage, turn[step.op] + 1)
-    return excess
+    return first, again
 
 
 def _negligible_bytes(problem: Problem) -> int:

@@ -47,6 +47,7 @@ class TimeIndexed:
         negligible: values up to this many bytes are always kept.
         reserve: bytes by stage that its memory row leaves free, for what the row does not see.
         stages: those that get a memory row, besides the start and the end of the step; all by default.
+        crowded: recomputations `(op, stage)` that get a memory row of their own, with bytes it leaves free.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class TimeIndexed:
         negligible: int = 0,
         reserve: Mapping[int, int] | None = None,
         stages: Collection[int] | None = None,
+        crowded: Mapping[tuple[int, int], int] | None = None,
     ) -> None:
         self.problem, self.ram_bytes, self.reserve = problem, ram_bytes, reserve or {}
         self.model = Model()
@@ -82,6 +84,9 @@ class TimeIndexed:
         self.joules: Terms = []
         self.link: Terms = []
         self._build(stages)
+        for (c, t), reserved in (crowded or {}).items():
+            if (c, t) in self.rerun:
+                self._add_rerun(c, t, reserved)
 
     # -- variables --
 
@@ -158,7 +163,8 @@ class TimeIndexed:
         chosen: Terms = [(self.keep[g], 1.0)]
         all_paged: Terms = []
         for t in gap.stages:
-            self.stay[g][t], paged = self._ways_back(gap.value, t)
+            back, paged = self._ways_back(gap.value, t)
+            self.stay[g][t] = back if t == gap.end else [*self._visited(g, t, back, paged), *paged]
             chosen += self.stay[g][t]
             all_paged += paged
         self.model.row(chosen, 1.0, 1.0)
@@ -174,6 +180,15 @@ class TimeIndexed:
                 held = self.model.binary(integer=False)
                 self.model.row([(held, 1.0), (before, -1.0), *((var, -x) for var, x in back)], 0.0, 0.0)
                 self.held[g][t] = before = held
+
+    def _visited(self, g: int, t: int, back: Terms, paged: Terms) -> Terms:
+        """A recomputation of the gap's value at stage `t` need not stay: the variables that say it does."""
+        staying: Terms = []
+        for made in (term for term in back if term not in paged):
+            self.visit[g][t] = [made]
+            staying.append((self.model.binary(), 1.0))
+            self.model.row([staying[-1], (made[0], -1.0)], -INFINITY, 0.0)
+        return staying
 
     def _ways_back(self, v: int, t: int) -> tuple[Terms, Terms]:
         """New variables for bringing `v` back at stage `t`; and which of them are page-ins."""
@@ -336,6 +351,31 @@ class TimeIndexed:
             constant -= saved
             terms += parts
         self._memory_row(t, constant, terms)
+
+    def _add_rerun(self, c: int, t: int, reserved: int) -> None:
+        """What is in RAM while op `c` runs again at stage `t`, in a row that binds only if it does."""
+        problem = self.problem
+        constant, terms = float(problem.least_working_bytes[c] + reserved), []
+        own = {*problem.inputs[c], *problem.outputs[c]}
+        for v, size in enumerate(problem.bytes):
+            if size and v not in own:
+                present, parts = self._present_before(v, t, made=problem.birth[v] < c)
+                constant += present * size
+                terms += [(var, x * size) for var, x in parts]
+        beyond = constant + sum(x for _, x in terms if x > 0) - (self.ram_bytes or 0)
+        if self.ram_bytes is not None and beyond > 0:
+            self._memory_row(-2, constant - beyond, [*terms, (self.rerun[c, t], beyond)])
+
+    def _present_before(self, v: int, t: int, *, made: bool) -> tuple[float, Terms]:
+        """As `_presence`, but without what is made or paged in at stage `t` itself, unless `made` by now."""
+        for g in self.of_value[v]:
+            gap = self.gaps[g]
+            if gap.start < t <= gap.end:
+                if t == gap.end and made:
+                    return 1.0, []
+                return self.gap_presence(g, t if made else t - 1, visiting=False)
+        used = self.problem.birth[v] < t and (t in self.problem.uses[v] or self._ends_at(v, t))
+        return (1.0 if used else 0.0), []
 
     def saved_in_place(self, t: int) -> tuple[float, Terms]:
         """Bytes that working in place saves at stage `t`: nothing for operands that are kept afterwards."""
