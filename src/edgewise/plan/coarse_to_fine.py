@@ -20,6 +20,7 @@ from edgewise.plan.milp import Watch
 from edgewise.plan.nouns import Compute
 from edgewise.plan.problem import Candidate, Problem, Tiling, floor_bytes, judge
 from edgewise.plan.time_indexed import TimeIndexed
+from edgewise.plan.windowed import is_worth_it, windowed
 
 FEW_OPS = 60
 """Up to this many ops, the fine program needs no coarse one before it."""
@@ -45,6 +46,9 @@ WINDOWS = 40
 
 FINEST = 24
 
+
+WINDOWED_OPS = 150
+"""Above this, windows of the program are solved before the whole of it."""
 
 class _Level(NamedTuple):
     """How to build and solve a program: candidate stages a gap, relative gap, share of the time left."""
@@ -75,18 +79,23 @@ def candidates(
     Raises:
         KeyboardInterrupt: Ctrl-C stopped a run; its incumbent was yielded before.
     """
+    model = problem.tiled(tilings or {})
+    serial = replace(model, device=_serial(problem.device))
+    if len(problem.ops) > WINDOWED_OPS:
+        negligible = _negligible_bytes(model)
+        for seen in (model, serial) if problem.overlaps else (model,):
+            yield from windowed(problem, seen, negligible=negligible, gap=gap, deadline=deadline, watch=watch)
+        if not is_worth_it(problem, model, best, deadline):
+            return
     for level in _levels(problem, gap):
-        model = problem.tiled(tilings or {})
-        if level.serial:
-            model = replace(model, device=_serial(problem.device))
-        yield from _repaired(problem, model, level, deadline, watch)
+        yield from _repaired(problem, serial if level.serial else model, level, deadline, watch)
         if time.monotonic() > deadline:
             return
 
 
 def _levels(problem: Problem, gap: float) -> Iterator[_Level]:
     n = len(problem.ops)
-    if n > FEW_OPS:
+    if FEW_OPS < n <= WINDOWED_OPS:
         yield _Level(1, max(gap, 0.05), 0.3)
     fine = 24 if n <= MANY_OPS else 8
     yield _Level(fine, gap, 0.6 if problem.overlaps else 0.9)
@@ -131,12 +140,9 @@ def _repaired(
         excess, again = _excess(problem, candidate)
         if not excess and not again:
             return
-        for t, bytes_ in excess.items():
-            if t in stages:
-                reserve[t] = reserve.get(t, 0) + bytes_
+        reserve.update({t: reserve.get(t, 0) + excess[t] for t in stages & excess.keys()})
         stages |= excess.keys()
-        for rerun, bytes_ in again.items():
-            crowded[rerun] = crowded[rerun] + bytes_ if rerun in crowded else 0
+        crowded.update({at: crowded[at] + again[at] if at in crowded else 0 for at in again})
 
 
 def _fullest(problem: Problem) -> set[int]:

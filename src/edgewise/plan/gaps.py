@@ -3,7 +3,9 @@
 A value that is used at stages `a < d` and not between must be kept over the stages strictly between, or
 brought back by a recomputation or a page-in at some stage in `(a, d]`. A value that nobody reads any more may
 still be wanted by recomputations: its *tail*. Candidate stages: `d`, and the candidates of whatever a
-recomputable reader of the value makes, since that reader may have to run again then.
+recomputable reader of the value makes, since that reader may have to run again then. The *depth* of a
+candidate is how many ops run again between it and a use; of many candidates those of least depth are taken,
+since the longer the chain of recomputations, the dearer it is.
 """
 
 from dataclasses import dataclass
@@ -32,11 +34,12 @@ class Gap:
 
 
 def find_gaps(problem: Problem, *, most: int) -> list[Gap]:
-    """All gaps of all values; each with its `most` latest candidate stages."""
+    """All gaps of all values; each with its `most` candidate stages nearest to a use."""
     return _Finder(problem, most).gaps()
 
 
 Depths = dict[int, int]
+"""Stage -> depth."""
 
 
 class _Finder:
@@ -82,12 +85,11 @@ class _Finder:
                 demand[end] = 0
                 within = {t: depth for t, depth in demand.items() if start < t < end}
                 gaps.append(Gap(v, start, end, "middle", (*self._nearest(within), end)))
-        if is_last or (points[-1] < self.n and problem.end_of_life[v] is None):
-            stages = self._nearest({t: depth for t, depth in demand.items() if t > points[-1]})
-            if is_last:
-                gaps.append(Gap(v, points[-1], self.n + 1, "rest", stages))
-            elif stages:
-                gaps.append(Gap(v, points[-1], max(stages) + 1, "tail", stages))
+        stages = self._nearest({t: depth for t, depth in demand.items() if t > points[-1]})
+        if is_last:
+            gaps.append(Gap(v, points[-1], self.n + 1, "rest", stages))
+        elif stages and problem.end_of_life[v] is None:
+            gaps.append(Gap(v, points[-1], max(stages) + 1, "tail", stages))
         if problem.remakable[v]:
             for gap in gaps:
                 for t in gap.stages:

@@ -129,6 +129,7 @@ class TimeIndexed:
                 self.model.row([(self.home[f], 1.0)], 1.0, 1.0)
 
     def home_of(self, v: int) -> int | None:
+        """The variable for `v` living in the tier, if it may."""
         return self.home.get(self.problem.family_of.get(v, -1))
 
     def _stored(self, v: int) -> Terms:
@@ -434,11 +435,12 @@ class _Decoder:
         """Stage -> values to page out there: where the first gap begins in which they are paged in."""
         outs: dict[int, list[int]] = defaultdict(list)
         at_home = {self.problem.index[self.problem.graph.carries.get(name, name)] for name in self.homes}
+        paged: dict[int, list[int]] = defaultdict(list)
+        for t, values in self.page_ins.items():
+            for v in values:
+                paged[v].append(t)
         for v, var in self.ti.page_out.items():
-            stages = [
-                t for (w, t), variables in self.ti.page_in.items() if w == v and on.intersection(variables)
-            ]
-            stages += self.problem.streamed_uses.get(v, [])
+            stages = paged[v] + list(self.problem.streamed_uses.get(v, []))
             if var not in on or not stages or self.problem.names[v] in self.homes or v in at_home:
                 continue
             first = min(stages)

@@ -13,12 +13,13 @@ mixed-integer programs, Danna, Rothberg and Le Pape (Mathematical Programming 10
 import random
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from edgewise.plan.milp import INFINITY, Model, Solution, Watch
-from edgewise.plan.time_indexed import ROW_SCALE, TimeIndexed
+from edgewise.plan.milp import INFINITY, Model, Solution
+from edgewise.plan.time_indexed import TimeIndexed
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -70,7 +71,7 @@ class _Usage:
             yield terms[0][0], max(begin, 0), end, -size
         else:
             cuts = [begin, *(t for t in sorted(ti.held[g]) if t < end), end]
-            for one, other in zip(cuts, cuts[1:], strict=False):
+            for one, other in pairwise(cuts):
                 if one < other:
                     yield ti.gap_presence(g, one, visiting=False)[1][0][0], one, other, size
 
@@ -98,7 +99,7 @@ class _Places:
                 first[gap.end] = min(first.get(gap.end, gap.end), gap.stages[0])
             else:
                 visits += [(t, var) for t, terms in ti.visit[g].items() for var in self._back(g, t, terms)]
-                last = max(gap.stages, default=gap.start)
+                last = max(0, gap.start, *gap.stages)
                 at += [(last, var) for var in (ti.keep.get(g), ti.home_of(gap.value)) if var is not None]
             if gap.value in ti.page_out:
                 at.append((gap.end, ti.page_out[gap.value]))
@@ -123,7 +124,7 @@ class _Places:
         """Stages from one to before another, such that about `most` variables belong to each."""
         stages = np.sort(self.stage)
         bounds = [0, *sorted({int(t) for t in stages[most::most]}), self.ti.n + 2]
-        return [(a, b) for a, b in zip(bounds, bounds[1:], strict=False) if a < b]
+        return [(a, b) for a, b in pairwise(bounds) if a < b]
 
     def free(self, begin: int, end: int) -> Ints:
         """Variables of the gaps that end in the window, and of visits that these may need."""
@@ -135,6 +136,20 @@ class _Places:
 
 def _columns(pairs: list[tuple[int, int]]) -> tuple[Ints, Ints]:
     return np.array([p[0] for p in pairs], dtype=np.int64), np.array([p[1] for p in pairs], dtype=np.int64)
+
+
+def _all_kept(ti: TimeIndexed) -> Floats:
+    """Where the search begins: every value stays, but what an op leaves in the tier is paged in when used."""
+    x = np.zeros(len(ti.model.cost))
+    for g, var in ti.keep.items():
+        if ti.gaps[g].role == "middle" and ti.model.upper[var] > 0:
+            x[[var, *ti.held[g].values()]] = 1.0
+        elif ti.gaps[g].role == "middle":
+            x[ti.stay[g][ti.gaps[g].end][-1][0]] = 1.0
+    for f, var in ti.home.items():
+        if ti.problem.born_in_tier.intersection(ti.problem.families[f].members):
+            x[var] = 1.0
+    return x
 
 
 class WindowSearch:
@@ -150,13 +165,9 @@ class WindowSearch:
         self.usage, self.places = _Usage(ti), _Places(ti)
         self.windows = self.places.cuts(WINDOW_VARIABLES)
         self.room = float(ti.problem.budget.ram_bytes)
-        self.x = np.zeros(len(self.cost))
-        for g, var in ti.keep.items():
-            if ti.gaps[g].role == "middle":
-                self.x[[var, *ti.held[g].values()]] = 1.0
-        self.always = np.array(
-            [var for var, upper in enumerate(model.upper) if upper > 1], dtype=np.int64
-        )
+        self.x = _all_kept(ti)
+        self.always = np.array([var for var, upper in enumerate(model.upper) if upper > 1], dtype=np.int64)
+        self.interrupted = False
         self.dice = random.Random(0)  # noqa: S311  # a plan must be the same every time
 
     # -- the course of the search --
@@ -168,7 +179,7 @@ class WindowSearch:
             free = self._flags(self.places.free(begin, end)) & later
             later &= ~free
             self._solve(free, deadline, gap, later)
-            if time.monotonic() > deadline:
+            if self.interrupted or time.monotonic() > deadline:
                 return
 
     def sweep(self, deadline: float, gap: float) -> None:
@@ -177,7 +188,7 @@ class WindowSearch:
         self.dice.shuffle(order)
         shift = self.dice.random()
         for number in order:
-            if time.monotonic() > deadline:
+            if self.interrupted or time.monotonic() > deadline:
                 return
             begin, end = self.windows[number]
             width = int(shift * (end - begin))
@@ -190,10 +201,10 @@ class WindowSearch:
         for t, bytes_ in excess.items():
             self.usage.constant[t] += bytes_
 
-    @property
-    def excess_bytes(self) -> float:
-        """By how much the fullest stage exceeds the RAM."""
-        return float((self._used(np.ones(len(self.x), dtype=np.bool_))[: self.ti.n] - self.room).max())
+    def excess(self) -> dict[int, float]:
+        """By how many bytes the memory rows are exceeded, by stage."""
+        over = self._used(np.ones(len(self.x), dtype=np.bool_))[: self.ti.n] - self.room
+        return {int(t): float(over[t]) for t in np.flatnonzero(over > 0)}
 
     def solution(self) -> Solution:
         """The program's solution so far, for `TimeIndexed.order`."""
@@ -226,6 +237,7 @@ class WindowSearch:
         self._add_memory(model, free, number, start, later)
         limit = min(WINDOW_SECONDS, max(0.1, deadline - time.monotonic()))
         solution = model.solve(time_limit=limit, gap=gap, start=start)
+        self.interrupted = self.interrupted or solution.interrupted
         if solution.values is None:
             return
         before = sum(model.cost[var] * value for var, value in start.items())
@@ -291,5 +303,5 @@ class WindowSearch:
             return self._used(~free)
         decided, rest = self._used(~free & ~later), self.usage.by_stage(self.x, later)
         flexible = rest + self.usage.by_stage(self.x, free)
-        share = np.clip((self.room - decided) / np.maximum(flexible, 1.0), 0.0, 1.0).min()
+        share = float(np.clip((self.room - decided) / np.maximum(flexible, 1.0), 0.0, 1.0).min())
         return decided + share * rest
