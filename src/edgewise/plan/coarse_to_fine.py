@@ -3,21 +3,23 @@
 Few of the program's memory rows bind, and dense rows are what makes it slow: it starts with those of the
 fullest stages. It sees the RAM at the first execution of each op, not at the recomputations before it.
 Where the replay of its plan exceeds the budget, a row is added at that stage or, if it has one, that much
-RAM is reserved there, and the program solved again. On devices whose transfers run beside compute it cannot
+RAM is reserved there, and the program solved again; where it is a recomputation that exceeds it, that op gets
+rows of its own. On devices whose transfers run beside compute it cannot
 see what waits for what: there one more candidate prices transfers as if compute stood still meanwhile, so
 that fewer are made.
 """
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import msgspec
 
 from edgewise.devices import Device
+from edgewise.plan.every_block import every_block
 from edgewise.plan.milp import Watch
-from edgewise.plan.nouns import Compute
+from edgewise.plan.nouns import Compute, Free
 from edgewise.plan.problem import Candidate, Problem, Tiling, floor_bytes, judge
 from edgewise.plan.time_indexed import TimeIndexed
 
@@ -25,7 +27,13 @@ FEW_OPS = 60
 """Up to this many ops, the fine program needs no coarse one before it."""
 
 MANY_OPS = 100
-"""Above this, the fine program takes few candidate stages a gap, so that it is solved in seconds."""
+"""Above this, there is one between: recomputations gather at few stages, so that it is solved in seconds."""
+
+STAGES = 24
+"""Candidate stages a gap of the fine program."""
+
+FEW_STAGES, ANCHORS = 12, 32
+"""Candidate stages a gap, and stages at which recomputations gather, of the one between."""
 
 SMALL_VALUES = 100
 """Programs of up to this many values are not made smaller."""
@@ -39,11 +47,9 @@ REPAIRS = 12
 ALL_ROWS = 400
 """Up to this many ops, the program starts with a memory row at every stage that may be too full."""
 
-WINDOWS = 40
+WINDOWS = 120
 """Above that, it starts with one at the fullest stage of each of that many windows."""
 
-
-FINEST = 24
 
 
 class _Level(NamedTuple):
@@ -53,6 +59,7 @@ class _Level(NamedTuple):
     gap: float
     share: float
     serial: bool = False
+    anchors: int = 0
 
 
 def candidates(
@@ -75,11 +82,13 @@ def candidates(
     Raises:
         KeyboardInterrupt: Ctrl-C stopped a run; its incumbent was yielded before.
     """
+    if not tilings:
+        yield from every_block(problem)
+    model = problem.tiled(tilings or {})
+    rows = _Rows(_fullest(model))
     for level in _levels(problem, gap):
-        model = problem.tiled(tilings or {})
-        if level.serial:
-            model = replace(model, device=_serial(problem.device))
-        yield from _repaired(problem, model, level, deadline, watch)
+        levelled = replace(model, device=_serial(problem.device)) if level.serial else model
+        yield from _repaired(problem, levelled, level, rows, deadline, watch)
         if time.monotonic() > deadline:
             return
 
@@ -88,21 +97,32 @@ def _levels(problem: Problem, gap: float) -> Iterator[_Level]:
     n = len(problem.ops)
     if n > FEW_OPS:
         yield _Level(1, max(gap, 0.05), 0.3)
-    fine = 24 if n <= MANY_OPS else 8
-    yield _Level(fine, gap, 0.6 if problem.overlaps else 0.9)
-    if fine < FINEST:
-        yield _Level(FINEST, gap, 0.5)
+    if n > MANY_OPS:
+        yield _Level(FEW_STAGES, max(gap, 0.03), 0.35, anchors=ANCHORS)
+    yield _Level(STAGES, gap, 0.6 if problem.overlaps or n > MANY_OPS else 0.9)
     if problem.overlaps:
-        yield _Level(min(fine, 8), gap, 0.9, serial=True)
+        yield _Level(min(STAGES, 8), gap, 0.9, serial=True)
 
 
-def _repaired(
-    problem: Problem, model: Problem, level: _Level, deadline: float, watch: Callable[[float], Watch]
+@dataclass
+class _Rows:
+    """Where programs need rows of memory, as far as replays have shown: at which stages, for which reruns."""
+
+    stages: set[int]
+    crowded: set[int] = field(default_factory=set)
+
+
+def _repaired(  # noqa: PLR0913  # one loop, and everything it needs
+    problem: Problem,
+    model: Problem,
+    level: _Level,
+    rows: _Rows,
+    deadline: float,
+    watch: Callable[[float], Watch],
 ) -> Iterator[Candidate]:
     """Solve and replay; where that exceeds the budget add a row or reserve RAM; and so on until it fits."""
     reserve: dict[int, int] = {}
-    crowded: dict[tuple[int, int], int] = {}
-    stages = _fullest(model)
+    crowded: dict[int, dict[int, int]] = {c: {} for c in rows.crowded}
     negligible = _negligible_bytes(model)
     for _ in range(REPAIRS):
         limit = (deadline - time.monotonic()) * level.share
@@ -112,9 +132,10 @@ def _repaired(
             model,
             problem.budget.ram_bytes,
             most=level.most,
+            anchors=level.anchors,
             negligible=negligible,
             reserve=reserve,
-            stages=stages,
+            stages=rows.stages,
             crowded=crowded,
         )
         solution = program.solve(time_limit=limit, gap=level.gap, watch=watch(program.costs.unit))
@@ -132,11 +153,15 @@ def _repaired(
         if not excess and not again:
             return
         for t, bytes_ in excess.items():
-            if t in stages:
+            if t in rows.stages:
                 reserve[t] = reserve.get(t, 0) + bytes_
-        stages |= excess.keys()
-        for rerun, bytes_ in again.items():
-            crowded[rerun] = crowded[rerun] + bytes_ if rerun in crowded else 0
+        for (c, t), bytes_ in again.items():
+            if c in rows.crowded:  # its rows do not see all
+                crowded[c][t] = crowded[c].get(t, 0) + bytes_
+            else:
+                crowded[c] = {}
+        rows.stages |= excess.keys()
+        rows.crowded |= crowded.keys()
 
 
 def _fullest(problem: Problem) -> set[int]:
@@ -159,7 +184,7 @@ def _excess(problem: Problem, candidate: Candidate) -> tuple[dict[int, int], dic
         if over > 0 and isinstance(step, Compute) and turn[step.op] < stage:
             rerun = turn[step.op], stage
             again[rerun] = max(over, again.get(rerun, 0))
-        elif over > 0:
+        elif over > 0 and not isinstance(step, Free):  # RAM is as full before a free as after what came before
             first[stage] = max(over, first.get(stage, 0))
         if isinstance(step, Compute):
             stage = max(stage, turn[step.op] + 1)

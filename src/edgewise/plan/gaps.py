@@ -3,10 +3,13 @@
 A value that is used at stages `a < d` and not between must be kept over the stages strictly between, or
 brought back by a recomputation or a page-in at some stage in `(a, d]`. A value that nobody reads any more may
 still be wanted by recomputations: its *tail*. Candidate stages: `d`, and the candidates of whatever a
-recomputable reader of the value makes, since that reader may have to run again then.
+recomputable reader of the value makes, since that reader may have to run again then. With *anchors*, what
+later stages demand is made at the latest anchor before: a chain of recomputations then has few candidates,
+and still reaches far back.
 """
 
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -32,14 +35,27 @@ class Gap:
     stages: tuple[int, ...] = ()
 
 
-def find_gaps(problem: Problem, *, most: int) -> list[Gap]:
-    """All gaps of all values; each with its `most` latest candidate stages."""
-    return _Finder(problem, most).gaps()
+def find_gaps(problem: Problem, *, most: int, anchors: int = 0) -> list[Gap]:
+    """All gaps of all values; each with its `most` latest candidate stages, at about so many `anchors`."""
+    return _Finder(problem, most, _anchors(problem, anchors)).gaps()
+
+
+def _anchors(problem: Problem, count: int) -> Sequence[int]:
+    """About `count` of the stages at which the plain plan reads again what it made, once RAM is short."""
+    excess = problem.excess_bytes
+    short = next((t for t, over in enumerate(excess) if over > 0), None)
+    if not count or short is None:
+        return ()
+    ends: set[int] = set()
+    for v, uses in enumerate(problem.uses):
+        if problem.remakable[v]:
+            ends.update(b for a, b in pairwise((problem.birth[v], *uses)) if b - a > 1 and b > short)
+    return sorted(ends)[:: max(1, len(ends) // count)]
 
 
 class _Finder:
-    def __init__(self, problem: Problem, most: int) -> None:
-        self.problem, self.most = problem, most
+    def __init__(self, problem: Problem, most: int, anchors: Sequence[int]) -> None:
+        self.problem, self.most, self.anchors = problem, most, anchors
         self.n = len(problem.ops)
         self.reruns: list[set[int]] = [
             set() for _ in problem.ops
@@ -97,7 +113,12 @@ class _Finder:
         for c in self.readers[v]:
             if self.problem.ops[c].recomputable:
                 demand |= {t for t in self.reruns[c] if self._can_rerun(c, t)}
-        return demand
+        return {self._anchored(t, self.problem.birth[v]) for t in demand} if self.anchors else demand
+
+    def _anchored(self, t: int, after: int) -> int:
+        """The latest anchor up to stage `t`, if it is `after` that one."""
+        anchor = self.anchors[max(0, bisect_right(self.anchors, t) - 1)]
+        return anchor if after < anchor < t else t
 
     def _can_rerun(self, c: int, t: int) -> bool:
         """Whether every operand of op `c` can still exist at stage `t`."""
