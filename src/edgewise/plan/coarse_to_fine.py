@@ -10,18 +10,20 @@ that fewer are made.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import msgspec
 
 from edgewise.devices import Device
+from edgewise.plan.crowding import Rows, excess_of
 from edgewise.plan.every_block import every_block
 from edgewise.plan.milp import Watch
-from edgewise.plan.nouns import Compute, Free
-from edgewise.plan.problem import Candidate, Problem, Tiling, floor_bytes, judge
+from edgewise.plan.neighbourhoods import neighbourhoods
+from edgewise.plan.problem import Candidate, Problem, Tiling, fits, floor_bytes, judge
 from edgewise.plan.time_indexed import TimeIndexed
+from edgewise.plan.warm_start import known, start
 
 FEW_OPS = 60
 """Up to this many ops, the fine program needs no coarse one before it."""
@@ -82,14 +84,27 @@ def candidates(
     Raises:
         KeyboardInterrupt: Ctrl-C stopped a run; its incumbent was yielded before.
     """
-    if not tilings:
-        yield from every_block(problem)
     model = problem.tiled(tilings or {})
-    rows = _Rows(_fullest(model))
+    rows = Rows(_fullest(model))
+    best: Candidate | None = None
+
+    def better(found: Iterable[Candidate]) -> Iterator[Candidate]:
+        nonlocal best
+        for candidate in found:
+            if fits(problem, candidate) and (best is None or candidate.rank < best.rank):
+                best = candidate
+            yield candidate
+
+    if not tilings:
+        yield from better(every_block(problem))
     for level in _levels(problem, gap):
         levelled = replace(model, device=_serial(problem.device)) if level.serial else model
-        yield from _repaired(problem, levelled, level, rows, deadline, watch)
+        yield from better(_repaired(problem, levelled, level, rows, lambda: best, deadline, watch))
         if time.monotonic() > deadline:
+            return
+        if level.anchors and best is not None:
+            negligible = _negligible_bytes(model)
+            yield from neighbourhoods(problem, model, best, rows, negligible=negligible, deadline=deadline)
             return
 
 
@@ -104,19 +119,12 @@ def _levels(problem: Problem, gap: float) -> Iterator[_Level]:
         yield _Level(min(STAGES, 8), gap, 0.9, serial=True)
 
 
-@dataclass
-class _Rows:
-    """Where programs need rows of memory, as far as replays have shown: at which stages, for which reruns."""
-
-    stages: set[int]
-    crowded: set[int] = field(default_factory=set)
-
-
 def _repaired(  # noqa: PLR0913  # one loop, and everything it needs
     problem: Problem,
     model: Problem,
     level: _Level,
-    rows: _Rows,
+    rows: Rows,
+    incumbent: Callable[[], Candidate | None],
     deadline: float,
     watch: Callable[[float], Watch],
 ) -> Iterator[Candidate]:
@@ -128,17 +136,23 @@ def _repaired(  # noqa: PLR0913  # one loop, and everything it needs
         limit = (deadline - time.monotonic()) * level.share
         if limit <= 0:
             return
+        best = incumbent()
+        plan = known(problem, best) if best is not None else None
         program = TimeIndexed(
             model,
             problem.budget.ram_bytes,
             most=level.most,
             anchors=level.anchors,
+            brought=plan.brought(problem) if plan else None,
             negligible=negligible,
             reserve=reserve,
             stages=rows.stages,
             crowded=crowded,
         )
-        solution = program.solve(time_limit=limit, gap=level.gap, watch=watch(program.costs.unit))
+        begin = start(program, plan) if plan else None
+        solution = program.solve(
+            time_limit=limit, gap=level.gap, watch=watch(program.costs.unit), start=begin
+        )
         if solution.status == "infeasible" and negligible:
             negligible = 0
             continue
@@ -149,19 +163,18 @@ def _repaired(  # noqa: PLR0913  # one loop, and everything it needs
             raise KeyboardInterrupt
         if candidate is None:
             return
-        excess, again = _excess(problem, candidate)
-        if not excess and not again:
+        excess = excess_of(problem, candidate)
+        if not excess.first and not excess.again:
             return
-        for t, bytes_ in excess.items():
+        for t, bytes_ in excess.first.items():
             if t in rows.stages:
                 reserve[t] = reserve.get(t, 0) + bytes_
-        for (c, t), bytes_ in again.items():
+        for (c, t), bytes_ in excess.again.items():
             if c in rows.crowded:  # its rows do not see all
                 crowded[c][t] = crowded[c].get(t, 0) + bytes_
             else:
                 crowded[c] = {}
-        rows.stages |= excess.keys()
-        rows.crowded |= crowded.keys()
+        rows.learn(problem, candidate)
 
 
 def _fullest(problem: Problem) -> set[int]:
@@ -171,24 +184,6 @@ def _fullest(problem: Problem) -> set[int]:
     width = 1 if n <= ALL_ROWS else max(1, n // WINDOWS)
     fullest = {max(range(at, min(at + width, n)), key=excess.__getitem__) for at in range(0, n, width)}
     return {t for t in fullest if excess[t] > 0}
-
-
-def _excess(problem: Problem, candidate: Candidate) -> tuple[dict[int, int], dict[tuple[int, int], int]]:
-    """By how many bytes the replay exceeds the budget: per stage, and per recomputation `(op, stage)`."""
-    turn = {op.name: t for t, op in enumerate(problem.ops)}
-    first: dict[int, int] = {}
-    again: dict[tuple[int, int], int] = {}
-    stage = 0
-    for step, bytes_ in zip(candidate.steps, candidate.certificate.ram_bytes, strict=True):
-        over = bytes_ - problem.budget.ram_bytes
-        if over > 0 and isinstance(step, Compute) and turn[step.op] < stage:
-            rerun = turn[step.op], stage
-            again[rerun] = max(over, again.get(rerun, 0))
-        elif over > 0 and not isinstance(step, Free):  # RAM is as full before a free as after what came before
-            first[stage] = max(over, first.get(stage, 0))
-        if isinstance(step, Compute):
-            stage = max(stage, turn[step.op] + 1)
-    return first, again
 
 
 def _negligible_bytes(problem: Problem) -> int:

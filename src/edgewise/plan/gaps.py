@@ -9,7 +9,7 @@ and still reaches far back.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -35,9 +35,14 @@ class Gap:
     stages: tuple[int, ...] = ()
 
 
-def find_gaps(problem: Problem, *, most: int, anchors: int = 0) -> list[Gap]:
-    """All gaps of all values; each with its `most` latest candidate stages, at about so many `anchors`."""
-    return _Finder(problem, most, _anchors(problem, anchors)).gaps()
+def find_gaps(
+    problem: Problem, *, most: int, anchors: int = 0, brought: Mapping[int, Set[int]] | None = None
+) -> list[Gap]:
+    """All gaps of all values; each with its `most` latest candidate stages, at about so many `anchors`.
+
+    `brought` adds candidates: stages by value, at which some plan makes it again.
+    """
+    return _Finder(problem, most, _anchors(problem, anchors), brought or {}).gaps()
 
 
 def _anchors(problem: Problem, count: int) -> Sequence[int]:
@@ -54,8 +59,10 @@ def _anchors(problem: Problem, count: int) -> Sequence[int]:
 
 
 class _Finder:
-    def __init__(self, problem: Problem, most: int, anchors: Sequence[int]) -> None:
-        self.problem, self.most, self.anchors = problem, most, anchors
+    def __init__(
+        self, problem: Problem, most: int, anchors: Sequence[int], brought: Mapping[int, Set[int]]
+    ) -> None:
+        self.problem, self.most, self.anchors, self.brought = problem, most, anchors, brought
         self.n = len(problem.ops)
         self.reruns: list[set[int]] = [
             set() for _ in problem.ops
@@ -95,7 +102,8 @@ class _Finder:
             stages = self._latest(t for t in demand if t > points[-1])
             gaps.append(Gap(v, points[-1], self.n + 1, "rest", stages))
         elif points[-1] < self.n and problem.end_of_life[v] is None:
-            stages = self._latest(t for t in demand if t > points[-1])
+            also = {t for t in self.brought.get(v, ()) if t > points[-1]}
+            stages = tuple(sorted(also.union(self._latest(t for t in demand if t > points[-1]))))
             if stages:
                 gaps.append(Gap(v, points[-1], max(stages) + 1, "tail", stages))
         if problem.remakable[v]:
@@ -104,8 +112,9 @@ class _Finder:
         return gaps
 
     def _middle(self, v: int, start: int, end: int, demand: set[int]) -> Gap:
-        within = self._latest(t for t in demand if start < t < end)
-        return Gap(v, start, end, "middle", (*within[-self.most + 1 :], end))
+        within = self._latest(t for t in demand if start < t < end)[-self.most + 1 :]
+        also = {t for t in self.brought.get(v, ()) if start < t < end}
+        return Gap(v, start, end, "middle", (*sorted(also.union(within)), end))
 
     def _demand(self, v: int) -> set[int]:
         """Stages at which some reader of `v` might run again."""

@@ -10,7 +10,7 @@ seconds. The first time-indexed form is Checkmate's (arXiv 1910.02653 section 4)
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from typing import NamedTuple
 
 from edgewise.devices import Cost
@@ -45,6 +45,7 @@ class TimeIndexed:
         ram_bytes: right-hand side of the memory rows; `None` to minimize it instead of the overhead.
         most: candidate stages a gap.
         anchors: how many stages to gather recomputations at, or 0 for wherever they are wanted.
+        brought: more candidate stages, by value.
         negligible: values up to this many bytes are always kept.
         reserve: bytes by stage that its memory row leaves free, for what the row does not see.
         stages: those that get a memory row, besides the start and the end of the step; all by default.
@@ -58,6 +59,7 @@ class TimeIndexed:
         *,
         most: int = 24,
         anchors: int = 0,
+        brought: Mapping[int, Set[int]] | None = None,
         negligible: int = 0,
         reserve: Mapping[int, int] | None = None,
         stages: Collection[int] | None = None,
@@ -67,7 +69,7 @@ class TimeIndexed:
         self.model = Model()
         self.n = len(problem.ops)
         self.costs = _Costs(problem)
-        self.gaps = find_gaps(problem, most=most, anchors=anchors)
+        self.gaps = find_gaps(problem, most=most, anchors=anchors, brought=brought)
         out = problem.born_in_tier  # they are in RAM only where they are brought there
         self.fixed = [problem.bytes[gap.value] <= negligible and gap.value not in out for gap in self.gaps]
         self.of_value: dict[int, list[int]] = defaultdict(list)
@@ -401,9 +403,16 @@ class TimeIndexed:
 
     # -- solution --
 
-    def solve(self, *, time_limit: float, gap: float, watch: Watch | None = None) -> Solution:
+    def solve(
+        self,
+        *,
+        time_limit: float,
+        gap: float,
+        watch: Watch | None = None,
+        start: Mapping[int, float] | None = None,
+    ) -> Solution:
         """Run HiGHS; objective and bound of the result are overheads, in the scaled unit of `costs.unit`."""
-        return self.model.solve(time_limit=time_limit, gap=gap, watch=watch)
+        return self.model.solve(time_limit=time_limit, gap=gap, watch=watch, start=start)
 
     def order(self, solution: Solution) -> tuple[Order, frozenset[str]]:
         """The actions that `solution` stands for, and what lives in the tier."""
