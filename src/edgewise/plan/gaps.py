@@ -5,9 +5,13 @@ brought back by a recomputation or a page-in at some stage in `(a, d]`. A value 
 still be wanted by recomputations: its *tail*. Candidate stages: `d`, and the candidates of whatever a
 recomputable reader of the value makes, since that reader may have to run again then. The *depth* of a
 candidate is how many ops run again between it and a use; of many candidates those of least depth are taken,
-since the longer the chain of recomputations, the dearer it is.
+since the longer the chain of recomputations, the dearer it is. With *anchors*, what later stages
+demand is made at the latest anchor before: a chain of recomputations then has few candidates, and still
+reaches far back.
 """
 
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Literal
@@ -33,18 +37,38 @@ class Gap:
     stages: tuple[int, ...] = ()
 
 
-def find_gaps(problem: Problem, *, most: int) -> list[Gap]:
-    """All gaps of all values; each with its `most` candidate stages nearest to a use."""
-    return _Finder(problem, most).gaps()
-
-
 Depths = dict[int, int]
 """Stage -> depth."""
 
 
+def find_gaps(
+    problem: Problem, *, most: int, anchors: int = 0, brought: Mapping[int, Set[int]] | None = None
+) -> list[Gap]:
+    """All gaps of all values, each with `most` candidate stages nearest to a use, at about so many `anchors`.
+
+    `brought` adds candidates: stages by value, at which some plan makes it again.
+    """
+    return _Finder(problem, most, _anchors(problem, anchors), brought or {}).gaps()
+
+
+def _anchors(problem: Problem, count: int) -> Sequence[int]:
+    """About `count` of the stages at which the plain plan reads again what it made, once RAM is short."""
+    excess = problem.excess_bytes
+    short = next((t for t, over in enumerate(excess) if over > 0), None)
+    if not count or short is None:
+        return ()
+    ends: set[int] = set()
+    for v, uses in enumerate(problem.uses):
+        if problem.remakable[v]:
+            ends.update(b for a, b in pairwise((problem.birth[v], *uses)) if b - a > 1 and b > short)
+    return sorted(ends)[:: max(1, len(ends) // count)]
+
+
 class _Finder:
-    def __init__(self, problem: Problem, most: int) -> None:
-        self.problem, self.most = problem, most
+    def __init__(
+        self, problem: Problem, most: int, anchors: Sequence[int], brought: Mapping[int, Set[int]]
+    ) -> None:
+        self.problem, self.most, self.anchors, self.brought = problem, most, anchors, brought
         self.n = len(problem.ops)
         # per op, the stages at which it might run again, each with its depth: how many ops run again for it
         self.reruns: list[Depths] = [{} for _ in problem.ops]
@@ -83,9 +107,8 @@ class _Finder:
                 gaps.append(Gap(v, start, end, "head"))
             elif end - start > 1 or (number == 0 and v in problem.born_in_tier):
                 demand[end] = 0
-                within = {t: depth for t, depth in demand.items() if start < t < end}
-                gaps.append(Gap(v, start, end, "middle", (*self._nearest(within), end)))
-        stages = self._nearest({t: depth for t, depth in demand.items() if t > points[-1]})
+                gaps.append(Gap(v, start, end, "middle", (*self._nearest(v, demand, start, end), end)))
+        stages = self._nearest(v, demand, points[-1], self.n + 1)
         if is_last:
             gaps.append(Gap(v, points[-1], self.n + 1, "rest", stages))
         elif stages and problem.end_of_life[v] is None:
@@ -93,7 +116,7 @@ class _Finder:
         if problem.remakable[v]:
             for gap in gaps:
                 for t in gap.stages:
-                    _lower(self.reruns[problem.birth[v]], t, demand[t])
+                    _lower(self.reruns[problem.birth[v]], t, demand.get(t, 0))
         return gaps
 
     def _demand(self, v: int) -> Depths:
@@ -102,13 +125,20 @@ class _Finder:
         for c in self.readers[v]:
             for t, depth in self.reruns[c].items():
                 if t <= self.last_rerun[c]:
-                    _lower(demand, t, depth + 1)
+                    _lower(demand, self._anchored(t, self.problem.birth[v]), depth + 1)
         return demand
 
-    def _nearest(self, demand: Depths) -> tuple[int, ...]:
-        """The `most` stages of least depth, the latest at a tie."""
-        chosen = sorted(demand, key=lambda t: (demand[t], -t))[: self.most]
-        return tuple(sorted(chosen))
+    def _anchored(self, t: int, after: int) -> int:
+        """The latest anchor up to stage `t`, if it is `after` that one."""
+        anchor = self.anchors[max(0, bisect_right(self.anchors, t) - 1)] if self.anchors else t
+        return anchor if after < anchor < t else t
+
+    def _nearest(self, v: int, demand: Depths, after: int, before: int) -> tuple[int, ...]:
+        """The `most` stages of least depth between two, the latest at a tie, and those of the known plan."""
+        within = [t for t in demand if after < t < before]
+        within.sort(key=lambda t: (demand[t], -t))
+        also = (t for t in self.brought.get(v, ()) if after < t < before)
+        return tuple(sorted({*within[: self.most], *also}))
 
 
 def _lower(depths: Depths, t: int, depth: int) -> None:

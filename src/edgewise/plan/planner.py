@@ -286,8 +286,9 @@ class _Work:
 
     def _is_closed(self) -> bool:
         """Whether the gap is no wider than asked for."""
-        best = self.best.overhead if self.best else INFINITY
-        return best - self.bound <= max(self.gap, CLOSED) * best
+        if self.best is None:
+            return False
+        return self.best.overhead - self.bound <= max(self.gap, CLOSED) * self.best.overhead
 
     def _by_program(self, solver: str) -> None:
         self.best = None  # the reference is to show what it finds by itself

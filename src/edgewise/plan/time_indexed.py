@@ -10,7 +10,7 @@ seconds. The first time-indexed form is Checkmate's (arXiv 1910.02653 section 4)
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from typing import NamedTuple
 
 from edgewise.devices import Cost
@@ -44,10 +44,12 @@ class TimeIndexed:
         problem: what to plan.
         ram_bytes: right-hand side of the memory rows; `None` to minimize it instead of the overhead.
         most: candidate stages a gap.
+        anchors: how many stages to gather recomputations at, or 0 for wherever they are wanted.
+        brought: more candidate stages, by value.
         negligible: values up to this many bytes are always kept.
         reserve: bytes by stage that its memory row leaves free, for what the row does not see.
         stages: those that get a memory row, besides the start and the end of the step; all by default.
-        crowded: recomputations `(op, stage)` that get a memory row of their own, with bytes it leaves free.
+        crowded: ops whose recomputations get memory rows of their own, with bytes to leave free by stage.
     """
 
     def __init__(
@@ -56,16 +58,18 @@ class TimeIndexed:
         ram_bytes: int | None,
         *,
         most: int = 24,
+        anchors: int = 0,
+        brought: Mapping[int, Set[int]] | None = None,
         negligible: int = 0,
         reserve: Mapping[int, int] | None = None,
         stages: Collection[int] | None = None,
-        crowded: Mapping[tuple[int, int], int] | None = None,
+        crowded: Mapping[int, Mapping[int, int]] | None = None,
     ) -> None:
         self.problem, self.ram_bytes, self.reserve = problem, ram_bytes, reserve or {}
         self.model = Model()
         self.n = len(problem.ops)
         self.costs = _Costs(problem)
-        self.gaps = find_gaps(problem, most=most)
+        self.gaps = find_gaps(problem, most=most, anchors=anchors, brought=brought)
         out = problem.born_in_tier  # they are in RAM only where they are brought there
         self.fixed = [problem.bytes[gap.value] <= negligible and gap.value not in out for gap in self.gaps]
         self.of_value: dict[int, list[int]] = defaultdict(list)
@@ -84,9 +88,13 @@ class TimeIndexed:
         self.joules: Terms = []
         self.link: Terms = []
         self._build(stages)
-        for (c, t), reserved in (crowded or {}).items():
-            if (c, t) in self.rerun:
-                self._add_rerun(c, t, reserved)
+        self.readers: dict[int, list[int]] = defaultdict(list)
+        for c, inputs in enumerate(problem.inputs):
+            for v in inputs:
+                self.readers[v].append(c)
+        for c, t in list(self.rerun):
+            if c in (crowded or {}):
+                self._add_rerun(c, t, (crowded or {})[c].get(t, 0))
 
     # -- variables --
 
@@ -361,11 +369,24 @@ class TimeIndexed:
         for v, size in enumerate(problem.bytes):
             if size and v not in own:
                 present, parts = self._present_before(v, t, made=problem.birth[v] < c)
+                if present < 1.0 and problem.birth[v] < c:
+                    parts = self._or_passing(v, c, t, parts)
                 constant += present * size
                 terms += [(var, x * size) for var, x in parts]
         beyond = constant + sum(x for _, x in terms if x > 0) - (self.ram_bytes or 0)
         if self.ram_bytes is not None and beyond > 0:
             self._memory_row(-2, constant - beyond, [*terms, (self.rerun[c, t], beyond)])
+
+    def _or_passing(self, v: int, c: int, t: int, parts: Terms) -> Terms:
+        """`parts`, or more if `v` was made again before op `c` for a reader that runs again after it."""
+        readers = [self.rerun[d, t] for d in self.readers[v] if d > c and (d, t) in self.rerun]
+        if not readers:
+            return parts
+        present = self.model.binary(integer=False)
+        self.model.row([*parts, (present, -1.0)], -INFINITY, 0.0)
+        for reader in readers:
+            self.model.row([(reader, 1.0), (present, -1.0)], -INFINITY, 0.0)
+        return [(present, 1.0)]
 
     def _present_before(self, v: int, t: int, *, made: bool) -> tuple[float, Terms]:
         """As `_presence`, but without what is made or paged in at stage `t` itself, unless `made` by now."""
@@ -398,9 +419,16 @@ class TimeIndexed:
 
     # -- solution --
 
-    def solve(self, *, time_limit: float, gap: float, watch: Watch | None = None) -> Solution:
+    def solve(
+        self,
+        *,
+        time_limit: float,
+        gap: float,
+        watch: Watch | None = None,
+        start: Mapping[int, float] | None = None,
+    ) -> Solution:
         """Run HiGHS; objective and bound of the result are overheads, in the scaled unit of `costs.unit`."""
-        return self.model.solve(time_limit=time_limit, gap=gap, watch=watch)
+        return self.model.solve(time_limit=time_limit, gap=gap, watch=watch, start=start)
 
     def order(self, solution: Solution) -> tuple[Order, frozenset[str]]:
         """The actions that `solution` stands for, and what lives in the tier."""
