@@ -33,8 +33,8 @@ TEXT = """# Scaling
 
 Training steps in miniature, forward and true backward, with sizes and work drawn by chance: a *chain* of
 layers, and a *residual* network of blocks `y = x + conv(relu(conv(x)))`. The budget lies {share:.0%} of the
-way from the largest working set to the plain peak. Planned for POET's profile of an nRF52840, with its SD card
-and without, in which case it can only recompute; limit {limit:.0f} s a plan.
+way from the largest working set to the plain peak. Planned for POET's profile of an nRF52840, with its SD
+card and without, in which case it can only recompute; limit {limit:.0f} s a plan.
 
 *First*: seconds of CPU time until there is a plan within the budget. *CPU* and *wall*: until the planner is
 done, proofs, addresses and check included; it stops when a sweep over all windows of the graph gains less
@@ -45,9 +45,10 @@ of the overhead could be saved by any plan that first runs the ops in this order
 |---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|
 {rows}
 
-Without a memory limit an op takes the planner no time at all; with one, all windows of a graph are visited a
-few times, and a window takes the same time in a large graph as in a small one. The peers are planned in the
-same run on the same work; seconds in brackets are theirs. Measured with `python benchmarks/scaling.py` on
+A plan begins with one visit to every window of the graph, and a window takes the same time in a large graph
+as in a small one; what is left of the limit goes into sweeps over the windows and, where its relaxation says
+much, into the whole program. Where wall is much more than CPU, other programs ran on the machine: the limit
+is one of wall time. The peers are planned in the same run on the same work; seconds in brackets are theirs. Measured with `python benchmarks/scaling.py` on
 {machine}.
 """
 
