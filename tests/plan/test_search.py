@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgewise.graph import Graph, Op, Value, validate
+from edgewise.graph import Graph, Op, Option, Value, validate
 from edgewise.plan import Budget
 from edgewise.plan.problem import Candidate, Problem, fits, judge
 from edgewise.plan.schedule import Action
@@ -70,3 +70,26 @@ def test_giving_up_is_no_proof() -> None:
     problem = Problem(chain(8), DISKLESS, Budget(500), "joules", "full")
     assert search(problem, most_states=3) == Found(None, frozenset(), False)
     assert not search(problem, time_limit=0.0).finished
+
+
+def test_an_updated_value_leaves_before_its_op_runs_again() -> None:
+    """Found by brute force: its page-out stands behind the update, not behind the recomputation."""
+    sizes = {"p": 10, "p'": 10, "a": 6, "b": 10, "c": 11, "d": 8, "e": 6, "y": 5, "z": 8}
+    values = tuple(
+        Value(n, size, "parameter" if n in ("p", "p'") else "activation") for n, size in sizes.items()
+    )
+    ops = (
+        Op("f", (), ("a", "b"), updates=(("p", "p'"),)),
+        Op("g", ("a", "b"), ("c",), flops=8),
+        Op("h", ("a", "c"), ("d",), flops=7),
+        Op("i", ("d",), ("e",), flops=8),
+        Op("j", ("a", "e"), ("y",), flops=2, recomputable=False),
+        Op("k", ("b", "y"), ("z",), options=(Option("whole", workspace_bytes=3),)),
+    )
+    graph = validate(Graph("late", values, ops, ("z",)))
+    problem = Problem(graph, PAGING, Budget(34), "joules", "full")
+    found, candidate = _solved(graph, PAGING, 34)
+    assert candidate is not None
+    assert fits(problem, candidate)
+    assert found.order is not None
+    assert found.order.index(Action("out", "p'")) == 1

@@ -3,29 +3,40 @@
 Few of the program's memory rows bind, and dense rows are what makes it slow: it starts with those of the
 fullest stages. It sees the RAM at the first execution of each op, not at the recomputations before it.
 Where the replay of its plan exceeds the budget, a row is added at that stage or, if it has one, that much
-RAM is reserved there, and the program solved again. On devices whose transfers run beside compute it cannot
+RAM is reserved there, and the program solved again; where it is a recomputation that exceeds it, that op gets
+rows of its own. On devices whose transfers run beside compute it cannot
 see what waits for what: there one more candidate prices transfers as if compute stood still meanwhile, so
 that fewer are made.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
 import msgspec
 
 from edgewise.devices import Device
+from edgewise.plan.crowding import Rows, excess_of
+from edgewise.plan.every_block import every_block
 from edgewise.plan.milp import Watch
-from edgewise.plan.nouns import Compute
-from edgewise.plan.problem import Candidate, Problem, Tiling, floor_bytes, judge
+from edgewise.plan.neighbourhoods import neighbourhoods
+from edgewise.plan.problem import Candidate, Problem, Tiling, fits, floor_bytes, judge
 from edgewise.plan.time_indexed import TimeIndexed
+from edgewise.plan.warm_start import known, start
+from edgewise.plan.windowed import is_worth_it, windowed
 
 FEW_OPS = 60
 """Up to this many ops, the fine program needs no coarse one before it."""
 
 MANY_OPS = 100
-"""Above this, the fine program takes few candidate stages a gap, so that it is solved in seconds."""
+"""Above this, there is one between: recomputations gather at few stages, so that it is solved in seconds."""
+
+STAGES = 24
+"""Candidate stages a gap of the fine program."""
+
+FEW_STAGES, ANCHORS = 12, 32
+"""Candidate stages a gap, and stages at which recomputations gather, of the one between."""
 
 SMALL_VALUES = 100
 """Programs of up to this many values are not made smaller."""
@@ -39,8 +50,12 @@ REPAIRS = 12
 ALL_ROWS = 400
 """Up to this many ops, the program starts with a memory row at every stage that may be too full."""
 
-WINDOWS = 40
+WINDOWS = 120
 """Above that, it starts with one at the fullest stage of each of that many windows."""
+
+
+WINDOWED_OPS = 150
+"""Above this, windows of the program are solved before the whole of it."""
 
 
 class _Level(NamedTuple):
@@ -50,6 +65,7 @@ class _Level(NamedTuple):
     gap: float
     share: float
     serial: bool = False
+    anchors: int = 0
 
 
 def candidates(
@@ -72,45 +88,83 @@ def candidates(
     Raises:
         KeyboardInterrupt: Ctrl-C stopped a run; its incumbent was yielded before.
     """
+    model = problem.tiled(tilings or {})
+    rows = Rows(_fullest(model))
+    serial = replace(model, device=_serial(problem.device))
+    best: Candidate | None = None
+
+    def better(found: Iterable[Candidate]) -> Iterator[Candidate]:
+        nonlocal best
+        for candidate in found:
+            if fits(problem, candidate) and (best is None or candidate.rank < best.rank):
+                best = candidate
+            yield candidate
+
+    if not tilings:
+        yield from better(every_block(problem))
+    if len(problem.ops) > WINDOWED_OPS:
+        negligible = _negligible_bytes(model)
+        for seen in (model, serial) if problem.overlaps else (model,):
+            found = windowed(problem, seen, negligible=negligible, gap=gap, deadline=deadline, watch=watch)
+            yield from better(found)
+        if best is not None and not is_worth_it(problem, model, best.overhead, deadline):
+            return
     for level in _levels(problem, gap):
-        model = problem.tiled(tilings or {})
-        if level.serial:
-            model = replace(model, device=_serial(problem.device))
-        yield from _repaired(problem, model, level, deadline, watch)
+        levelled = serial if level.serial else model
+        yield from better(_repaired(problem, levelled, level, rows, lambda: best, deadline, watch))
         if time.monotonic() > deadline:
+            return
+        if level.anchors and best is not None:
+            negligible = _negligible_bytes(model)
+            yield from neighbourhoods(problem, model, best, rows, negligible=negligible, deadline=deadline)
             return
 
 
 def _levels(problem: Problem, gap: float) -> Iterator[_Level]:
     n = len(problem.ops)
-    if n > FEW_OPS:
+    if FEW_OPS < n <= WINDOWED_OPS:
         yield _Level(1, max(gap, 0.05), 0.3)
-    fine = 24 if n <= MANY_OPS else 8
-    yield _Level(fine, gap, 0.6 if problem.overlaps else 0.9)
+    if n > MANY_OPS:
+        yield _Level(FEW_STAGES, max(gap, 0.03), 0.35, anchors=ANCHORS)
+    yield _Level(STAGES, gap, 0.6 if problem.overlaps or n > MANY_OPS else 0.9)
     if problem.overlaps:
-        yield _Level(min(fine, 8), gap, 0.9, serial=True)
+        yield _Level(min(STAGES, 8), gap, 0.9, serial=True)
 
 
-def _repaired(
-    problem: Problem, model: Problem, level: _Level, deadline: float, watch: Callable[[float], Watch]
+def _repaired(  # one loop, and everything it needs
+    problem: Problem,
+    model: Problem,
+    level: _Level,
+    rows: Rows,
+    incumbent: Callable[[], Candidate | None],
+    deadline: float,
+    watch: Callable[[float], Watch],
 ) -> Iterator[Candidate]:
     """Solve and replay; where that exceeds the budget add a row or reserve RAM; and so on until it fits."""
     reserve: dict[int, int] = {}
-    stages = _fullest(model)
+    crowded: dict[int, dict[int, int]] = {c: {} for c in rows.crowded}
     negligible = _negligible_bytes(model)
     for _ in range(REPAIRS):
         limit = (deadline - time.monotonic()) * level.share
         if limit <= 0:
             return
+        best = incumbent()
+        plan = known(problem, best) if best is not None else None
         program = TimeIndexed(
             model,
             problem.budget.ram_bytes,
             most=level.most,
+            anchors=level.anchors,
+            brought=plan.brought(problem) if plan else None,
             negligible=negligible,
             reserve=reserve,
-            stages=stages,
+            stages=rows.stages,
+            crowded=crowded,
         )
-        solution = program.solve(time_limit=limit, gap=level.gap, watch=watch(program.costs.unit))
+        begin = start(program, plan) if plan else None
+        solution = program.solve(
+            time_limit=limit, gap=level.gap, watch=watch(program.costs.unit), start=begin
+        )
         if solution.status == "infeasible" and negligible:
             negligible = 0
             continue
@@ -121,13 +175,18 @@ def _repaired(
             raise KeyboardInterrupt
         if candidate is None:
             return
-        excess = _excess(problem, candidate)
-        if not excess:
+        excess = excess_of(problem, candidate)
+        if not excess.first and not excess.again:
             return
-        for t, bytes_ in excess.items():
-            if t in stages:
+        for t, bytes_ in excess.first.items():
+            if t in rows.stages:
                 reserve[t] = reserve.get(t, 0) + bytes_
-        stages |= excess.keys()
+        for (c, t), bytes_ in excess.again.items():
+            if c in rows.crowded:  # its rows do not see all
+                crowded[c][t] = crowded[c].get(t, 0) + bytes_
+            else:
+                crowded[c] = {}
+        rows.learn(problem, candidate)
 
 
 def _fullest(problem: Problem) -> set[int]:
@@ -137,20 +196,6 @@ def _fullest(problem: Problem) -> set[int]:
     width = 1 if n <= ALL_ROWS else max(1, n // WINDOWS)
     fullest = {max(range(at, min(at + width, n)), key=excess.__getitem__) for at in range(0, n, width)}
     return {t for t in fullest if excess[t] > 0}
-
-
-def _excess(problem: Problem, candidate: Candidate) -> dict[int, int]:
-    """Per stage, by how many bytes the replay exceeds the budget there."""
-    turn = {op.name: t for t, op in enumerate(problem.ops)}
-    excess: dict[int, int] = {}
-    stage = 0
-    for step, bytes_ in zip(candidate.steps, candidate.certificate.ram_bytes, strict=True):
-        over = bytes_ - problem.budget.ram_bytes
-        if over > 0:
-            excess[stage] = max(over, excess.get(stage, 0))
-        if isinstance(step, Compute):
-            stage = max(stage, turn[step.op] + 1)
-    return excess
 
 
 def _negligible_bytes(problem: Problem) -> int:

@@ -3,12 +3,17 @@
 A value that is used at stages `a < d` and not between must be kept over the stages strictly between, or
 brought back by a recomputation or a page-in at some stage in `(a, d]`. A value that nobody reads any more may
 still be wanted by recomputations: its *tail*. Candidate stages: `d`, and the candidates of whatever a
-recomputable reader of the value makes, since that reader may have to run again then.
+recomputable reader of the value makes, since that reader may have to run again then. The *depth* of a
+candidate is how many ops run again between it and a use; of many candidates those of least depth are taken,
+since the longer the chain of recomputations, the dearer it is. With *anchors*, what later stages
+demand is made at the latest anchor before: a chain of recomputations then has few candidates, and still
+reaches far back.
 """
 
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Literal
 
 from edgewise.plan.problem import Problem
@@ -32,32 +37,59 @@ class Gap:
     stages: tuple[int, ...] = ()
 
 
-def find_gaps(problem: Problem, *, most: int) -> list[Gap]:
-    """All gaps of all values; each with its `most` latest candidate stages."""
-    return _Finder(problem, most).gaps()
+Depths = dict[int, int]
+"""Stage -> depth."""
+
+
+def find_gaps(
+    problem: Problem, *, most: int, anchors: int = 0, brought: Mapping[int, Set[int]] | None = None
+) -> list[Gap]:
+    """All gaps of all values, each with `most` candidate stages nearest to a use, at about so many `anchors`.
+
+    `brought` adds candidates: stages by value, at which some plan makes it again.
+    """
+    return _Finder(problem, most, _anchors(problem, anchors), brought or {}).gaps()
+
+
+def _anchors(problem: Problem, count: int) -> Sequence[int]:
+    """About `count` of the stages at which the plain plan reads again what it made, once RAM is short."""
+    excess = problem.excess_bytes
+    short = next((t for t, over in enumerate(excess) if over > 0), None)
+    if not count or short is None:
+        return ()
+    ends: set[int] = set()
+    for v, uses in enumerate(problem.uses):
+        if problem.remakable[v]:
+            ends.update(b for a, b in pairwise((problem.birth[v], *uses)) if b - a > 1 and b > short)
+    return sorted(ends)[:: max(1, len(ends) // count)]
 
 
 class _Finder:
-    def __init__(self, problem: Problem, most: int) -> None:
-        self.problem, self.most = problem, most
+    def __init__(
+        self, problem: Problem, most: int, anchors: Sequence[int], brought: Mapping[int, Set[int]]
+    ) -> None:
+        self.problem, self.most, self.anchors, self.brought = problem, most, anchors, brought
         self.n = len(problem.ops)
-        self.reruns: list[set[int]] = [
-            set() for _ in problem.ops
-        ]  # per op, stages at which it might run again
+        # per op, the stages at which it might run again, each with its depth: how many ops run again for it
+        self.reruns: list[Depths] = [{} for _ in problem.ops]
         self.readers: list[list[int]] = [[] for _ in problem.names]
         for c, reads in enumerate(problem.inputs):
-            for v in reads:
-                self.readers[v].append(c)
+            if problem.ops[c].recomputable:
+                for v in reads:
+                    self.readers[v].append(c)
+        self.last_rerun = [self._last_rerun(c) for c in range(self.n)]
+
+    def _last_rerun(self, c: int) -> int:
+        """The last stage at which every operand of op `c` can still exist."""
+        ends = (self.problem.end_of_life[v] for v in self.problem.inputs[c])
+        return min((end for end in ends if end is not None), default=self.n)
 
     def gaps(self) -> list[Gap]:
         found: list[Gap] = []
         by_birth = sorted(range(len(self.problem.names)), key=lambda v: -self.problem.birth[v])
-        at = 0
-        while at < len(by_birth):
-            birth = self.problem.birth[by_birth[at]]
-            while at < len(by_birth) and self.problem.birth[by_birth[at]] == birth:
-                found += self._gaps_of(by_birth[at])
-                at += 1
+        for _, together in groupby(by_birth, key=self.problem.birth.__getitem__):
+            for v in together:
+                found += self._gaps_of(v)
         return found
 
     def _gaps_of(self, v: int) -> list[Gap]:
@@ -74,35 +106,40 @@ class _Finder:
             if is_head and number == 0:
                 gaps.append(Gap(v, start, end, "head"))
             elif end - start > 1 or (number == 0 and v in problem.born_in_tier):
-                gaps.append(self._middle(v, start, end, demand))
+                demand[end] = 0
+                gaps.append(Gap(v, start, end, "middle", (*self._nearest(v, demand, start, end), end)))
+        stages = self._nearest(v, demand, points[-1], self.n + 1)
         if is_last:
-            stages = self._latest(t for t in demand if t > points[-1])
             gaps.append(Gap(v, points[-1], self.n + 1, "rest", stages))
-        elif points[-1] < self.n and problem.end_of_life[v] is None:
-            stages = self._latest(t for t in demand if t > points[-1])
-            if stages:
-                gaps.append(Gap(v, points[-1], max(stages) + 1, "tail", stages))
+        elif stages and problem.end_of_life[v] is None:
+            gaps.append(Gap(v, points[-1], max(stages) + 1, "tail", stages))
         if problem.remakable[v]:
             for gap in gaps:
-                self.reruns[problem.birth[v]].update(gap.stages)
+                for t in gap.stages:
+                    _lower(self.reruns[problem.birth[v]], t, demand.get(t, 0))
         return gaps
 
-    def _middle(self, v: int, start: int, end: int, demand: set[int]) -> Gap:
-        within = self._latest(t for t in demand if start < t < end)
-        return Gap(v, start, end, "middle", (*within[-self.most + 1 :], end))
-
-    def _demand(self, v: int) -> set[int]:
+    def _demand(self, v: int) -> Depths:
         """Stages at which some reader of `v` might run again."""
-        demand: set[int] = set()
+        demand: Depths = {}
         for c in self.readers[v]:
-            if self.problem.ops[c].recomputable:
-                demand |= {t for t in self.reruns[c] if self._can_rerun(c, t)}
+            for t, depth in self.reruns[c].items():
+                if t <= self.last_rerun[c]:
+                    _lower(demand, self._anchored(t, self.problem.birth[v]), depth + 1)
         return demand
 
-    def _can_rerun(self, c: int, t: int) -> bool:
-        """Whether every operand of op `c` can still exist at stage `t`."""
-        ends = (self.problem.end_of_life[v] for v in self.problem.inputs[c])
-        return all(end is None or t <= end for end in ends)
+    def _anchored(self, t: int, after: int) -> int:
+        """The latest anchor up to stage `t`, if it is `after` that one."""
+        anchor = self.anchors[max(0, bisect_right(self.anchors, t) - 1)] if self.anchors else t
+        return anchor if after < anchor < t else t
 
-    def _latest(self, stages: Iterable[int]) -> tuple[int, ...]:
-        return tuple(sorted(set(stages)))[-self.most :]
+    def _nearest(self, v: int, demand: Depths, after: int, before: int) -> tuple[int, ...]:
+        """The `most` stages of least depth between two, the latest at a tie, and those of the known plan."""
+        within = [t for t in demand if after < t < before]
+        within.sort(key=lambda t: (demand[t], -t))
+        also = (t for t in self.brought.get(v, ()) if after < t < before)
+        return tuple(sorted({*within[: self.most], *also}))
+
+
+def _lower(depths: Depths, t: int, depth: int) -> None:
+    depths[t] = min(depth, depths.get(t, depth))

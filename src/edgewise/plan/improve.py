@@ -2,11 +2,16 @@
 
 A solver's model over-estimates memory here and there, so its plans hold a few recomputations and page-ins too
 many. Each is left out in turn, the dearest first, and the rest laid out and replayed; what still fits and
-costs less stays.
+costs less stays. Most need no replay: without the action its value has to stay since it last left RAM, and
+there is no room for that.
 """
 
 import time
+from collections.abc import Iterator
 
+import numpy as np
+
+from edgewise.plan.nouns import Compute, Free, PageIn, Step
 from edgewise.plan.problem import Candidate, Problem, fits, judge
 from edgewise.plan.schedule import Action
 
@@ -25,24 +30,83 @@ def improve(problem: Problem, candidate: Candidate, *, time_limit: float) -> Can
 
 
 def _extras(problem: Problem, candidate: Candidate) -> list[tuple[Action, int]]:
-    """Recomputations and page-ins, the dearest first, each with how many of the same stand before it."""
-    cost = {op.name: problem.weight(c) for op, c in zip(problem.ops, problem.op_costs, strict=True)}
+    """Recomputations and page-ins that may not be needed, the dearest first.
+
+    Each with how many of the same stand before it.
+    """
+    turn = {op.name: t for t, op in enumerate(problem.ops)}
     found: list[tuple[float, tuple[Action, int]]] = []
     count: dict[Action, int] = {}
+    needed = _needed(problem, candidate)
     for action in candidate.order:
         number = count.get(action, 0)
         count[action] = number + 1
+        if (action.what, action.name, number) in needed:
+            continue
         if action.what == "compute" and number:
-            found.append((cost[action.name], (action, number)))
+            found.append((problem.weight(problem.op_costs[turn[action.name]]), (action, number)))
         elif action.what == "in":
-            found.append(
-                (
-                    problem.weight(problem.device.read_cost(problem.graph.value[action.name].bytes)),
-                    (action, number),
-                )
-            )
+            read = problem.device.read_cost(problem.graph.value[action.name].bytes)
+            found.append((problem.weight(read), (action, number)))
     found.sort(key=lambda pair: -pair[0])
     return [pair[1] for pair in found]
+
+
+def _needed(problem: Problem, candidate: Candidate) -> set[tuple[str, str, int]]:
+    """Actions without which RAM surely does not suffice, each with how many of the same stand before it."""
+    plan = judge(problem, candidate.order, candidate.homes)
+    if plan is None or not fits(problem, plan):
+        return set()
+    ram = np.array(plan.certificate.ram_bytes)
+    needed: set[tuple[str, str, int]] = set()
+    count: dict[tuple[str, str], int] = {}
+    left: dict[str, int] = {}  # value -> step at which it last left RAM
+    for s, step in enumerate(plan.steps):
+        brought = _brought(problem, step)
+        if brought is not None:
+            what, name, value, released = brought
+            number = count.get((what, name), 0)
+            count[what, name] = number + 1
+            if number or what == "in":
+                since = left.get(value, -1) + 1
+                most = int(ram[since:s].max(initial=0)) - released
+                if value in left and most + problem.graph.value[value].bytes > problem.budget.ram_bytes:
+                    needed.add((what, name, number))
+        for value in _arriving(problem, step):
+            left.pop(value, None)
+        left.update(dict.fromkeys(_leaving(problem, step), s))
+    return needed
+
+
+def _brought(problem: Problem, step: Step) -> tuple[str, str, str, int] | None:
+    """The action that `step` performs, the one value it brings, and the most RAM it would release."""
+    match step:
+        case PageIn(value):
+            return "in", value, value, 0
+        case Compute(op=name):
+            op = problem.graph.op[name]
+            if len(op.outputs) == 1:
+                inputs = sum(problem.graph.value[v].bytes for v in dict.fromkeys(op.inputs))
+                return "compute", name, op.outputs[0], inputs
+    return None
+
+
+def _arriving(problem: Problem, step: Step) -> tuple[str, ...]:
+    match step:
+        case PageIn(value):
+            return (value,)
+        case Compute(op=name):
+            return problem.graph.op[name].writes
+    return ()
+
+
+def _leaving(problem: Problem, step: Step) -> Iterator[str]:
+    match step:
+        case Free(value):
+            yield value
+        case Compute(op=name):
+            option = problem.graph.op[name].option(step.option)
+            yield from (old for old, _ in option.overwrites) if option is not None else ()
 
 
 def _without(problem: Problem, candidate: Candidate, extra: tuple[Action, int]) -> Candidate | None:

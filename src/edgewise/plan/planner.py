@@ -293,9 +293,14 @@ class _Work:
 
     def _prove_more(self) -> None:
         """A finer bound, if the gap is still wider than asked for."""
-        best = self.best.overhead if self.best else 0.0
-        if best - self.bound > max(self.gap, CLOSED) * best and time.monotonic() < self.deadline:
+        if not self._is_closed() and time.monotonic() < self.deadline:
             self._prove(MOST_CHECKPOINTS)
+
+    def _is_closed(self) -> bool:
+        """Whether the gap is no wider than asked for."""
+        if self.best is None:
+            return False
+        return self.best.overhead - self.bound <= max(self.gap, CLOSED) * self.best.overhead
 
     def _by_program(self, solver: str) -> None:
         self.best = None  # the reference is to show what it finds by itself
@@ -317,6 +322,8 @@ class _Work:
             for candidate in found:
                 self.offer(candidate)
                 self.offer(self._hurried(candidate))
+                if self._is_closed():
+                    return
 
     def _tilings(self) -> Iterator[tuple[Mapping[int, Tiling], float]]:
         """Tilings to solve the program with, each with a share of the time left: none, and the best known."""

@@ -9,6 +9,7 @@ pages nothing; docs/decisions/0007-gap-of-the-overhead.md says why gaps are meas
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import NamedTuple
 
 import msgspec
@@ -301,13 +302,17 @@ class Problem:
     @cached_property
     def excess_bytes(self) -> list[int]:
         """Per op, by how much the plain plan exceeds the budget while it runs in its best option."""
-        idle = [0] * (len(self.ops) + 1)
+        change = [0] * (len(self.ops) + 2)
         for v, size in enumerate(self.bytes):
             last = len(self.ops) if v in self.required else max(self.uses[v], default=self.birth[v])
-            for t in range(self.birth[v] + 1, last):
-                idle[t] += size
+            if self.birth[v] + 1 < last:
+                change[self.birth[v] + 1] += size
+                change[last] -= size
             for t in self.uses[v]:
-                idle[t] -= size if t < last else 0
+                if t < last:
+                    change[t] -= size
+                    change[t + 1] += size
+        idle = list(accumulate(change))
         least = self.least_working_bytes
         return [idle[t] + least[t] - self.budget.ram_bytes for t in range(len(self.ops))]
 

@@ -1,12 +1,14 @@
-"""Exact plans for small graphs: a uniform-cost search over what is in RAM and what is in the slower tier.
+"""Exact plans for small graphs: a best-first search over what is in RAM and what is in the slower tier.
 
-A state is (number of ops whose turn has come, values in RAM, values stored). From it one may run the next op,
-leave it for later if it may run any time, run an earlier one (again), or page a value in; what must leave RAM
-for that is chosen among all minimal sets, each leaving value with or without a page-out. Freeing costs
-nothing, so a state is dominated by one with more in RAM, as much stored and no higher cost. So the result is
-optimal among all plans in which first executions keep the graph's order or come later than in it, and no
-result is a proof. The state space is that of the pebble game with two kinds of pebbles (red and blue: Hong
-and Kung, STOC 1981).
+A state is (number of ops whose turn has come, values in RAM, values stored, values that ever were in RAM).
+From it one may run the next op, leave it for later if it may run any time, run an earlier one (again), or
+page a value in; what must leave RAM for that is chosen among all minimal sets. What was in RAM once may have
+been paged out then: that is decided, and paid for, when it is paged in. Freeing costs nothing, so a state is
+dominated by one with more in RAM, as much stored and no higher cost. So the result is optimal among all plans
+in which first executions keep the graph's order or come later than in it, and no result is a proof. States
+are taken up by their cost plus that of the first runs to come (A*: Hart, Nilsson and Raphael, IEEE
+Transactions on Systems Science and Cybernetics 4(2), 1968). The state space is that of the pebble game with
+two kinds of pebbles (red and blue: Hong and Kung, STOC 1981).
 """
 
 import heapq
@@ -17,6 +19,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 from edgewise.devices import Cost
+from edgewise.graph import Graph, Op
 from edgewise.plan.milp import INFINITY
 from edgewise.plan.problem import Problem
 from edgewise.plan.schedule import Action, Order
@@ -40,11 +43,12 @@ class _State(NamedTuple):
     done: int
     ram: int
     stored: int
+    ever: int
 
 
 @dataclass(order=True)
 class _Label:
-    """A way to a state. Ordered by primary objective, then secondary."""
+    """A way to a state. Ordered by primary objective, then secondary, the first runs to come included."""
 
     rank: tuple[float, float]
     number: int
@@ -68,8 +72,10 @@ class _Search:
         self.reads = [_mask(vs) for vs in problem.reads]
         self.outputs = [_mask(vs) for vs in problem.outputs]
         self.alive = [self._alive(t) for t in range(self.n + 1)]
+        self.returning = [self._returning(t) for t in range(self.n + 1)]
+        self.rest = [_sum(problem.op_costs[t:]) for t in range(self.n + 1)]  # each op must run at least once
         self.queue: list[_Label] = []
-        self.seen: dict[tuple[int, int, int], list[tuple[int, Cost]]] = {}
+        self.seen: dict[tuple[int, int, int], list[tuple[int, int, Cost]]] = {}
         self.count = 0
         tier = problem.device.memory.paging
         self.tier_bytes = tier[1].bytes if tier else 0
@@ -80,7 +86,7 @@ class _Search:
         while self.queue:
             label = heapq.heappop(self.queue)
             if label.state.done == self.n and self._is_goal(label):
-                return Found(_unwind(label), self._home_names(label.homes), True)
+                return Found(_unwind(label, self.problem.graph), self._home_names(label.homes), True)
             expanded += 1
             if expanded > self.most_states or (expanded % 256 == 0 and time.monotonic() > self.deadline):
                 return Found(None, frozenset(), False)
@@ -100,7 +106,7 @@ class _Search:
                 cost = _sum(problem.write_costs[families[f].head] for f in updated)
                 start = present & ~heads
                 if self._bytes(start) <= self.limit:
-                    self._push(_State(0, start & self.alive[0], heads), cost, (), None, _mask(chosen))
+                    self._push(_State(0, start & self.alive[0], heads, start), cost, (), None, _mask(chosen))
 
     def _is_goal(self, label: _Label) -> bool:
         at_home = _mask(self.problem.families[f].members[-1] for f in _bits(label.homes))
@@ -123,11 +129,19 @@ class _Search:
                 alive |= self.inputs[c]
         return alive
 
+    def _returning(self, done: int) -> int:
+        """Values that may come back from the tier once `done` ops have run."""
+        if not self.problem.can_page:
+            return 0
+        ends = self.problem.end_of_life
+        return self.alive[done] & _mask(v for v, end in enumerate(ends) if end is None or end >= done)
+
     def _push(
         self, state: _State, cost: Cost, actions: tuple[Action, ...], parent: _Label | None, homes: int
     ) -> None:
         budget = self.problem.budget
-        for limit, spent in ((budget.seconds, cost.seconds), (budget.joules, cost.joules)):
+        least = _sum((cost, self.rest[state.done]))
+        for limit, spent in ((budget.seconds, least.seconds), (budget.joules, least.joules)):
             if limit is not None and spent > limit * (1 + ABOVE):
                 return
         if self.tier_bytes and self._bytes(state.stored) > self.tier_bytes:
@@ -135,16 +149,17 @@ class _Search:
         if not self._is_new(state, cost, homes):
             return
         self.count += 1
-        rank = (self.problem.primary(cost), self.problem.secondary(cost))
+        rank = (self.problem.primary(least), self.problem.secondary(least))
         heapq.heappush(self.queue, _Label(rank, self.count, state, cost, actions, parent, homes))
 
     def _is_new(self, state: _State, cost: Cost, homes: int) -> bool:
-        """Whether no state seen before has as much in RAM for as little; if so, note this one."""
+        """Whether no state seen before has, and had, as much in RAM for as little; if so, note this one."""
         entries = self.seen.setdefault((state.done, state.stored, homes), [])
-        for ram, other in entries:
-            if ram & state.ram == state.ram and other.seconds <= cost.seconds and other.joules <= cost.joules:
+        for ram, ever, other in entries:
+            has_more = not (state.ram & ~ram or state.ever & ~ever)
+            if has_more and other.seconds <= cost.seconds and other.joules <= cost.joules:
                 return False
-        entries.append((state.ram, cost))
+        entries.append((state.ram, state.ever, cost))
         return True
 
     def _bytes(self, mask: int) -> int:
@@ -156,24 +171,25 @@ class _Search:
     # -- moves --
 
     def _expand(self, label: _Label) -> None:
-        done, ram, stored = label.state
+        done, ram, stored, ever = label.state
         if done < self.n:
             self._run_op(label, done, first=True)
             if self.problem.ops[done].recomputable and not self.problem.ops[done].updates:
-                state = _State(done + 1, ram & self.alive[done + 1], stored)
+                state = self._state(done + 1, ram, stored, ever)
                 self._push(state, label.cost, (), label, label.homes)
         for c in range(done):
             missing = self.outputs[c] & ~ram & self.alive[done]
             if self.problem.ops[c].recomputable and missing:
                 self._run_op(label, c, first=False)
-        if self.problem.can_page:
-            for v in _bits(stored & ~ram & self.alive[done]):
-                end = self.problem.end_of_life[v]
-                if end is None or end >= done:
-                    self._page_in(label, v)
+        for v in _bits((stored | ever) & ~ram & self.returning[done]):
+            self._page_in(label, v)
+
+    def _state(self, done: int, ram: int, stored: int, ever: int) -> _State:
+        """What matters of a state: values that can be of use."""
+        return _State(done, ram & self.alive[done], stored, ever & self.returning[done])
 
     def _run_op(self, label: _Label, c: int, *, first: bool) -> None:
-        done, ram, _ = label.state
+        done, ram, _, _ = label.state
         needed = self.reads[c] if first else self.inputs[c]
         if needed & ~ram:
             return
@@ -186,45 +202,32 @@ class _Search:
             news = _mask(self.problem.index[new] for _, new in option.overwrites)
             need = self._bytes(self.outputs[c] & ~news) + option.workspace_bytes
             for kept in self._keepable(ram, needed, need, done):
-                left = ram & ~kept | olds
                 after = (kept & ~olds & ~gone) | made
-                self._leave(label, left, after, Action("compute", op.name), cost, done + first)
+                self._leave(label, after, op, cost, done + first)
 
     def _page_in(self, label: _Label, v: int) -> None:
-        done, ram, _ = label.state
-        action = Action("in", self.problem.names[v])
+        done, ram, stored, ever = label.state
+        name, cost = self.problem.names[v], self.problem.read_costs[v]
+        actions: tuple[Action, ...] = (Action("in", name),)
+        if not stored >> v & 1:
+            cost = _sum((cost, self.problem.write_costs[v]))
+            actions = (Action("out", name), *actions)
         for kept in self._keepable(ram, 0, self.problem.bytes[v], done):
-            self._leave(label, ram & ~kept, kept | 1 << v, action, self.problem.read_costs[v], done)
+            state = self._state(done, kept | 1 << v, stored | 1 << v, ever)
+            self._push(state, _sum((label.cost, cost)), actions, label, label.homes)
 
-    def _leave(self, label: _Label, left: int, after: int, action: Action, cost: Cost, done: int) -> None:
-        """Do `action`, with every choice of which of the values that leave RAM are paged out first."""
-        problem = self.problem
-        stored = label.state.stored
-        worth = [
-            v
-            for v in _bits(left & self.alive[done] & ~stored)
-            if problem.can_page and self._may_return(v, done)
-        ]
-        at_home = self._homed_news(action, label)
-        for size in range(len(worth) + 1):
-            for paged in combinations(worth, size):
-                total = _sum((label.cost, cost, *(problem.write_costs[v] for v in paged)))
-                outs = tuple(Action("out", problem.names[v]) for v in paged)
-                now = (stored | _mask(paged)) & ~self._replaced(at_home) | at_home
-                self._push(
-                    _State(done, after & self.alive[done], now), total, (*outs, action), label, label.homes
-                )
+    def _leave(self, label: _Label, after: int, op: Op, cost: Cost, done: int) -> None:
+        """Run `op`, after which there is `after` in RAM."""
+        at_home = self._homed_news(op, label)
+        stored = label.state.stored & ~self._replaced(at_home) | at_home
+        state = self._state(done, after, stored, label.state.ever | after)
+        self._push(state, _sum((label.cost, cost)), (Action("compute", op.name),), label, label.homes)
 
-    def _may_return(self, v: int, done: int) -> bool:
-        end = self.problem.end_of_life[v]
-        return end is None or end >= done
-
-    def _homed_news(self, action: Action, label: _Label) -> int:
-        """Updated values that this action makes and that go straight to the tier, where they live."""
-        if action.what != "compute" or not label.homes:
+    def _homed_news(self, op: Op, label: _Label) -> int:
+        """Updated values that `op` makes and that go straight to the tier, where they live."""
+        if not label.homes:
             return 0
         lasts = {self.problem.families[f].members[-1] for f in _bits(label.homes)}
-        op = self.problem.graph.op[action.name]
         return _mask(lasts.intersection(self.problem.index[new] for _, new in op.updates))
 
     def _replaced(self, at_home: int) -> int:
@@ -257,12 +260,28 @@ class _Search:
         return extend(0, 0, room, None)
 
 
-def _unwind(label: _Label | None) -> Order:
+def _unwind(label: _Label | None, graph: Graph) -> Order:
+    """The actions up to `label`, each page-out moved to where its value was last in RAM for certain."""
     parts: list[tuple[Action, ...]] = []
     while label is not None:
         parts.append(label.actions)
         label = label.parent
-    return tuple(action for part in reversed(parts) for action in part)
+    order: list[Action] = []
+    for action in (action for part in reversed(parts) for action in part):
+        at = len(order)
+        while action.what == "out" and at and not _brings(order[:at], action.name, graph):
+            at -= 1
+        order.insert(at, action)
+    return tuple(order)
+
+
+def _brings(order: list[Action], value: str, graph: Graph) -> bool:
+    """Whether the last action of `order` brings `value` to RAM."""
+    *before, action = order
+    if action.what != "compute":
+        return action.what == "in" and action.name == value
+    op = graph.op[action.name]
+    return value in op.outputs or (value in op.writes and action not in before)  # updates are made once
 
 
 def _sum(costs: Iterable[Cost]) -> Cost:

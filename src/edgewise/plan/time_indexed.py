@@ -10,7 +10,7 @@ seconds. The first time-indexed form is Checkmate's (arXiv 1910.02653 section 4)
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from typing import NamedTuple
 
 from edgewise.devices import Cost
@@ -44,9 +44,12 @@ class TimeIndexed:
         problem: what to plan.
         ram_bytes: right-hand side of the memory rows; `None` to minimize it instead of the overhead.
         most: candidate stages a gap.
+        anchors: how many stages to gather recomputations at, or 0 for wherever they are wanted.
+        brought: more candidate stages, by value.
         negligible: values up to this many bytes are always kept.
         reserve: bytes by stage that its memory row leaves free, for what the row does not see.
         stages: those that get a memory row, besides the start and the end of the step; all by default.
+        crowded: ops whose recomputations get memory rows of their own, with bytes to leave free by stage.
     """
 
     def __init__(
@@ -55,15 +58,18 @@ class TimeIndexed:
         ram_bytes: int | None,
         *,
         most: int = 24,
+        anchors: int = 0,
+        brought: Mapping[int, Set[int]] | None = None,
         negligible: int = 0,
         reserve: Mapping[int, int] | None = None,
         stages: Collection[int] | None = None,
+        crowded: Mapping[int, Mapping[int, int]] | None = None,
     ) -> None:
         self.problem, self.ram_bytes, self.reserve = problem, ram_bytes, reserve or {}
         self.model = Model()
         self.n = len(problem.ops)
         self.costs = _Costs(problem)
-        self.gaps = find_gaps(problem, most=most)
+        self.gaps = find_gaps(problem, most=most, anchors=anchors, brought=brought)
         out = problem.born_in_tier  # they are in RAM only where they are brought there
         self.fixed = [problem.bytes[gap.value] <= negligible and gap.value not in out for gap in self.gaps]
         self.of_value: dict[int, list[int]] = defaultdict(list)
@@ -82,6 +88,13 @@ class TimeIndexed:
         self.joules: Terms = []
         self.link: Terms = []
         self._build(stages)
+        self.readers: dict[int, list[int]] = defaultdict(list)
+        for c, inputs in enumerate(problem.inputs):
+            for v in inputs:
+                self.readers[v].append(c)
+        for c, t in list(self.rerun):
+            if c in (crowded or {}):
+                self._add_rerun(c, t, (crowded or {})[c].get(t, 0))
 
     # -- variables --
 
@@ -123,14 +136,15 @@ class TimeIndexed:
             if self.problem.born_in_tier.intersection(family.members):  # it is updated there
                 self.model.row([(self.home[f], 1.0)], 1.0, 1.0)
 
-    def _home_of(self, v: int) -> int | None:
+    def home_of(self, v: int) -> int | None:
+        """The variable for `v` living in the tier, if it may."""
         return self.home.get(self.problem.family_of.get(v, -1))
 
     def _stored(self, v: int) -> Terms:
         """Whether `v` is in the tier: paged out, or at home there."""
         if v not in self.page_out:
             self.page_out[v] = self._priced(self.costs.write[v])
-        home = self._home_of(v)
+        home = self.home_of(v)
         is_at_home = home is not None and v in self._at_home(v)
         return [(self.page_out[v], 1.0), *([(home, 1.0)] if is_at_home and home is not None else [])]
 
@@ -158,7 +172,8 @@ class TimeIndexed:
         chosen: Terms = [(self.keep[g], 1.0)]
         all_paged: Terms = []
         for t in gap.stages:
-            self.stay[g][t], paged = self._ways_back(gap.value, t)
+            back, paged = self._ways_back(gap.value, t)
+            self.stay[g][t] = back if t == gap.end else [*self._visited(g, t, back, paged), *paged]
             chosen += self.stay[g][t]
             all_paged += paged
         self.model.row(chosen, 1.0, 1.0)
@@ -174,6 +189,15 @@ class TimeIndexed:
                 held = self.model.binary(integer=False)
                 self.model.row([(held, 1.0), (before, -1.0), *((var, -x) for var, x in back)], 0.0, 0.0)
                 self.held[g][t] = before = held
+
+    def _visited(self, g: int, t: int, back: Terms, paged: Terms) -> Terms:
+        """A recomputation of the gap's value at stage `t` need not stay: the variables that say it does."""
+        staying: Terms = []
+        for made in (term for term in back if term not in paged):
+            self.visit[g][t] = [made]
+            staying.append((self.model.binary(), 1.0))
+            self.model.row([staying[-1], (made[0], -1.0)], -INFINITY, 0.0)
+        return staying
 
     def _ways_back(self, v: int, t: int) -> tuple[Terms, Terms]:
         """New variables for bringing `v` back at stage `t`; and which of them are page-ins."""
@@ -210,21 +234,21 @@ class TimeIndexed:
         for g in self.of_value[v]:
             gap = self.gaps[g]
             if gap.start < t < gap.end:
-                return self._gap_presence(g, t, visiting=True)
+                return self.gap_presence(g, t, visiting=True)
         used = self.problem.birth[v] < t and (t in self.problem.uses[v] or self._ends_at(v, t))
         return (1.0 if used else 0.0), []
 
     def _ends_at(self, v: int, t: int) -> bool:
         return t == self.n and v in self.problem.required
 
-    def _gap_presence(self, g: int, t: int, *, visiting: bool) -> tuple[float, Terms]:
+    def gap_presence(self, g: int, t: int, *, visiting: bool) -> tuple[float, Terms]:
         """As `_presence`, within a gap; `visiting` adds the values brought back for stage `t` alone."""
         gap = self.gaps[g]
         if self.fixed[g]:
             return 1.0, []
         visit = self.visit[g].get(t, []) if visiting else []
         if gap.role in ("head", "rest"):
-            home = self._home_of(gap.value)
+            home = self.home_of(gap.value)
             return 1.0, [(home, -1.0), *visit] if home is not None else []
         held = max((q for q in self.held[g] if q <= t), default=None)
         if held is not None:
@@ -306,7 +330,7 @@ class TimeIndexed:
         constant, terms = 0.0, []
         for g, gap in enumerate(self.gaps):
             if gap.start < t < gap.end:
-                present, parts = self._gap_presence(g, t, visiting=False)
+                present, parts = self.gap_presence(g, t, visiting=False)
                 size = float(self.problem.bytes[gap.value])
                 constant += present * size
                 terms += [(var, x * size) for var, x in parts]
@@ -317,7 +341,7 @@ class TimeIndexed:
         problem = self.problem
         if t < 0:
             sources = [v for v, birth in enumerate(problem.birth) if birth < 0]
-            homes = [(home, v) for v in sources if (home := self._home_of(v)) is not None]
+            homes = [(home, v) for v in sources if (home := self.home_of(v)) is not None]
             self._memory_row(
                 t,
                 float(sum(problem.bytes[v] for v in sources)),
@@ -332,12 +356,50 @@ class TimeIndexed:
             return
         constant += problem.working_bytes[t]
         if problem.in_place[t] is not None:
-            saved, parts = self._saved_in_place(t)
+            saved, parts = self.saved_in_place(t)
             constant -= saved
             terms += parts
         self._memory_row(t, constant, terms)
 
-    def _saved_in_place(self, t: int) -> tuple[float, Terms]:
+    def _add_rerun(self, c: int, t: int, reserved: int) -> None:
+        """What is in RAM while op `c` runs again at stage `t`, in a row that binds only if it does."""
+        problem = self.problem
+        constant, terms = float(problem.least_working_bytes[c] + reserved), []
+        own = {*problem.inputs[c], *problem.outputs[c]}
+        for v, size in enumerate(problem.bytes):
+            if size and v not in own:
+                present, parts = self._present_before(v, t, made=problem.birth[v] < c)
+                if present < 1.0 and problem.birth[v] < c:
+                    parts = self._or_passing(v, c, t, parts)
+                constant += present * size
+                terms += [(var, x * size) for var, x in parts]
+        beyond = constant + sum(x for _, x in terms if x > 0) - (self.ram_bytes or 0)
+        if self.ram_bytes is not None and beyond > 0:
+            self._memory_row(-2, constant - beyond, [*terms, (self.rerun[c, t], beyond)])
+
+    def _or_passing(self, v: int, c: int, t: int, parts: Terms) -> Terms:
+        """`parts`, or more if `v` was made again before op `c` for a reader that runs again after it."""
+        readers = [self.rerun[d, t] for d in self.readers[v] if d > c and (d, t) in self.rerun]
+        if not readers:
+            return parts
+        present = self.model.binary(integer=False)
+        self.model.row([*parts, (present, -1.0)], -INFINITY, 0.0)
+        for reader in readers:
+            self.model.row([(reader, 1.0), (present, -1.0)], -INFINITY, 0.0)
+        return [(present, 1.0)]
+
+    def _present_before(self, v: int, t: int, *, made: bool) -> tuple[float, Terms]:
+        """As `_presence`, but without what is made or paged in at stage `t` itself, unless `made` by now."""
+        for g in self.of_value[v]:
+            gap = self.gaps[g]
+            if gap.start < t <= gap.end:
+                if t == gap.end and made:
+                    return 1.0, []
+                return self.gap_presence(g, t if made else t - 1, visiting=False)
+        used = self.problem.birth[v] < t and (t in self.problem.uses[v] or self._ends_at(v, t))
+        return (1.0 if used else 0.0), []
+
+    def saved_in_place(self, t: int) -> tuple[float, Terms]:
         """Bytes that working in place saves at stage `t`: nothing for operands that are kept afterwards."""
         in_place = self.problem.in_place[t]
         if in_place is None:
@@ -357,9 +419,16 @@ class TimeIndexed:
 
     # -- solution --
 
-    def solve(self, *, time_limit: float, gap: float, watch: Watch | None = None) -> Solution:
+    def solve(
+        self,
+        *,
+        time_limit: float,
+        gap: float,
+        watch: Watch | None = None,
+        start: Mapping[int, float] | None = None,
+    ) -> Solution:
         """Run HiGHS; objective and bound of the result are overheads, in the scaled unit of `costs.unit`."""
-        return self.model.solve(time_limit=time_limit, gap=gap, watch=watch)
+        return self.model.solve(time_limit=time_limit, gap=gap, watch=watch, start=start)
 
     def order(self, solution: Solution) -> tuple[Order, frozenset[str]]:
         """The actions that `solution` stands for, and what lives in the tier."""
@@ -394,11 +463,12 @@ class _Decoder:
         """Stage -> values to page out there: where the first gap begins in which they are paged in."""
         outs: dict[int, list[int]] = defaultdict(list)
         at_home = {self.problem.index[self.problem.graph.carries.get(name, name)] for name in self.homes}
+        paged: dict[int, list[int]] = defaultdict(list)
+        for t, values in self.page_ins.items():
+            for v in values:
+                paged[v].append(t)
         for v, var in self.ti.page_out.items():
-            stages = [
-                t for (w, t), variables in self.ti.page_in.items() if w == v and on.intersection(variables)
-            ]
-            stages += self.problem.streamed_uses.get(v, [])
+            stages = paged[v] + list(self.problem.streamed_uses.get(v, []))
             if var not in on or not stages or self.problem.names[v] in self.homes or v in at_home:
                 continue
             first = min(stages)

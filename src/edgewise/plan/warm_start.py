@@ -1,0 +1,96 @@
+"""A known plan as the incumbent of a time-indexed program, so that the solver starts where others ended.
+
+What a plan recomputes and keeps is read off its steps, stage by stage. The program must have a candidate at
+each stage at which the plan brings a value back: `brought` tells them before the program is built, `start`
+gives its variables their values. Plans that page are left out.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from edgewise.plan.nouns import Compute, Free
+from edgewise.plan.problem import Candidate, Problem
+from edgewise.plan.time_indexed import TimeIndexed
+
+
+class Stay(NamedTuple):
+    """A value is in RAM from some time in stage `begin` until after op `end` ran for the first time."""
+
+    begin: int
+    end: int
+
+
+class Known(NamedTuple):
+    """Per value its stays in RAM, and the recomputations `(op, stage)` of a plan."""
+
+    stays: Mapping[int, list[Stay]]
+    reruns: frozenset[tuple[int, int]]
+
+    def brought(self, problem: Problem) -> dict[int, set[int]]:
+        """Per value, the stages at which it is made again."""
+        stages: dict[int, set[int]] = defaultdict(set)
+        for c, t in self.reruns:
+            for v in problem.outputs[c]:
+                stages[v].add(t)
+        return stages
+
+
+def known(problem: Problem, candidate: Candidate) -> Known | None:
+    """The stays and recomputations of `candidate`, unless it pages."""
+    if candidate.homes or candidate.certificate.paged_in or candidate.certificate.paged_out:
+        return None
+    turn = {op.name: t for t, op in enumerate(problem.ops)}
+    stays: dict[int, list[Stay]] = defaultdict(list)
+    since = {v: -1 for v, birth in enumerate(problem.birth) if birth < 0}
+    reruns: set[tuple[int, int]] = set()
+    stage = 0
+    for step in candidate.steps:
+        if isinstance(step, Compute) and step.op in turn:
+            c = turn[step.op]
+            again = c < stage
+            if again:
+                reruns.add((c, stage))
+            made = problem.outputs[c] if again else [problem.index[name] for name in problem.ops[c].writes]
+            for v in made:
+                since.setdefault(v, stage)
+            stage = max(stage, c + 1)
+            for old, _ in problem.graph.op[step.op].option(step.option).overwrites:
+                _end(stays, since, problem.index[old], stage)
+            for old, _ in () if again else problem.ops[c].updates:
+                _end(stays, since, problem.index[old], stage)
+        elif isinstance(step, Free) and step.value in problem.index:
+            _end(stays, since, problem.index[step.value], stage)
+    for v in list(since):
+        _end(stays, since, v, len(problem.ops) + 2)
+    return Known(stays, frozenset(reruns))
+
+
+def _end(stays: dict[int, list[Stay]], since: dict[int, int], v: int, stage: int) -> None:
+    if v in since:
+        stays[v].append(Stay(since.pop(v), stage - 1))
+
+
+def start(program: TimeIndexed, plan: Known) -> dict[int, float]:
+    """Values of the program's integer variables that stand for `plan`."""
+    values: dict[int, float] = {}
+    for rerun, variable in program.rerun.items():
+        values[variable] = float(rerun in plan.reruns)
+    for g, keep in program.keep.items():
+        gap = program.gaps[g]
+        stay = _stay_at(plan, gap.value, min(gap.end, program.n) if gap.role == "middle" else gap.end - 1)
+        kept = stay is not None and stay.begin <= max(gap.start, 0)
+        values[keep] = float(kept)
+        for t, terms in program.visit[g].items():
+            values.update(
+                {var: float((program.problem.birth[gap.value], t) in plan.reruns) for var, _ in terms}
+            )
+        for t, terms in program.stay[g].items():
+            for var, _ in terms:
+                values[var] = float(stay is not None and not kept and stay.begin == t)
+    return values
+
+
+def _stay_at(plan: Known, v: int, t: int) -> Stay | None:
+    """The stay of `v` that op `t` runs in."""
+    return next((stay for stay in plan.stays.get(v, ()) if stay.begin <= t <= stay.end), None)
