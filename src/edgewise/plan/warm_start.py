@@ -15,7 +15,7 @@ from edgewise.plan.time_indexed import TimeIndexed
 
 
 class Stay(NamedTuple):
-    """A value is in RAM from some time in stage `begin` until after op `end` ran for the first time."""
+    """A value is in RAM from some time in stage `begin` to some time in stage `end`."""
 
     begin: int
     end: int
@@ -28,10 +28,10 @@ class Known(NamedTuple):
     reruns: frozenset[tuple[int, int]]
 
     def brought(self, problem: Problem) -> dict[int, set[int]]:
-        """Per value, the stages at which it is made again."""
+        """Per value, the stages at which it is made again, or read by what is."""
         stages: dict[int, set[int]] = defaultdict(set)
         for c, t in self.reruns:
-            for v in problem.outputs[c]:
+            for v in (*problem.outputs[c], *problem.inputs[c]):
                 stages[v].add(t)
         return stages
 
@@ -68,7 +68,7 @@ def known(problem: Problem, candidate: Candidate) -> Known | None:
 
 def _end(stays: dict[int, list[Stay]], since: dict[int, int], v: int, stage: int) -> None:
     if v in since:
-        stays[v].append(Stay(since.pop(v), stage - 1))
+        stays[v].append(Stay(since.pop(v), stage))
 
 
 def start(program: TimeIndexed, plan: Known) -> dict[int, float]:
@@ -78,8 +78,12 @@ def start(program: TimeIndexed, plan: Known) -> dict[int, float]:
         values[variable] = float(rerun in plan.reruns)
     for g, keep in program.keep.items():
         gap = program.gaps[g]
-        stay = _stay_at(plan, gap.value, min(gap.end, program.n) if gap.role == "middle" else gap.end - 1)
-        kept = stay is not None and stay.begin <= max(gap.start, 0)
+        if gap.role == "middle":
+            stay = _stay_at(plan, gap.value, gap.end)
+            kept = stay is not None and stay.begin <= max(gap.start, 0)
+        else:
+            stay = _stay_at(plan, gap.value, gap.start)
+            kept = stay is not None and stay.end >= gap.stages[0]
         values[keep] = float(kept)
         for t, terms in program.visit[g].items():
             values.update({var: float((program.problem.birth[gap.value], t) in plan.reruns) for var, _ in terms})
@@ -91,4 +95,4 @@ def start(program: TimeIndexed, plan: Known) -> dict[int, float]:
 
 def _stay_at(plan: Known, v: int, t: int) -> Stay | None:
     """The stay of `v` that op `t` runs in."""
-    return next((stay for stay in plan.stays.get(v, ()) if stay.begin <= t <= stay.end), None)
+    return next((stay for stay in plan.stays.get(v, ()) if stay.begin <= t < stay.end), None)
