@@ -49,6 +49,9 @@ REPAIRS = 12
 ALL_ROWS = 400
 """Up to this many ops, the program starts with a memory row at every stage that may be too full."""
 
+AFTERWARDS = 0.15
+"""Share of the time that large graphs leave for addresses and other work on the plan that is found."""
+
 WINDOWS = 120
 """Above that, it starts with one at the fullest stage of each of that many windows."""
 
@@ -84,14 +87,16 @@ def candidates(
     Raises:
         KeyboardInterrupt: Ctrl-C stopped a run; its incumbent was yielded before.
     """
+    if len(problem.ops) > MANY_OPS:
+        deadline -= AFTERWARDS * max(0.0, deadline - time.monotonic())
     model = problem.tiled(tilings or {})
-    rows = Rows(_fullest(model))
-    best: Candidate | None = None
+    rows = Rows(_fullest(model), _negligible_bytes(model))
+    best: Candidate | None = None  # the cheapest that fits, or else the one of least RAM
 
     def better(found: Iterable[Candidate]) -> Iterator[Candidate]:
         nonlocal best
         for candidate in found:
-            if fits(problem, candidate) and (best is None or candidate.rank < best.rank):
+            if best is None or _rank(problem, candidate) < _rank(problem, best):
                 best = candidate
             yield candidate
 
@@ -102,10 +107,15 @@ def candidates(
         yield from better(_repaired(problem, levelled, level, rows, lambda: best, deadline, watch))
         if time.monotonic() > deadline:
             return
-        if level.anchors and best is not None:
-            negligible = _negligible_bytes(model)
-            yield from neighbourhoods(problem, model, best, rows, negligible=negligible, deadline=deadline)
+        if len(problem.ops) > MANY_OPS and level.most > 1 and best is not None and fits(problem, best):
+            yield from better(neighbourhoods(problem, model, best, rows, deadline=deadline))
             return
+
+
+def _rank(problem: Problem, candidate: Candidate) -> tuple[int, float, float]:
+    if fits(problem, candidate):
+        return 0, *candidate.rank
+    return candidate.certificate.peak_bytes, *candidate.rank
 
 
 def _levels(problem: Problem, gap: float) -> Iterator[_Level]:
@@ -113,7 +123,7 @@ def _levels(problem: Problem, gap: float) -> Iterator[_Level]:
     if n > FEW_OPS:
         yield _Level(1, max(gap, 0.05), 0.3)
     if n > MANY_OPS:
-        yield _Level(FEW_STAGES, max(gap, 0.03), 0.35, anchors=ANCHORS)
+        yield _Level(FEW_STAGES, max(gap, 0.03), 0.2, anchors=ANCHORS)
     yield _Level(STAGES, gap, 0.6 if problem.overlaps or n > MANY_OPS else 0.9)
     if problem.overlaps:
         yield _Level(min(STAGES, 8), gap, 0.9, serial=True)
@@ -124,37 +134,36 @@ def _repaired(  # noqa: PLR0913  # one loop, and everything it needs
     model: Problem,
     level: _Level,
     rows: Rows,
-    incumbent: Callable[[], Candidate | None],
+    example: Callable[[], Candidate | None],
     deadline: float,
     watch: Callable[[float], Watch],
 ) -> Iterator[Candidate]:
     """Solve and replay; where that exceeds the budget add a row or reserve RAM; and so on until it fits."""
     reserve: dict[int, int] = {}
     crowded: dict[int, dict[int, int]] = {c: {} for c in rows.crowded}
-    negligible = _negligible_bytes(model)
     for _ in range(REPAIRS):
         limit = (deadline - time.monotonic()) * level.share
         if limit <= 0:
             return
-        best = incumbent()
-        plan = known(problem, best) if best is not None else None
+        best = example()
+        plan = known(problem, best) if level.most == 1 and best is not None else None
         program = TimeIndexed(
             model,
             problem.budget.ram_bytes,
             most=level.most,
             anchors=level.anchors,
             brought=plan.brought(problem) if plan else None,
-            negligible=negligible,
+            negligible=rows.negligible,
             reserve=reserve,
             stages=rows.stages,
             crowded=crowded,
         )
-        begin = start(program, plan) if plan else None
+        begin = start(program, plan) if plan and best and fits(problem, best) else None
         solution = program.solve(
             time_limit=limit, gap=level.gap, watch=watch(program.costs.unit), start=begin
         )
-        if solution.status == "infeasible" and negligible:
-            negligible = 0
+        if solution.status == "infeasible" and rows.negligible:
+            rows.negligible = 0
             continue
         candidate = judge(problem, *program.order(solution)) if solution.values is not None else None
         if candidate is not None:

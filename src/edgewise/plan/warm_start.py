@@ -93,6 +93,22 @@ def start(program: TimeIndexed, plan: Known) -> dict[int, float]:
     return values
 
 
+def unseen(program: TimeIndexed, plan: Known) -> set[int]:
+    """Values that `plan` holds in a way that the program has no variables for."""
+    values: set[int] = set()
+    for c, t in plan.reruns:
+        for v in program.problem.inputs[c]:
+            if (program.problem.birth[v], t) in plan.reruns:
+                continue
+            for g in program.of_value[v]:
+                gap = program.gaps[g]
+                if gap.role == "middle" and gap.start < t < gap.end and g in program.keep:
+                    last = _stay_at(plan, v, gap.end)
+                    if last is None or last.begin > t:
+                        values.add(v)
+    return values
+
+
 def _stay_at(plan: Known, v: int, t: int) -> Stay | None:
     """The stay of `v` that op `t` runs in."""
     return next((stay for stay in plan.stays.get(v, ()) if stay.begin <= t < stay.end), None)
