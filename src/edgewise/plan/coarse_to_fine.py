@@ -12,18 +12,20 @@ that fewer are made.
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
 
 from edgewise.devices import Device
 from edgewise.plan.crowding import Rows, excess_of
+from edgewise.plan.dear_values import dear_values
 from edgewise.plan.every_block import every_block
 from edgewise.plan.milp import Watch
 from edgewise.plan.neighbourhoods import neighbourhoods
 from edgewise.plan.problem import Candidate, Problem, Tiling, fits, floor_bytes, judge
 from edgewise.plan.time_indexed import TimeIndexed
-from edgewise.plan.warm_start import known, start
+from edgewise.plan.warm_start import brought, known, start
 
 FEW_OPS = 60
 """Up to this many ops, the fine program needs no coarse one before it."""
@@ -49,13 +51,11 @@ REPAIRS = 12
 ALL_ROWS = 400
 """Up to this many ops, the program starts with a memory row at every stage that may be too full."""
 
-AFTERWARDS = 0.15
-"""Share of the time that large graphs leave for addresses and other work on the plan that is found."""
-
 WINDOWS = 120
 """Above that, it starts with one at the fullest stage of each of that many windows."""
 
-
+AFTERWARDS = 0.15
+"""Share of the time that large graphs leave for addresses and other work on the plan that is found."""
 
 class _Level(NamedTuple):
     """How to build and solve a program: candidate stages a gap, relative gap, share of the time left."""
@@ -91,28 +91,29 @@ def candidates(
         deadline -= AFTERWARDS * max(0.0, deadline - time.monotonic())
     model = problem.tiled(tilings or {})
     rows = Rows(_fullest(model), _negligible_bytes(model))
-    best: Candidate | None = None  # the cheapest that fits, or else the one of least RAM
+    found_yet: list[Candidate] = []  # the best first
 
-    def better(found: Iterable[Candidate]) -> Iterator[Candidate]:
-        nonlocal best
+    def noted(found: Iterable[Candidate]) -> Iterator[Candidate]:
         for candidate in found:
-            if best is None or _rank(problem, candidate) < _rank(problem, best):
-                best = candidate
+            found_yet.append(candidate)
+            found_yet.sort(key=partial(_rank, problem))
             yield candidate
 
     if not tilings:
-        yield from better(every_block(problem))
+        yield from noted(every_block(problem))
+        yield from noted(dear_values(problem))
     for level in _levels(problem, gap):
         levelled = replace(model, device=_serial(problem.device)) if level.serial else model
-        yield from better(_repaired(problem, levelled, level, rows, lambda: best, deadline, watch))
+        yield from noted(_repaired(problem, levelled, level, rows, found_yet, deadline, watch))
         if time.monotonic() > deadline:
             return
-        if len(problem.ops) > MANY_OPS and level.most > 1 and best is not None and fits(problem, best):
-            yield from better(neighbourhoods(problem, model, best, rows, deadline=deadline))
+        if len(problem.ops) > MANY_OPS and level.most > 1 and found_yet and fits(problem, found_yet[0]):
+            yield from neighbourhoods(problem, model, found_yet[0], rows, deadline=deadline)
             return
 
 
 def _rank(problem: Problem, candidate: Candidate) -> tuple[int, float, float]:
+    """What fits by its cost, and then the others by their RAM: the less the better."""
     if fits(problem, candidate):
         return 0, *candidate.rank
     return candidate.certificate.peak_bytes, *candidate.rank
@@ -121,9 +122,9 @@ def _rank(problem: Problem, candidate: Candidate) -> tuple[int, float, float]:
 def _levels(problem: Problem, gap: float) -> Iterator[_Level]:
     n = len(problem.ops)
     if n > FEW_OPS:
-        yield _Level(1, max(gap, 0.05), 0.3)
+        yield _Level(1, max(gap, 0.02), 0.3)
     if n > MANY_OPS:
-        yield _Level(FEW_STAGES, max(gap, 0.03), 0.2, anchors=ANCHORS)
+        yield _Level(FEW_STAGES, max(gap, 0.03), 0.3, anchors=ANCHORS)
     yield _Level(STAGES, gap, 0.6 if problem.overlaps or n > MANY_OPS else 0.9)
     if problem.overlaps:
         yield _Level(min(STAGES, 8), gap, 0.9, serial=True)
@@ -134,7 +135,7 @@ def _repaired(  # noqa: PLR0913  # one loop, and everything it needs
     model: Problem,
     level: _Level,
     rows: Rows,
-    example: Callable[[], Candidate | None],
+    examples: list[Candidate],
     deadline: float,
     watch: Callable[[float], Watch],
 ) -> Iterator[Candidate]:
@@ -145,20 +146,19 @@ def _repaired(  # noqa: PLR0913  # one loop, and everything it needs
         limit = (deadline - time.monotonic()) * level.share
         if limit <= 0:
             return
-        best = example()
-        plan = known(problem, best) if level.most == 1 and best is not None else None
+        plans = [known(problem, candidate) for candidate in examples] if level.most == 1 else []
         program = TimeIndexed(
             model,
             problem.budget.ram_bytes,
             most=level.most,
             anchors=level.anchors,
-            brought=plan.brought(problem) if plan else None,
+            brought=brought(problem, plans) if plans else None,
             negligible=rows.negligible,
             reserve=reserve,
             stages=rows.stages,
             crowded=crowded,
         )
-        begin = start(program, plan) if plan and best and fits(problem, best) else None
+        begin = start(program, plans[0]) if plans and plans[0] and fits(problem, examples[0]) else None
         solution = program.solve(
             time_limit=limit, gap=level.gap, watch=watch(program.costs.unit), start=begin
         )

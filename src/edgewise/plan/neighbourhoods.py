@@ -15,7 +15,7 @@ from edgewise.plan.crowding import Rows
 from edgewise.plan.milp import Model, Solution
 from edgewise.plan.problem import Candidate, Problem, fits, judge
 from edgewise.plan.time_indexed import TimeIndexed
-from edgewise.plan.warm_start import known, start, unseen
+from edgewise.plan.warm_start import brought, known, start, unseen
 
 STAGES = 24
 """Candidate stages a gap, besides those of the known plan."""
@@ -80,7 +80,7 @@ class _Search:
             self.model,
             self.problem.budget.ram_bytes,
             most=STAGES,
-            brought=plan.brought(self.problem),
+            brought=brought(self.problem, [plan]),
             negligible=self.rows.negligible,
             stages=self.rows.stages,
             crowded={c: {} for c in self.rows.crowded},

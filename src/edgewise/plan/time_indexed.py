@@ -66,6 +66,7 @@ class TimeIndexed:
         crowded: Mapping[int, Mapping[int, int]] | None = None,
     ) -> None:
         self.problem, self.ram_bytes, self.reserve = problem, ram_bytes, reserve or {}
+        self.is_seeded = bool(brought)
         self.model = Model()
         self.n = len(problem.ops)
         self.costs = _Costs(problem)
@@ -167,7 +168,7 @@ class TimeIndexed:
             for t in gap.stages:
                 self.visit[g][t], paged = self._ways_back(gap.value, t)
                 self._need_stored(gap.value, paged)
-            if gap.role == "tail" and self.ram_bytes is not None:
+            if gap.role == "tail" and self.is_seeded:
                 self._add_leaving(g)
             return
         chosen: Terms = [(self.keep[g], 1.0)]
@@ -183,7 +184,10 @@ class TimeIndexed:
         self._need_stored(gap.value, all_paged)
 
     def _add_leaving(self, g: int) -> None:
-        """Variables for `kept up to this stage`: a value may leave its tail before the last candidate."""
+        """Variables for `kept up to this stage`: a value may leave its tail before the last candidate.
+
+        Known plans do so; without one to start from, HiGHS is faster if it need not think of that.
+        """
         before = self.keep[g]
         for t in self.gaps[g].stages:
             held = self.model.binary(integer=False)

@@ -6,7 +6,7 @@ gives its variables their values. Plans that page are left out.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from edgewise.plan.nouns import Compute, Free
@@ -27,13 +27,14 @@ class Known(NamedTuple):
     stays: Mapping[int, list[Stay]]
     reruns: frozenset[tuple[int, int]]
 
-    def brought(self, problem: Problem) -> dict[int, set[int]]:
-        """Per value, the stages at which it is made again, or read by what is."""
-        stages: dict[int, set[int]] = defaultdict(set)
-        for c, t in self.reruns:
-            for v in (*problem.outputs[c], *problem.inputs[c]):
-                stages[v].add(t)
-        return stages
+
+def brought(problem: Problem, plans: Iterable[Known | None]) -> dict[int, set[int]]:
+    """Per value, the stages at which any of `plans` makes it again, or makes something again from it."""
+    stages: dict[int, set[int]] = defaultdict(set)
+    for c, t in (rerun for plan in plans if plan for rerun in plan.reruns):
+        for v in (*problem.outputs[c], *problem.inputs[c]):
+            stages[v].add(t)
+    return stages
 
 
 def known(problem: Problem, candidate: Candidate) -> Known | None:
