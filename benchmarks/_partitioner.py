@@ -8,13 +8,13 @@ there, with all that is missing for it, and kept until its last. That is what
 work in place where they can, both of which are more than the partitioner itself does.
 
 The solver of the knapsack and the estimate of run times are the defaults of PyTorch 2.13.0. The budget limits
-the sum of what is saved, not the peak (docs/decisions); so all budgets of a sweep are counted.
+the sum of what is saved, not the peak; so all budgets of a sweep are counted.
 """
 
 import copy
 import time
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import fx
 
@@ -26,6 +26,9 @@ from edgewise.plan.checkpointing import on_demand
 from edgewise.plan.problem import Problem
 from edgewise.plan.schedule import Order
 
+if TYPE_CHECKING:
+    from benchmarks._networks import Training
+
 
 class Split(NamedTuple):
     """What the partitioner saves at a budget, in seconds of its own."""
@@ -35,7 +38,7 @@ class Split(NamedTuple):
     seconds: float
 
 
-def splits(training: "Training", budgets: list[float]) -> Iterator[Split]:
+def splits(training: "Training", budgets: Sequence[float]) -> Iterator[Split]:
     """Names of the values that are saved for the backward pass, at each of `budgets`."""
     import torch._functorch.config as functorch_config  # noqa: PLC0415
 

@@ -6,7 +6,8 @@ just before the first backward op that wants any of it; then it stays until its 
 """
 
 from collections import defaultdict
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
 from edgewise.plan.problem import Problem
 from edgewise.plan.schedule import Action, Order
@@ -94,7 +95,7 @@ def _remade(problem: Problem, segment: list[int], s: int, kept: set[int], t: int
     return ops[::-1]
 
 
-def on_demand(problem: Problem, kept: Set[int], forward: int) -> Order:
+def on_demand(problem: Problem, kept: AbstractSet[int], forward: int) -> Order:
     """The order that keeps `kept` of the forward pass, and makes each other value again when it is wanted.
 
     That is right before its first reader of the backward pass, with all that is missing for it; then it stays
@@ -108,9 +109,9 @@ def on_demand(problem: Problem, kept: Set[int], forward: int) -> Order:
         keep |= lost
 
 
-def _on_demand(problem: Problem, keep: Set[int], forward: int) -> tuple[Order, set[int]]:
+def _on_demand(problem: Problem, keep: set[int], forward: int) -> tuple[Order, set[int]]:
     """The order, and values that it would make again from what is overwritten by then."""
-    there = keep | {v for v, birth in enumerate(problem.birth) if not 0 <= birth < forward}
+    there = {v for v, birth in enumerate(problem.birth) if v in keep or not 0 <= birth < forward}
     order = [Action("compute", op.name) for op in problem.ops[:forward]]
     lost: set[int] = set()
     for t in range(forward, len(problem.ops)):
@@ -125,7 +126,7 @@ def _on_demand(problem: Problem, keep: Set[int], forward: int) -> tuple[Order, s
     return tuple(order), lost
 
 
-def _missing(problem: Problem, t: int, there: Set[int]) -> set[int]:
+def _missing(problem: Problem, t: int, there: AbstractSet[int]) -> set[int]:
     """Ops that must run again before op `t` can."""
     again: set[int] = set()
     todo = [v for v in problem.reads[t] if v not in there]

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import msgspec
 
 from edgewise.devices import Device
-from edgewise.plan.crowding import Rows, excess_of
+from edgewise.plan.crowding import Excess, Rows, excess_of
 from edgewise.plan.dear_values import dear_values
 from edgewise.plan.every_block import every_block
 from edgewise.plan.milp import Watch
@@ -56,6 +56,7 @@ WINDOWS = 120
 
 AFTERWARDS = 0.15
 """Share of the time that large graphs leave for addresses and other work on the plan that is found."""
+
 
 class _Level(NamedTuple):
     """How to build and solve a program: candidate stages a gap, relative gap, share of the time left."""
@@ -130,7 +131,7 @@ def _levels(problem: Problem, gap: float) -> Iterator[_Level]:
         yield _Level(min(STAGES, 8), gap, 0.9, serial=True)
 
 
-def _repaired(  # noqa: PLR0913  # one loop, and everything it needs
+def _repaired(  # one loop, and everything it needs
     problem: Problem,
     model: Problem,
     level: _Level,
@@ -172,18 +173,22 @@ def _repaired(  # noqa: PLR0913  # one loop, and everything it needs
             raise KeyboardInterrupt
         if candidate is None:
             return
-        excess = excess_of(problem, candidate)
-        if not excess.first and not excess.again:
+        if candidate.certificate.peak_bytes <= problem.budget.ram_bytes:
             return
-        for t, bytes_ in excess.first.items():
-            if t in rows.stages:
-                reserve[t] = reserve.get(t, 0) + bytes_
-        for (c, t), bytes_ in excess.again.items():
-            if c in rows.crowded:  # its rows do not see all
-                crowded[c][t] = crowded[c].get(t, 0) + bytes_
-            else:
-                crowded[c] = {}
+        _reserve(excess_of(problem, candidate), rows, reserve, crowded)
         rows.learn(problem, candidate)
+
+
+def _reserve(excess: Excess, rows: Rows, reserve: dict[int, int], crowded: dict[int, dict[int, int]]) -> None:
+    """Leave RAM free where the replay exceeds the budget although there is a row: it does not see all."""
+    for t, bytes_ in excess.first.items():
+        if t in rows.stages:
+            reserve[t] = reserve.get(t, 0) + bytes_
+    for (c, t), bytes_ in excess.again.items():
+        if c in rows.crowded:
+            crowded[c][t] = crowded[c].get(t, 0) + bytes_
+        else:
+            crowded[c] = {}
 
 
 def _fullest(problem: Problem) -> set[int]:

@@ -9,7 +9,8 @@ and still reaches far back.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -36,7 +37,7 @@ class Gap:
 
 
 def find_gaps(
-    problem: Problem, *, most: int, anchors: int = 0, brought: Mapping[int, Set[int]] | None = None
+    problem: Problem, *, most: int, anchors: int = 0, brought: Mapping[int, AbstractSet[int]] | None = None
 ) -> list[Gap]:
     """All gaps of all values; each with its `most` latest candidate stages, at about so many `anchors`.
 
@@ -60,7 +61,7 @@ def _anchors(problem: Problem, count: int) -> Sequence[int]:
 
 class _Finder:
     def __init__(
-        self, problem: Problem, most: int, anchors: Sequence[int], brought: Mapping[int, Set[int]]
+        self, problem: Problem, most: int, anchors: Sequence[int], brought: Mapping[int, AbstractSet[int]]
     ) -> None:
         self.problem, self.most, self.anchors, self.brought = problem, most, anchors, brought
         self.n = len(problem.ops)

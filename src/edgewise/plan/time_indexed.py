@@ -10,7 +10,8 @@ seconds. The first time-indexed form is Checkmate's (arXiv 1910.02653 section 4)
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from edgewise.devices import Cost
@@ -52,14 +53,14 @@ class TimeIndexed:
         crowded: ops whose recomputations get memory rows of their own, with bytes to leave free by stage.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what a program is made of
         self,
         problem: Problem,
         ram_bytes: int | None,
         *,
         most: int = 24,
         anchors: int = 0,
-        brought: Mapping[int, Set[int]] | None = None,
+        brought: Mapping[int, AbstractSet[int]] | None = None,
         negligible: int = 0,
         reserve: Mapping[int, int] | None = None,
         stages: Collection[int] | None = None,
@@ -79,7 +80,7 @@ class TimeIndexed:
         self.keep: dict[int, int] = {}
         # gap -> stage -> what brings the value back there: for good, or for this stage only
         self.stay: dict[int, dict[int, Terms]] = defaultdict(dict)
-        self.held: dict[int, dict[int, int]] = defaultdict(dict)  # gap -> stage -> in RAM from (a tail: up to) there
+        self.held: dict[int, dict[int, int]] = defaultdict(dict)  # gap -> stage -> from (a tail: to) there
         self.visit: dict[int, dict[int, Terms]] = defaultdict(dict)
         self.page_in: dict[tuple[int, int], list[int]] = defaultdict(list)  # (value, stage) -> variables
         self.rerun: dict[tuple[int, int], int] = {}  # (op, stage) -> variable
@@ -93,7 +94,7 @@ class TimeIndexed:
         for c, inputs in enumerate(problem.inputs):
             for v in inputs:
                 self.readers[v].append(c)
-        for (c, t) in list(self.rerun):
+        for c, t in list(self.rerun):
             if c in (crowded or {}):
                 self._add_rerun(c, t, (crowded or {})[c].get(t, 0))
 

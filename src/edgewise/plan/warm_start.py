@@ -56,7 +56,8 @@ def known(problem: Problem, candidate: Candidate) -> Known | None:
             for v in made:
                 since.setdefault(v, stage)
             stage = max(stage, c + 1)
-            for old, _ in problem.graph.op[step.op].option(step.option).overwrites:
+            option = problem.graph.op[step.op].option(step.option)
+            for old, _ in option.overwrites if option else ():
                 _end(stays, since, problem.index[old], stage)
             for old, _ in () if again else problem.ops[c].updates:
                 _end(stays, since, problem.index[old], stage)
@@ -86,8 +87,9 @@ def start(program: TimeIndexed, plan: Known) -> dict[int, float]:
             stay = _stay_at(plan, gap.value, gap.start)
             kept = stay is not None and stay.end >= gap.stages[0]
         values[keep] = float(kept)
+        maker = program.problem.birth[gap.value]
         for t, terms in program.visit[g].items():
-            values.update({var: float((program.problem.birth[gap.value], t) in plan.reruns) for var, _ in terms})
+            values.update({variable: float((maker, t) in plan.reruns) for variable, _ in terms})
         for t, terms in program.stay[g].items():
             for var, _ in terms:
                 values[var] = float(stay is not None and not kept and stay.begin == t)
