@@ -70,7 +70,11 @@ class DenseLayer(nn.Module):
     def __init__(self, inputs: int, growth: int) -> None:
         super().__init__()
         squeeze = [nn.BatchNorm2d(inputs), nn.ReLU(), nn.Conv2d(inputs, 4 * growth, 1, bias=False)]
-        spread = [nn.BatchNorm2d(4 * growth), nn.ReLU(), nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)]
+        spread = [
+            nn.BatchNorm2d(4 * growth),
+            nn.ReLU(),
+            nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False),
+        ]
         self.layers = nn.Sequential(*squeeze, *spread)
 
     def forward(self, features: list[Tensor]) -> Tensor:
@@ -136,7 +140,10 @@ def gpt2(batch: int, length: int) -> Training:
     model = GPT2LMHeadModel(GPT2Config(use_cache=False, attn_implementation="sdpa"))
     tokens = torch.zeros(batch, length, dtype=torch.int64)
     return Training(
-        model.train(), cross_entropy, ({"input_ids": tokens}, tokens.clone()), f"{length} tokens, batch {batch}"
+        model.train(),
+        cross_entropy,
+        ({"input_ids": tokens}, tokens.clone()),
+        f"{length} tokens, batch {batch}",
     )
 
 

@@ -8,21 +8,26 @@ there, with all that is missing for it, and kept until its last. That is what
 work in place where they can, both of which are more than the partitioner itself does.
 
 The solver of the knapsack and the estimate of run times are the defaults of PyTorch 2.13.0. The budget limits
-the sum of what is saved, not the peak (docs/decisions); so all budgets of a sweep are counted.
+the sum of what is saved, not the peak; so all budgets of a sweep are counted.
 """
 
 import copy
 import time
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import fx
 
 from edgewise.capture.effects import REWRITES
 from edgewise.capture.joint import trace_joint
 from edgewise.capture.lowering import Lowering
+from edgewise.graph import Value
+from edgewise.plan.checkpointing import on_demand
 from edgewise.plan.problem import Problem
-from edgewise.plan.schedule import Action, Order
+from edgewise.plan.schedule import Order
+
+if TYPE_CHECKING:
+    from benchmarks._networks import Training
 
 
 class Split(NamedTuple):
@@ -33,7 +38,7 @@ class Split(NamedTuple):
     seconds: float
 
 
-def splits(training: "Training", budgets: list[float]) -> Iterator[Split]:
+def splits(training: "Training", budgets: Sequence[float]) -> Iterator[Split]:
     """Names of the values that are saved for the backward pass, at each of `budgets`."""
     import torch._functorch.config as functorch_config  # noqa: PLC0415
 
@@ -72,27 +77,11 @@ def _saved_nodes(module: fx.GraphModule) -> list[str]:
 
 
 def order_of(problem: Problem, saved: frozenset[str]) -> Order:
-    """The ops of `problem` with what is not in `saved` made again for the backward pass."""
-    kinds = problem.graph.value
-    begin = next(t for t, op in enumerate(problem.ops) if any(kinds[v].kind == "gradient" for v in op.outputs))
-    there = {v for v, birth in enumerate(problem.birth) if not 0 <= birth < begin}
-    there |= {v for v, name in enumerate(problem.names) if name in saved or not problem.remakable[v]}
-    order = [Action("compute", op.name) for op in problem.ops[:begin]]
-    for t in range(begin, len(problem.ops)):
-        again = _missing(problem, t, there)
-        order += [Action("compute", problem.ops[c].name) for c in sorted(again)]
-        order.append(Action("compute", problem.ops[t].name))
-        there.update(v for c in again for v in problem.outputs[c])
-    return tuple(order)
+    """The ops of `problem`, with what is not in `saved` made again for the backward pass."""
+    values = problem.graph.value
+    forward = next(t for t, op in enumerate(problem.ops) if any(is_gradient(values[v]) for v in op.outputs))
+    return on_demand(problem, {problem.index[name] for name in saved if name in problem.index}, forward)
 
 
-def _missing(problem: Problem, t: int, there: set[int]) -> set[int]:
-    """Ops that must run again before op `t` can."""
-    again: set[int] = set()
-    todo = [v for v in problem.reads[t] if v not in there]
-    while todo:
-        c = problem.birth[todo.pop()]
-        if c not in again:
-            again.add(c)
-            todo += [v for v in problem.inputs[c] if v not in there]
-    return again
+def is_gradient(value: Value) -> bool:
+    return value.kind == "gradient"

@@ -1,6 +1,6 @@
 """Seven large models at half, 30% and 20% of their activation peak, beside what training scripts do today.
 
-    python benchmarks/large_models.py [--models NAME ...] [--shares S ...] [--time-limit S] [--anew] [--page PATH]
+    python benchmarks/large_models.py [--models NAME ...] [--shares S ...] [--time-limit S] [--anew]
 
 Each model is captured in a process of its own, with fake tensors, so that none needs its own memory here.
 Results are kept in build/large_models/ and taken from there unless `--anew`: a run can be stopped and goes on
@@ -9,7 +9,6 @@ where it was. Writes docs/benchmarks/large_models.md; a model takes two to ten m
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 import time
@@ -18,11 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks._large_models_page import measured_table, page_of  # noqa: E402
+from benchmarks._measured_peers import TASKS, measured_rows  # noqa: E402
 from benchmarks._networks import NETWORKS, Training  # noqa: E402
 from benchmarks._partitioner import order_of, splits  # noqa: E402
 from edgewise.capture import SGD, capture  # noqa: E402
@@ -37,7 +36,6 @@ PAGE = ROOT / "docs" / "benchmarks" / "large_models.md"
 RESULTS = ROOT / "build" / "large_models"
 SHARES = (0.5, 0.3, 0.2)
 SWEEP = tuple(round(1 - step / 20, 2) for step in range(21))
-MIB = 2**20
 UNLIMITED = Budget(1 << 62)
 RATES = Compute(
     flops_per_second=2e9,
@@ -226,6 +224,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--anew", action="store_true", help="measure again what was measured before")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--measured", nargs="*", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--alone", help=argparse.SUPPRESS, choices=list(NETWORKS))
     return parser.parse_args()
 
@@ -239,11 +238,31 @@ def main() -> None:
     for name in options.models:
         say(name)
         run_alone(name, options)
-    known = [path for name in NETWORKS if (path := path_of(name, options)).exists()]
-    from benchmarks._large_models_page import page_of  # noqa: PLC0415
+        write_page(options)
+    measure_really(options)
+    write_page(options)
 
+
+def measure_really(options: argparse.Namespace) -> None:
+    """Real steps of the small models of `_measured_peers.py`, those that are missing."""
+    path = options.results / "measured.json"
+    rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() and not options.anew else []
+    for name in options.measured:
+        if not any(row["name"] == name for row in rows):
+            rows += measured_rows(name, say)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(rows, indent=1))
+
+
+def write_page(options: argparse.Namespace) -> None:
+    """The page of all results there are, also of earlier runs."""
+    known = [path for name in NETWORKS if (path := path_of(name, options)).exists()]
+    models = [json.loads(path.read_text()) for path in known]
+    path = options.results / "measured.json"
+    measured = measured_table(json.loads(path.read_text()) if path.exists() else [])
     options.page.parent.mkdir(parents=True, exist_ok=True)
-    options.page.write_text(page_of([json.loads(path.read_text()) for path in known], options.time_limit))
+    finished = [model for model in models if "ours" in model]
+    options.page.write_text(page_of(finished, measured, options.time_limit))
 
 
 if __name__ == "__main__":

@@ -72,8 +72,9 @@ with `python benchmarks/tiling.py` on {machine}, limit {limit:.0f} s a plan.
 """
 
 COLUMNS = (
-    "| step | budget | measured peak | read | written | loss | unplanned loss | from unplanned | worst tensor "
-    "| unplanned from float64 | planned from float64 |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
+    "| step | budget | measured peak | read | written | loss | unplanned loss | from unplanned "
+    "| worst tensor | unplanned from float64 | planned from float64 |\n"
+    "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
 )
 
 

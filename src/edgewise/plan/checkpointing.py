@@ -7,6 +7,7 @@ just before the first backward op that wants any of it; then it stays until its 
 
 from collections import defaultdict
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
 from edgewise.plan.problem import Problem
 from edgewise.plan.schedule import Action, Order
@@ -92,3 +93,46 @@ def _remade(problem: Problem, segment: list[int], s: int, kept: set[int], t: int
             ops.append(c)
             wanted.update(problem.inputs[c])
     return ops[::-1]
+
+
+def on_demand(problem: Problem, kept: AbstractSet[int], forward: int) -> Order:
+    """The order that keeps `kept` of the forward pass, and makes each other value again when it is wanted.
+
+    That is right before its first reader of the backward pass, with all that is missing for it; then it stays
+    until its last. Values that cannot be made again, or not any more by then, are kept too.
+    """
+    keep = {v for v, remakable in enumerate(problem.remakable) if v in kept or not remakable}
+    while True:
+        order, lost = _on_demand(problem, keep, forward)
+        if not lost:
+            return order
+        keep |= lost
+
+
+def _on_demand(problem: Problem, keep: set[int], forward: int) -> tuple[Order, set[int]]:
+    """The order, and values that it would make again from what is overwritten by then."""
+    there = {v for v, birth in enumerate(problem.birth) if v in keep or not 0 <= birth < forward}
+    order = [Action("compute", op.name) for op in problem.ops[:forward]]
+    lost: set[int] = set()
+    for t in range(forward, len(problem.ops)):
+        again = _missing(problem, t, there)
+        for c in sorted(again):
+            order.append(Action("compute", problem.ops[c].name))
+            ends = (problem.end_of_life[v] for v in problem.inputs[c])
+            if any(end is not None and end < t for end in ends):
+                lost.update(problem.outputs[c])
+        order.append(Action("compute", problem.ops[t].name))
+        there.update(v for c in again for v in problem.outputs[c])
+    return tuple(order), lost
+
+
+def _missing(problem: Problem, t: int, there: AbstractSet[int]) -> set[int]:
+    """Ops that must run again before op `t` can."""
+    again: set[int] = set()
+    todo = [v for v in problem.reads[t] if v not in there]
+    while todo:
+        c = problem.birth[todo.pop()]
+        if c not in again:
+            again.add(c)
+            todo += [v for v in problem.inputs[c] if v not in there]
+    return again

@@ -12,18 +12,20 @@ that fewer are made.
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
 
 from edgewise.devices import Device
-from edgewise.plan.crowding import Rows, excess_of
+from edgewise.plan.crowding import Excess, Rows, excess_of
+from edgewise.plan.dear_values import dear_values
 from edgewise.plan.every_block import every_block
 from edgewise.plan.milp import Watch
 from edgewise.plan.neighbourhoods import neighbourhoods
 from edgewise.plan.problem import Candidate, Problem, Tiling, fits, floor_bytes, judge
 from edgewise.plan.time_indexed import TimeIndexed
-from edgewise.plan.warm_start import known, start
+from edgewise.plan.warm_start import brought, known, start
 from edgewise.plan.windowed import is_worth_it, windowed
 
 FEW_OPS = 60
@@ -53,6 +55,8 @@ ALL_ROWS = 400
 WINDOWS = 120
 """Above that, it starts with one at the fullest stage of each of that many windows."""
 
+AFTERWARDS = 0.15
+"""Share of the time that large graphs leave for addresses and other work on the plan that is found."""
 
 WINDOWED_OPS = 150
 """Above this, windows of the program are solved before the whole of it."""
@@ -88,44 +92,59 @@ def candidates(
     Raises:
         KeyboardInterrupt: Ctrl-C stopped a run; its incumbent was yielded before.
     """
+    if len(problem.ops) > MANY_OPS:
+        deadline -= AFTERWARDS * max(0.0, deadline - time.monotonic())
     model = problem.tiled(tilings or {})
-    rows = Rows(_fullest(model))
+    rows = Rows(_fullest(model), _negligible_bytes(model))
     serial = replace(model, device=_serial(problem.device))
-    best: Candidate | None = None
+    found_yet: list[Candidate] = []  # the best first
 
-    def better(found: Iterable[Candidate]) -> Iterator[Candidate]:
-        nonlocal best
+    def noted(found: Iterable[Candidate]) -> Iterator[Candidate]:
         for candidate in found:
-            if fits(problem, candidate) and (best is None or candidate.rank < best.rank):
-                best = candidate
+            found_yet.append(candidate)
+            found_yet.sort(key=partial(_rank, problem))
             yield candidate
 
     if not tilings:
-        yield from better(every_block(problem))
+        yield from noted(every_block(problem))
+        yield from noted(dear_values(problem))
     if len(problem.ops) > WINDOWED_OPS:
-        negligible = _negligible_bytes(model)
-        for seen in (model, serial) if problem.overlaps else (model,):
-            found = windowed(problem, seen, negligible=negligible, gap=gap, deadline=deadline, watch=watch)
-            yield from better(found)
-        if best is not None and not is_worth_it(problem, model, best.overhead, deadline):
+        for seen in (model, serial)[: 1 + problem.overlaps]:
+            windows = windowed(
+                problem, seen, negligible=rows.negligible, gap=gap, deadline=deadline, watch=watch
+            )
+            yield from noted(windows)
+        if not _is_open(problem, model, found_yet, deadline):
             return
     for level in _levels(problem, gap):
         levelled = serial if level.serial else model
-        yield from better(_repaired(problem, levelled, level, rows, lambda: best, deadline, watch))
+        yield from noted(_repaired(problem, levelled, level, rows, found_yet, deadline, watch))
         if time.monotonic() > deadline:
             return
-        if level.anchors and best is not None:
-            negligible = _negligible_bytes(model)
-            yield from neighbourhoods(problem, model, best, rows, negligible=negligible, deadline=deadline)
+        if len(problem.ops) > MANY_OPS and level.most > 1 and found_yet and fits(problem, found_yet[0]):
+            yield from neighbourhoods(problem, model, found_yet[0], rows, deadline=deadline)
             return
+
+
+def _is_open(problem: Problem, model: Problem, found: list[Candidate], deadline: float) -> bool:
+    """Whether the whole program may better what is found."""
+    best = found[0] if found and fits(problem, found[0]) else None
+    return best is None or is_worth_it(problem, model, best.overhead, deadline)
+
+
+def _rank(problem: Problem, candidate: Candidate) -> tuple[int, float, float]:
+    """What fits by its cost, and then the others by their RAM: the less the better."""
+    if fits(problem, candidate):
+        return 0, *candidate.rank
+    return candidate.certificate.peak_bytes, *candidate.rank
 
 
 def _levels(problem: Problem, gap: float) -> Iterator[_Level]:
     n = len(problem.ops)
     if FEW_OPS < n <= WINDOWED_OPS:
-        yield _Level(1, max(gap, 0.05), 0.3)
+        yield _Level(1, max(gap, 0.02), 0.3)
     if n > MANY_OPS:
-        yield _Level(FEW_STAGES, max(gap, 0.03), 0.35, anchors=ANCHORS)
+        yield _Level(FEW_STAGES, max(gap, 0.03), 0.3, anchors=ANCHORS)
     yield _Level(STAGES, gap, 0.6 if problem.overlaps or n > MANY_OPS else 0.9)
     if problem.overlaps:
         yield _Level(min(STAGES, 8), gap, 0.9, serial=True)
@@ -136,37 +155,35 @@ def _repaired(  # one loop, and everything it needs
     model: Problem,
     level: _Level,
     rows: Rows,
-    incumbent: Callable[[], Candidate | None],
+    examples: list[Candidate],
     deadline: float,
     watch: Callable[[float], Watch],
 ) -> Iterator[Candidate]:
     """Solve and replay; where that exceeds the budget add a row or reserve RAM; and so on until it fits."""
     reserve: dict[int, int] = {}
     crowded: dict[int, dict[int, int]] = {c: {} for c in rows.crowded}
-    negligible = _negligible_bytes(model)
     for _ in range(REPAIRS):
         limit = (deadline - time.monotonic()) * level.share
         if limit <= 0:
             return
-        best = incumbent()
-        plan = known(problem, best) if best is not None else None
+        plans = [known(problem, candidate) for candidate in examples] if level.most == 1 else []
         program = TimeIndexed(
             model,
             problem.budget.ram_bytes,
             most=level.most,
             anchors=level.anchors,
-            brought=plan.brought(problem) if plan else None,
-            negligible=negligible,
+            brought=brought(problem, plans) if plans else None,
+            negligible=rows.negligible,
             reserve=reserve,
             stages=rows.stages,
             crowded=crowded,
         )
-        begin = start(program, plan) if plan else None
+        begin = start(program, plans[0]) if plans and plans[0] and fits(problem, examples[0]) else None
         solution = program.solve(
             time_limit=limit, gap=level.gap, watch=watch(program.costs.unit), start=begin
         )
-        if solution.status == "infeasible" and negligible:
-            negligible = 0
+        if solution.status == "infeasible" and rows.negligible:
+            rows.negligible = 0
             continue
         candidate = judge(problem, *program.order(solution)) if solution.values is not None else None
         if candidate is not None:
@@ -175,18 +192,22 @@ def _repaired(  # one loop, and everything it needs
             raise KeyboardInterrupt
         if candidate is None:
             return
-        excess = excess_of(problem, candidate)
-        if not excess.first and not excess.again:
+        if candidate.certificate.peak_bytes <= problem.budget.ram_bytes:
             return
-        for t, bytes_ in excess.first.items():
-            if t in rows.stages:
-                reserve[t] = reserve.get(t, 0) + bytes_
-        for (c, t), bytes_ in excess.again.items():
-            if c in rows.crowded:  # its rows do not see all
-                crowded[c][t] = crowded[c].get(t, 0) + bytes_
-            else:
-                crowded[c] = {}
+        _reserve(excess_of(problem, candidate), rows, reserve, crowded)
         rows.learn(problem, candidate)
+
+
+def _reserve(excess: Excess, rows: Rows, reserve: dict[int, int], crowded: dict[int, dict[int, int]]) -> None:
+    """Leave RAM free where the replay exceeds the budget although there is a row: it does not see all."""
+    for t, bytes_ in excess.first.items():
+        if t in rows.stages:
+            reserve[t] = reserve.get(t, 0) + bytes_
+    for (c, t), bytes_ in excess.again.items():
+        if c in rows.crowded:
+            crowded[c][t] = crowded[c].get(t, 0) + bytes_
+        else:
+            crowded[c] = {}
 
 
 def _fullest(problem: Problem) -> set[int]:

@@ -20,9 +20,13 @@ class Excess(NamedTuple):
 
 @dataclass
 class Rows:
-    """Stages whose first executions have rows, and ops whose recomputations have."""
+    """Stages whose first executions have rows, and ops whose recomputations have.
+
+    Values up to `negligible` bytes are always kept, until that leaves no plan.
+    """
 
     stages: set[int]
+    negligible: int
     crowded: set[int] = field(default_factory=set)
 
     def learn(self, problem: Problem, candidate: Candidate) -> bool:

@@ -11,7 +11,8 @@ reaches far back.
 """
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Literal
@@ -42,7 +43,7 @@ Depths = dict[int, int]
 
 
 def find_gaps(
-    problem: Problem, *, most: int, anchors: int = 0, brought: Mapping[int, Set[int]] | None = None
+    problem: Problem, *, most: int, anchors: int = 0, brought: Mapping[int, AbstractSet[int]] | None = None
 ) -> list[Gap]:
     """All gaps of all values, each with `most` candidate stages nearest to a use, at about so many `anchors`.
 
@@ -66,7 +67,7 @@ def _anchors(problem: Problem, count: int) -> Sequence[int]:
 
 class _Finder:
     def __init__(
-        self, problem: Problem, most: int, anchors: Sequence[int], brought: Mapping[int, Set[int]]
+        self, problem: Problem, most: int, anchors: Sequence[int], brought: Mapping[int, AbstractSet[int]]
     ) -> None:
         self.problem, self.most, self.anchors, self.brought = problem, most, anchors, brought
         self.n = len(problem.ops)

@@ -15,16 +15,16 @@ from edgewise.plan.crowding import Rows
 from edgewise.plan.milp import Model, Solution
 from edgewise.plan.problem import Candidate, Problem, fits, judge
 from edgewise.plan.time_indexed import TimeIndexed
-from edgewise.plan.warm_start import known, start
+from edgewise.plan.warm_start import brought, known, start, unseen
 
 STAGES = 24
 """Candidate stages a gap, besides those of the known plan."""
 
-PATIENCE = 3.0
-"""Seconds that a neighbourhood may take."""
+PATIENCE = 0.08
+"""Share of the time for the search that a neighbourhood may take."""
 
-QUICK = 1.0
-"""One that takes less makes the next one larger."""
+QUICK = 0.25
+"""One that takes less than this share of that makes the next one larger."""
 
 FIRST, LEAST, MOST = 0.1, 0.02, 0.5
 """Share of the values in a stretch: at first, at least and at most."""
@@ -37,7 +37,7 @@ IDLE = 40
 
 
 def neighbourhoods(
-    problem: Problem, model: Problem, best: Candidate, rows: Rows, *, negligible: int, deadline: float
+    problem: Problem, model: Problem, best: Candidate, rows: Rows, *, deadline: float
 ) -> Iterator[Candidate]:
     """Ever better plans, all of which fit; nothing if `best` pages.
 
@@ -46,10 +46,9 @@ def neighbourhoods(
         model: the same as the program is to see it.
         best: a plan that fits.
         rows: where the program needs rows of memory.
-        negligible: values up to this many bytes are always kept.
         deadline: when to stop, by `time.monotonic`.
     """
-    search = _Search(problem, model, rows, negligible)
+    search = _Search(problem, model, rows, PATIENCE * (deadline - time.monotonic()))
     while search.build(best) and time.monotonic() < deadline:
         found = search.better(best, deadline)
         if found is None:
@@ -62,13 +61,15 @@ def neighbourhoods(
 
 
 class _Search:
-    def __init__(self, problem: Problem, model: Problem, rows: Rows, negligible: int) -> None:
-        self.problem, self.model, self.rows, self.negligible = problem, model, rows, negligible
+    def __init__(self, problem: Problem, model: Problem, rows: Rows, patience: float) -> None:
+        self.problem, self.model, self.rows = problem, model, rows
+        self.patience = patience
         self.dice = random.Random(0)  # noqa: S311  # a plan must be the same every time
         self.size = FIRST
         self.idle = 0
         self.program: TimeIndexed | None = None
         self.values: dict[int, float] = {}
+        self.loose: set[int] = set()
 
     def build(self, best: Candidate) -> bool:
         """Make the program with `best` as its incumbent; whether that can be done."""
@@ -79,12 +80,13 @@ class _Search:
             self.model,
             self.problem.budget.ram_bytes,
             most=STAGES,
-            brought=plan.brought(self.problem),
-            negligible=self.negligible,
+            brought=brought(self.problem, [plan]),
+            negligible=self.rows.negligible,
             stages=self.rows.stages,
             crowded={c: {} for c in self.rows.crowded},
         )
         self.values = start(self.program, plan)
+        self.loose = unseen(self.program, plan)
         return True
 
     def avoid(self) -> None:
@@ -99,7 +101,7 @@ class _Search:
         threshold = best.overhead * (1 - DONE)
         while (left := deadline - time.monotonic()) > 0 and self.idle < IDLE:
             begin = time.monotonic()
-            solution = self._solve(program, min(PATIENCE, left))
+            solution = self._solve(program, min(self.patience, left))
             seconds = time.monotonic() - begin
             self._resize(seconds, solution)
             found = judge(self.problem, *program.order(solution)) if solution.values is not None else None
@@ -112,7 +114,7 @@ class _Search:
     def _resize(self, seconds: float, solution: Solution) -> None:
         if solution.status == "stopped":
             self.size = max(LEAST, self.size / 1.5)
-        elif seconds < QUICK:
+        elif seconds < QUICK * self.patience:
             self.size = min(MOST, self.size * 1.3)
 
     def _solve(self, program: TimeIndexed, limit: float) -> Solution:
@@ -128,9 +130,10 @@ class _Search:
         for _ in range(2):
             at = self.dice.randrange(max(1, len(movable) - span + 1))
             chosen.update(movable[at : at + span])
-        values = {program.gaps[g].value for g in chosen}
-        free = {program.keep[g] for g in chosen}
-        for g in (g for v in values for g in program.of_value[v]):
+        values = {program.gaps[g].value for g in chosen} | self.loose
+        free: set[int] = set()
+        for g in (g for v in values for g in program.of_value[v] if g in program.keep):
+            free.add(program.keep[g])
             for terms in (*program.stay[g].values(), *program.visit[g].values()):
                 free.update(variable for variable, _ in terms)
         makers = {self.problem.birth[v] for v in values}

@@ -147,7 +147,11 @@ class _Squeaky:
         self.dice = random.Random(0)  # noqa: S311  # a plan must be the same every time
 
     def run(self, start: list[int]) -> Packing:
-        starts = [self._place(order) for order in (*([start] if start else []), *self._orders())]
+        starts: list[Packing] = []
+        for order in (*([start] if start else []), *self._orders()):
+            starts.append(self._place(order))
+            if starts[-1].top <= self.bound:
+                return starts[-1]
         starts.sort(key=lambda packing: packing.top)
         best, left = starts[0], self.rounds
         while best.top > self.bound and left > 0:

@@ -10,7 +10,8 @@ seconds. The first time-indexed form is Checkmate's (arXiv 1910.02653 section 4)
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from edgewise.devices import Cost
@@ -52,20 +53,21 @@ class TimeIndexed:
         crowded: ops whose recomputations get memory rows of their own, with bytes to leave free by stage.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what a program is made of
         self,
         problem: Problem,
         ram_bytes: int | None,
         *,
         most: int = 24,
         anchors: int = 0,
-        brought: Mapping[int, Set[int]] | None = None,
+        brought: Mapping[int, AbstractSet[int]] | None = None,
         negligible: int = 0,
         reserve: Mapping[int, int] | None = None,
         stages: Collection[int] | None = None,
         crowded: Mapping[int, Mapping[int, int]] | None = None,
     ) -> None:
         self.problem, self.ram_bytes, self.reserve = problem, ram_bytes, reserve or {}
+        self.is_seeded = bool(brought)
         self.model = Model()
         self.n = len(problem.ops)
         self.costs = _Costs(problem)
@@ -78,7 +80,7 @@ class TimeIndexed:
         self.keep: dict[int, int] = {}
         # gap -> stage -> what brings the value back there: for good, or for this stage only
         self.stay: dict[int, dict[int, Terms]] = defaultdict(dict)
-        self.held: dict[int, dict[int, int]] = defaultdict(dict)  # gap -> stage -> in RAM from there on
+        self.held: dict[int, dict[int, int]] = defaultdict(dict)  # gap -> stage -> from (a tail: to) there
         self.visit: dict[int, dict[int, Terms]] = defaultdict(dict)
         self.page_in: dict[tuple[int, int], list[int]] = defaultdict(list)  # (value, stage) -> variables
         self.rerun: dict[tuple[int, int], int] = {}  # (op, stage) -> variable
@@ -168,6 +170,8 @@ class TimeIndexed:
             for t in gap.stages:
                 self.visit[g][t], paged = self._ways_back(gap.value, t)
                 self._need_stored(gap.value, paged)
+            if gap.role == "tail" and self.is_seeded:
+                self._add_leaving(g)
             return
         chosen: Terms = [(self.keep[g], 1.0)]
         all_paged: Terms = []
@@ -180,6 +184,17 @@ class TimeIndexed:
         if self.ram_bytes is not None:  # without a limit, HiGHS finds its first plan sooner in long rows
             self._add_held(g)
         self._need_stored(gap.value, all_paged)
+
+    def _add_leaving(self, g: int) -> None:
+        """Variables for `kept up to this stage`: a value may leave its tail before the last candidate.
+
+        Known plans do so; without one to start from, HiGHS is faster if it need not think of that.
+        """
+        before = self.keep[g]
+        for t in self.gaps[g].stages:
+            held = self.model.binary(integer=False)
+            self.model.row([(held, 1.0), (before, -1.0)], -INFINITY, 0.0)
+            self.held[g][t] = before = held
 
     def _add_held(self, g: int) -> None:
         """Variables for `kept, or back by this stage`: with short rows HiGHS is several times as fast."""
@@ -250,7 +265,10 @@ class TimeIndexed:
         if gap.role in ("head", "rest"):
             home = self.home_of(gap.value)
             return 1.0, [(home, -1.0), *visit] if home is not None else []
-        held = max((q for q in self.held[g] if q <= t), default=None)
+        if gap.role == "tail":
+            held = min((q for q in self.held[g] if q >= t), default=None)
+        else:
+            held = max((q for q in self.held[g] if q <= t), default=None)
         if held is not None:
             return 0.0, [(self.held[g][held], 1.0), *visit]
         back = [term for q, terms in self.stay[g].items() if q <= t for term in terms]

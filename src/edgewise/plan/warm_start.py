@@ -6,7 +6,7 @@ gives its variables their values. Plans that page are left out.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from edgewise.plan.nouns import Compute, Free
@@ -15,7 +15,7 @@ from edgewise.plan.time_indexed import TimeIndexed
 
 
 class Stay(NamedTuple):
-    """A value is in RAM from some time in stage `begin` until after op `end` ran for the first time."""
+    """A value is in RAM from some time in stage `begin` to some time in stage `end`."""
 
     begin: int
     end: int
@@ -27,13 +27,14 @@ class Known(NamedTuple):
     stays: Mapping[int, list[Stay]]
     reruns: frozenset[tuple[int, int]]
 
-    def brought(self, problem: Problem) -> dict[int, set[int]]:
-        """Per value, the stages at which it is made again."""
-        stages: dict[int, set[int]] = defaultdict(set)
-        for c, t in self.reruns:
-            for v in problem.outputs[c]:
-                stages[v].add(t)
-        return stages
+
+def brought(problem: Problem, plans: Iterable[Known | None]) -> dict[int, set[int]]:
+    """Per value, the stages at which any of `plans` makes it again, or makes something again from it."""
+    stages: dict[int, set[int]] = defaultdict(set)
+    for c, t in (rerun for plan in plans if plan for rerun in plan.reruns):
+        for v in (*problem.outputs[c], *problem.inputs[c]):
+            stages[v].add(t)
+    return stages
 
 
 def known(problem: Problem, candidate: Candidate) -> Known | None:
@@ -55,7 +56,8 @@ def known(problem: Problem, candidate: Candidate) -> Known | None:
             for v in made:
                 since.setdefault(v, stage)
             stage = max(stage, c + 1)
-            for old, _ in problem.graph.op[step.op].option(step.option).overwrites:
+            option = problem.graph.op[step.op].option(step.option)
+            for old, _ in option.overwrites if option else ():
                 _end(stays, since, problem.index[old], stage)
             for old, _ in () if again else problem.ops[c].updates:
                 _end(stays, since, problem.index[old], stage)
@@ -68,7 +70,7 @@ def known(problem: Problem, candidate: Candidate) -> Known | None:
 
 def _end(stays: dict[int, list[Stay]], since: dict[int, int], v: int, stage: int) -> None:
     if v in since:
-        stays[v].append(Stay(since.pop(v), stage - 1))
+        stays[v].append(Stay(since.pop(v), stage))
 
 
 def start(program: TimeIndexed, plan: Known) -> dict[int, float]:
@@ -78,19 +80,38 @@ def start(program: TimeIndexed, plan: Known) -> dict[int, float]:
         values[variable] = float(rerun in plan.reruns)
     for g, keep in program.keep.items():
         gap = program.gaps[g]
-        stay = _stay_at(plan, gap.value, min(gap.end, program.n) if gap.role == "middle" else gap.end - 1)
-        kept = stay is not None and stay.begin <= max(gap.start, 0)
+        if gap.role == "middle":
+            stay = _stay_at(plan, gap.value, gap.end)
+            kept = stay is not None and stay.begin <= max(gap.start, 0)
+        else:
+            stay = _stay_at(plan, gap.value, gap.start)
+            kept = stay is not None and stay.end >= gap.stages[0]
         values[keep] = float(kept)
+        maker = program.problem.birth[gap.value]
         for t, terms in program.visit[g].items():
-            values.update(
-                {var: float((program.problem.birth[gap.value], t) in plan.reruns) for var, _ in terms}
-            )
+            values.update({variable: float((maker, t) in plan.reruns) for variable, _ in terms})
         for t, terms in program.stay[g].items():
             for var, _ in terms:
                 values[var] = float(stay is not None and not kept and stay.begin == t)
     return values
 
 
+def unseen(program: TimeIndexed, plan: Known) -> set[int]:
+    """Values that `plan` holds in a way that the program has no variables for."""
+    values: set[int] = set()
+    for c, t in plan.reruns:
+        for v in program.problem.inputs[c]:
+            if (program.problem.birth[v], t) in plan.reruns:
+                continue
+            for g in program.of_value[v]:
+                gap = program.gaps[g]
+                if gap.role == "middle" and gap.start < t < gap.end and g in program.keep:
+                    last = _stay_at(plan, v, gap.end)
+                    if last is None or last.begin > t:
+                        values.add(v)
+    return values
+
+
 def _stay_at(plan: Known, v: int, t: int) -> Stay | None:
     """The stay of `v` that op `t` runs in."""
-    return next((stay for stay in plan.stays.get(v, ()) if stay.begin <= t <= stay.end), None)
+    return next((stay for stay in plan.stays.get(v, ()) if stay.begin <= t < stay.end), None)
