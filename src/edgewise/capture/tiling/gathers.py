@@ -1,7 +1,7 @@
 """Embeddings: of the table, only the rows that are looked up are read.
 
-An optimizer that leaves elements without a gradient as they are changes these rows and no others. What is moved
-is counted as if no row was looked up twice, since a plan cannot know.
+An optimizer that leaves elements without a gradient as they are changes these rows and no others. What is
+moved is counted as if no row was looked up twice, since a plan cannot know.
 """
 
 import math
