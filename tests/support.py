@@ -2,8 +2,10 @@
 
 import random
 
+import msgspec
+
 from edgewise.devices import Compute, Device, Memory, Ram, Tier
-from edgewise.graph import Graph, Op
+from edgewise.graph import Graph, Op, Option, Stream, validate
 from edgewise.plan import Budget, Certificate, Free, PageIn, Plan, replay
 from edgewise.plan import Compute as ComputeStep
 from edgewise.plan.schedule import Action, Order, lay_out, plain_order
@@ -71,6 +73,24 @@ def naive_addresses(steps: tuple, graph: Graph, homes: frozenset[str]) -> dict[s
             for name in set(op.outputs) - set(live) - set(step.streamed):
                 begin(name)
     return {name: tuple(offsets) for name, offsets in where.items()}
+
+
+def looped(graph: Graph, *, reordered: tuple[str, ...] = ()) -> Graph:
+    """`graph` whose ops may run in eight overlapping slices; those in `reordered` not bit for bit."""
+    size = {value.name: value.bytes for value in graph.values}
+    ops = []
+    for op in graph.ops:
+        streams = tuple(
+            Stream(name, 0 if name in op.outputs else size[name] // 8, size[name] + size[name] // 4, 8)
+            for name in dict.fromkeys((*op.reads, *op.outputs))
+            if size[name] >= 512
+        )
+        workspace = sum(size[name] for name in op.outputs) // 8
+        loop = Option(
+            "rows 8", workspace_bytes=workspace, streams=streams, tiles=8, exact=op.name not in reordered
+        )
+        ops.append(msgspec.structs.replace(op, options=(*op.options, loop) if streams else op.options))
+    return validate(msgspec.structs.replace(graph, ops=tuple(ops)))
 
 
 def naive_workspaces(steps: tuple, graph: Graph, homes: frozenset[str]) -> dict[str, tuple[int, ...]]:
@@ -173,4 +193,4 @@ def _survives(graph: Graph, name: str) -> bool:
     return True
 
 
-__all__ = ["DEVICE", "naive_addresses", "plain_order", "plan_of", "random_order"]
+__all__ = ["DEVICE", "looped", "naive_addresses", "plain_order", "plan_of", "random_order"]

@@ -8,7 +8,10 @@ import msgspec
 import pytest
 
 from edgewise.cli import main
+from edgewise.devices import numbers, save_device
 from edgewise.graph import Graph, Op, Value, save_graph
+from tests.plan.graphs import DISKLESS
+from tests.support import looped
 
 
 class Said(NamedTuple):
@@ -56,6 +59,28 @@ def tiny_graph(name: str = "tiny", size: int = 1000) -> Graph:
         Op("back_a", ("ga", "x"), ("g",), flops=2_000, layer="first"),
     )
     return Graph(name, (*values, *gradients), (*forward, *back), ("g",))
+
+
+def tiny_loops(**options: Any) -> Graph:
+    """The same, of which every op may run in eight slices."""
+    return looped(tiny_graph("loops"), **options)
+
+
+@pytest.fixture
+def loops_file(tmp_path: Path) -> Path:
+    path = tmp_path / "loops.json"
+    save_graph(tiny_loops(reordered=("back_c",)), path)
+    return path
+
+
+@pytest.fixture
+def diskless(tmp_path: Path) -> Path:
+    """A profile of a device that has RAM only."""
+    path = tmp_path / "diskless.toml"
+    save_device(
+        msgspec.structs.replace(DISKLESS, assumed=dict.fromkeys(numbers(DISKLESS), "for tests")), path
+    )
+    return path
 
 
 @pytest.fixture

@@ -32,6 +32,37 @@ def test_a_sound_plan_is_certified(run: Run, plan_file: Path) -> None:
     assert found["ram_bytes"] == plan["budget"]["ram_bytes"]
 
 
+def test_a_plan_that_streams(run: Run, loops_file: Path) -> None:
+    made = run("plan", loops_file, "--device", "rpi4", "--ram", "3500", "-o", "plan.json", "--json").json
+    found = run("check", "plan.json", "--json").json
+    assert (found["streamed"], found["exact"]) == (made["streamed"], False)
+    said = run("check", "plan.json").out
+    assert ", 5 ops streamed\n" in said
+    assert "of it in slices\n" in said
+    assert "the sums of 1 op may be taken in another order\n" in said
+    assert said.count("rows 8") == 5
+
+
+@pytest.mark.parametrize(
+    ("tamper", "said"),
+    [
+        (lambda step: step.__setitem__(2, "rows 9"), "by `rows 9`, which it does not offer"),
+        (lambda step: step.__setitem__(3, ["ga"]), "streams `ga`, which that does not offer"),
+        (lambda step: step.__setitem__(3, []), "without its operand"),
+    ],
+)
+def test_a_loop_that_was_tampered_with_is_refused(
+    tamper: Callable[[list[Any]], Any], said: str, run: Run, loops_file: Path, tmp_path: Path
+) -> None:
+    assert run("plan", loops_file, "--device", "rpi4", "--ram", "3500", "-o", "plan.json").code == 0
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    tamper(next(step for step in plan["steps"] if step[:2] == ["compute", "back_c"]))
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    found = run("check", "plan.json")
+    assert (found.code, found.out) == (5, "")
+    assert said in found.err
+
+
 def change(plan: dict[str, Any], key: str, value: Any) -> None:
     plan[key] = value
 

@@ -1,16 +1,23 @@
 """`edgewise estimate`: the parts add up to the peak, and the largest op is the largest."""
 
+import random
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgewise.cli.needs import heaviest, peak_by_kind
 from edgewise.devices import load_device
 from edgewise.graph import Graph, Op, Option, Value
-from edgewise.plan import minimum_ram, plain_plan
+from edgewise.plan import Budget, minimum_ram, plain_plan
+from edgewise.plan.problem import Problem
 from tests.cli.conftest import Run, tiny_graph
+from tests.plan.graphs import PAGING, graphs
+from tests.plan.streamers import tiled
 
 DEVICE = load_device("nrf52840")
+DICE = st.randoms(use_true_random=False)
 
 
 def test_json(run: Run, graph_file: Path) -> None:
@@ -63,6 +70,46 @@ def test_the_parts_of_a_real_step_add_up(run: Run) -> None:
     assert all(size >= 0 for size in kinds.values())
     assert kinds["parameter"] > 0
     assert found["min_ram_bytes"] < found["plain_peak_bytes"]
+
+
+class TestLoops:
+    """Where ops may run in slices, both figures are told: whole, and the least."""
+
+    def test_json(self, run: Run, loops_file: Path) -> None:
+        found = run("estimate", loops_file, "--device", "rpi4", "--json").json
+        first = found["largest_ops"][0]
+        assert (found["whole_ram_bytes"], found["whole_ram_op"]) == (8000, "to_b")
+        assert found["min_ram_bytes"] < found["whole_ram_bytes"]
+        assert (first["op"], first["working_bytes"], first["least_bytes"]) == ("to_b", 8000, 1000)
+
+    def test_for_people(self, run: Run, loops_file: Path) -> None:
+        lines = [line.strip() for line in run("estimate", loops_file, "--device", "rpi4").out.splitlines()]
+        assert "of whole ops           at least 7.81 KiB (8,000 B), set by `to_b`" in lines
+        assert lines[-6].split()[:7] == ["largest", "ops", "layer", "in", "RAM", "in", "slices"]
+        assert lines[-5].split()[:5] == ["to_b", "7.81", "KiB", "1,000", "B"]
+
+    def test_without_a_tier_a_loop_saves_workspace_only(
+        self, run: Run, loops_file: Path, diskless: Path
+    ) -> None:
+        entries = run("estimate", loops_file, "--device", diskless, "--json").json["largest_ops"]
+        assert all(entry["least_bytes"] == entry["working_bytes"] for entry in entries)
+
+    def test_a_graph_without_them(self, run: Run, graph_file: Path) -> None:
+        said = run("estimate", graph_file, "--device", "rpi4")
+        assert "of whole ops" not in said.out
+        assert "in slices" not in said.out
+        entries = run("estimate", graph_file, "--device", "rpi4", "--json").json["largest_ops"]
+        assert all(entry["least_bytes"] == entry["working_bytes"] for entry in entries)
+
+    @given(graphs, DICE)
+    def test_the_least_is_the_planners(self, graph: Graph, dice: random.Random) -> None:
+        loops = tiled(graph, dice)
+        problem = Problem(loops, PAGING, Budget(0), "joules", "full")
+        least = {op.name: size for op, size in zip(problem.ops, problem.least_tiled_bytes, strict=True)}
+        whole = {op.name: size for op, size in zip(problem.ops, problem.least_working_bytes, strict=True)}
+        found = {heavy.op.name: heavy for heavy in heaviest(loops, PAGING, len(loops.ops))}
+        assert {name: found[name].least_bytes for name in least} == least
+        assert {name: found[name].working_bytes for name in whole} == whole
 
 
 def trained() -> Graph:

@@ -53,6 +53,22 @@ def test_the_curve_is_kept_beside_the_plan_of_its_knee(run: Run, graph_file: Pat
     assert load_report(out).curve == curve
 
 
+def test_a_curve_that_goes_below_what_whole_ops_need(run: Run, loops_file: Path) -> None:
+    said = run("plan", loops_file, "--device", "rpi4", "--pareto")
+    assert "page-ins  streamed" in said.out
+    points = run("plan", loops_file, "--device", "rpi4", "--pareto", "--json").json["points"]
+    assert points[0]["ram_bytes"] < 8000, "the largest op whole"
+    assert points[0]["streamed"] > 0
+    assert points[0]["bytes_written"] > 0
+    assert (points[-1]["streamed"], points[-1]["bytes_written"]) == (0, 0)
+
+
+def test_a_curve_without_streams_has_no_column_for_them(run: Run, graph_file: Path) -> None:
+    out = run("plan", graph_file, "--device", "rpi4", "--pareto").out
+    assert "streamed" not in out
+    assert "written" in out
+
+
 @pytest.mark.parametrize(
     ("more", "other"),
     [(("--ram", "1MB"), "--ram"), (("--min-ram",), "--min-ram"), (("--minimize", "ram"), "--minimize ram")],

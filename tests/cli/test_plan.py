@@ -1,5 +1,6 @@
 """`edgewise plan`: the keys programs rely on, budgets in every unit, files that `check` and `report` find."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,14 @@ import msgspec
 import pytest
 
 from edgewise.cli import plan as plan_command
-from edgewise.cli.words import against, arena_words, count_words, gap_words
-from edgewise.devices import load_device
-from edgewise.graph import load_graph, save_graph
-from edgewise.plan import check, load_plan, minimum_ram, plain_plan
+from edgewise.cli.loops import write_loops
+from edgewise.cli.words import against, arena_words, count_words, gap_words, limit_words
+from edgewise.devices import Cost, load_device
+from edgewise.graph import Graph, Op, Option, Stream, Value, load_graph, save_graph
+from edgewise.plan import Budget, Compute, check, load_plan, minimum_ram, plain_plan
+from edgewise.report.loops import Loop
 from edgewise.report.units import seconds_text
-from tests.cli.conftest import Run, tiny_graph
+from tests.cli.conftest import Run, tiny_graph, tiny_loops
 
 PLAIN = 4000 + 4000 + 1000 + 1000 + 1000  # a, b, c, x and gb, while `back_c` runs
 
@@ -91,6 +94,7 @@ def test_for_people_there_is_a_table(run: Run, graph_file: Path) -> None:
         "quality",
         "time of a step",
         "energy of a step",
+        "traffic",
     ]
     assert table["budget"].strip() == "10.3 KiB of RAM"
     assert "against plain" in table["energy of a step"]
@@ -255,10 +259,145 @@ def test_places_that_cannot_be_written(run: Run, graph_file: Path, monkeypatch: 
     assert said.err == "edgewise: Cannot write p.json: No space left on device. Choose another place.\n"
 
 
+class TestLoops:
+    """Plans below what whole ops need say what runs in slices, and what that does to bits and to the card."""
+
+    TIGHT = ("--device", "rpi4", "--ram", "3500")
+
+    def test_json(self, run: Run, loops_file: Path) -> None:
+        said = run("plan", loops_file, *self.TIGHT, "--json", "-o", "p.json")
+        found, entries = said.json, said.json["streamed"]
+        plan, graph = load_plan(Path("p.json")), load_graph(Path("graph.json"))
+        steps = [step for step in plan.steps if isinstance(step, Compute) and step.option != "whole"]
+        assert [entry["op"] for entry in entries] == [step.op for step in steps]
+        assert [tuple(entry["values"]) for entry in entries] == [step.streamed for step in steps]
+        assert {entry["option"] for entry in entries} == {"rows 8"}
+        assert {entry["tiles"] for entry in entries} == {8}
+        for entry in entries:
+            assert entry["ram_bytes"] <= found["peak_bytes"] < entry["whole_bytes"]
+            assert plan.steps[entry["step"]].op == entry["op"]
+        moved = sum(entry["bytes_written"] + entry["bytes_read"] for entry in entries)
+        paged = sum(graph.value[name].bytes for name in (*found["paged_out"], *found["paged_in"]))
+        assert 0 < found["bytes_streamed"] == moved
+        assert found["bytes_written"] + found["bytes_read"] == moved + paged
+
+    @pytest.mark.parametrize(
+        ("reordered", "words"),
+        [
+            ((), "bit for bit that of the unplanned step"),
+            (
+                ("back_c",),
+                "within 1e-6 relative of the unplanned step: the sums of 1 op may be taken in another order",
+            ),
+            (
+                ("back_c", "to_b"),
+                "within 1e-6 relative of the unplanned step: the sums of 2 ops may be taken in another order",
+            ),
+        ],
+    )
+    def test_the_bits(self, reordered: tuple[str, ...], words: str, run: Run, tmp_path: Path) -> None:
+        save_graph(tiny_loops(reordered=reordered), tmp_path / "bits.json")
+        found = run("plan", "bits.json", *self.TIGHT, "--json").json
+        assert found["exact"] is not bool(reordered)
+        assert sorted(found["reordered"]) == sorted(reordered)
+        assert f"result            {words}\n" in run("plan", "bits.json", *self.TIGHT).out
+
+    def test_for_people(self, run: Run, loops_file: Path) -> None:
+        lines = run("plan", loops_file, *self.TIGHT).out.splitlines()
+        assert next(line for line in lines if line.startswith("plan  ")).endswith(", 5 ops streamed")
+        traffic = next(line for line in lines if line.startswith("traffic"))
+        assert re.search(
+            r"  [\d.]+ KiB written to sd in a step, [\d.]+ KiB read; [\d.]+% of it in slices$", traffic
+        )
+        head = next(i for i, line in enumerate(lines) if line.startswith("ops run as loops"))
+        assert lines[head].split("  ")[0] == "ops run as loops"
+        assert len(lines) == head + 6
+        row = next(line for line in lines if line.startswith("to_b"))
+        assert re.match(r"to_b +rows 8 +a, b +1,000 B +7.81 KiB +9.77 KiB +[\d.]+%$", row)
+
+    def test_many_are_cut_short(self, run: Run, loops_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("edgewise.cli.loops.SHOWN", 3)
+        out = run("plan", loops_file, *self.TIGHT).out
+        assert re.search(r"\nand 2 loops more, [\d.]+% of the time; --json lists all\n$", out)
+        assert len(run("plan", loops_file, *self.TIGHT, "--json").json["streamed"]) == 5
+
+    @pytest.mark.parametrize(
+        ("layer", "names", "shown"),
+        [
+            ("", ("a", "b"), "a, b"),
+            ("body.1", ("body.1.weight", "body.1:conv", "body.12.weight"), "weight, conv, body.12.weight"),
+            ("body", ("body", "bodyguard"), "body, bodyguard"),
+            ("body", (), "nothing"),
+            ("body", ("x" * 40,), "x" * 31 + "\N{HORIZONTAL ELLIPSIS}"),
+        ],
+    )
+    def test_names_stand_without_the_layer(
+        self, layer: str, names: tuple[str, ...], shown: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        plan = plain_plan(tiny_graph(), load_device("rpi4"))
+        cost = Cost(0.0, 0.0)
+        op = Op(f"{layer}:op", layer=layer)
+        loop = Loop(0, op, Option("rows 2", tiles=2), names, 1, 2, 3, 4, cost, cost)
+        write_loops([loop], plan)
+        rows = [line.split("  ") for line in capsys.readouterr().out.splitlines()[1:]]
+        assert [cell for cell in rows[1] if cell][2].strip() == shown
+
+    def test_a_plan_without_them_says_nothing_of_them(self, run: Run, loops_file: Path) -> None:
+        words = ("plan", loops_file, "--device", "rpi4", "--ram", "11000")
+        found, said = run(*words, "--json").json, run(*words).out
+        assert (found["streamed"], found["exact"], found["reordered"], found["bytes_streamed"]) == (
+            [],
+            True,
+            [],
+            0,
+        )
+        assert not [
+            word for word in ("loop", "stream", "result", "traffic") if word in said.replace("loops.json", "")
+        ]
+
+    def test_what_pages_says_how_much(self, run: Run, graph_file: Path) -> None:
+        said = run("plan", graph_file, "--device", "rpi4", "--ram", "8KB").out
+        assert re.search(r"\ntraffic +1,000 B written to sd in a step, 1,000 B read\n", said)
+
+    def test_a_device_that_cannot_stream_needs_them_whole(
+        self, run: Run, loops_file: Path, diskless: Path
+    ) -> None:
+        said = run("plan", loops_file, "--device", diskless, "--ram", "3500")
+        assert said.code == 3
+        assert "No plan fits 3,500 B." in said.err
+
+    def test_nothing_fits(self, run: Run, loops_file: Path) -> None:
+        said = run("plan", loops_file, "--device", "rpi4", "--ram", "500", "--json")
+        least, op = said.json["min_ram_bytes"], said.json["op"]
+        assert said.code == 3
+        assert f"Least budget: {least:,} B; op `{op}`" in said.err
+        assert run("plan", loops_file, "--device", "rpi4", "--ram", least).code == 0
+
+
+@pytest.mark.parametrize(("size", "even"), [(10, False), (1, True)])
+def test_the_op_that_sets_the_least_ram_may_be_a_loop(
+    size: int, even: bool, run: Run, tmp_path: Path
+) -> None:
+    """`f` streams `y` in slices of a tenth; `x` is there whole from the start."""
+    loop = Option("rows 10", workspace_bytes=100, streams=(Stream("y", 0, 1000, 10),), tiles=10)
+    values = (Value("x", size, "input"), Value("y", 1000), Value("z", 4))
+    last = Option("sum 10", streams=(Stream("y", 10, 1000, 10),), tiles=10)
+    ops = (
+        Op("f", ("x",), ("y",), flops=8, options=(Option("whole"), loop), layer="body"),
+        Op("g", ("y",), ("z",), flops=8, options=(Option("whole"), last) if even else (Option("whole"),)),
+    )
+    save_graph(Graph("least", values, ops, ("z",)), tmp_path / "least.json")
+    said = run("plan", "least.json", "--device", "rpi4", "--ram", "50")
+    words = "op `f` of layer `body` sets it, even in slices (`rows 10`)" if even else "op `g` sets it"
+    assert f"; {words}. Try `--ram " in said.err
+
+
 def test_words() -> None:
     assert against(1.1, 1.0, seconds_text) == "1.1 s, +10% against plain"
     assert against(1.0, 1.0, seconds_text) == "1 s, the same as plain training"
     assert against(1.0, 0.0, seconds_text) == "1 s"
+    assert limit_words(Budget(5)) == ""
+    assert limit_words(Budget(5, 0.2, 3.0, 2048)) == ", 200 ms a step, 3 J a step, 2 KiB written"
     assert gap_words("optimal", 0.0) == "optimal"
     assert gap_words("feasible", 0.05) == "feasible; a better plan saves at most 5% of the overhead"
     plain = plain_plan(tiny_graph(), load_device("rpi4"))
@@ -268,3 +407,9 @@ def test_words() -> None:
     assert arena_words(plain, msgspec.structs.replace(found, arena_bytes=11_000)) == "11,000 B"
     words = count_words(plain)
     assert words == "7 of 7 values kept, 0 ops recomputed, 0 values paged out, 0 page-ins"
+    steps = tuple(
+        Compute(step.op, "rows 8", ("b",)) if step == Compute("to_b") else step for step in plain.steps
+    )
+    addresses = {name: stays for name, stays in plain.addresses.items() if name != "b"}
+    streamed = msgspec.structs.replace(plain, steps=steps, addresses=addresses)
+    assert count_words(streamed) == words.replace("7 of", "6 of") + ", 1 op streamed"

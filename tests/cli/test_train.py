@@ -50,6 +50,23 @@ def test_a_run_says_what_it_needed_and_what_it_learned(run: Run, tmp_path: Path)
     assert run("report", folder, "--json").json == {"path": str(folder / "report.html")}
 
 
+def test_a_run_below_the_largest_op_says_what_became_of_the_bits(run: Run, tmp_path: Path) -> None:
+    said = run(
+        "train", "digits-mlp", *QUICK[:-2], "--ram", "24KiB", "--device", "rpi4", "-o", tmp_path / "small"
+    )
+    words = dict(line.split("  ", 1) for line in said.out.splitlines()[1:])
+    assert re.search(r", \d+ ops streamed$", words["plan"])
+    planned, certified, measured = re.findall(r"([\d,]+) B", words["peak of a step"])
+    assert planned == certified
+    assert int(measured.replace(",", "")) <= int(planned.replace(",", "")) <= 24 * 1024
+    assert (
+        words["result of a step"]
+        .strip()
+        .startswith("within 1e-6 relative of the unplanned step: the sums of ")
+    )
+    assert "Ops that ran as loops" in (tmp_path / "small" / "report.html").read_text()
+
+
 def test_json_is_the_summary_and_the_run_goes_on_where_it_was(run: Run, tmp_path: Path) -> None:
     first = run("train", "digits-mlp", *QUICK, "-o", "here", "--json").json
     assert first["certified_peak_bytes"] == first["measured_peak_bytes"] <= first["budget_ram_bytes"]

@@ -23,6 +23,7 @@ from edgewise.plan import (
 from edgewise.plan.pareto import budgets_between, knee, order_of
 from edgewise.plan.problem import Problem, judge
 from tests.plan.graphs import DISKLESS, OVERLAPPING, PAGING, chain, graphs
+from tests.support import looped
 
 
 @given(graphs, st.sampled_from([PAGING, DISKLESS, OVERLAPPING]), st.sampled_from(["joules", "seconds"]))
@@ -106,8 +107,20 @@ def test_the_order_of_a_plan_makes_the_same_plan() -> None:
     graph = chain(6)
     plan = make_plan(graph, PAGING, Budget(minimum_ram(graph, PAGING).ram_bytes + 100), time_limit=10)
     problem = Problem(graph, PAGING, plan.budget, "joules", "full")
-    again = judge(problem, order_of(plan), frozenset(plan.homes))
+    again = judge(problem, order_of(plan, problem.graph), frozenset(plan.homes))
     assert again is not None
+    assert again.steps == plan.steps
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.3])
+def test_the_order_of_a_plan_that_streams_streams_the_same(share: float) -> None:
+    graph = looped(chain(6, size=1000))
+    least, whole = minimum_ram(graph, PAGING).ram_bytes, minimum_ram(chain(6, size=1000), PAGING).ram_bytes
+    plan = make_plan(graph, PAGING, Budget(int(least + share * (whole - least))), time_limit=5)
+    problem = Problem(graph, PAGING, plan.budget, "joules", "full")
+    again = judge(problem, order_of(plan, graph), frozenset(plan.homes))
+    assert again is not None
+    assert again.certificate.streamed
     assert again.steps == plan.steps
 
 

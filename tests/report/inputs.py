@@ -10,7 +10,7 @@ import msgspec
 
 from edgewise.devices import Device, load_device
 from edgewise.graph import WHOLE, Graph, Op, Option, Value, save_graph
-from edgewise.plan import Budget, Plan, check, save_plan
+from edgewise.plan import Budget, Plan, check, make_plan, plain_plan, save_plan
 from edgewise.plan.addresses import place
 from tests.support import plan_of, random_order
 
@@ -62,6 +62,12 @@ def plan_at_random(
         workspaces=packed.workspaces,
         gap=0.25,
     )
+
+
+def plan_in_slices(graph: Graph, share: float = 0.15, *, device: Device = BOARD) -> Plan:
+    """A plan of the planner for `share` of plain training's RAM; below what whole ops need, it streams."""
+    budget = Budget(int(share * plain_plan(graph, device).peak_bytes))
+    return make_plan(graph, device, budget, time_limit=5)
 
 
 def write_plan(folder: Path, graph: Graph, plan: Plan) -> Path:

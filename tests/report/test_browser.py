@@ -4,7 +4,7 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html import unescape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from edgewise.graph import Graph
+from edgewise.plan import Plan
 from edgewise.report import write_report
-from tests.report.inputs import graph_of, plan_at_random, write_run
+from tests.report.inputs import graph_of, plan_at_random, plan_in_slices, write_run
+from tests.support import looped
 
 ARTIFACTS = Path(__file__).parents[2] / "build" / "test-artifacts"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -79,13 +82,23 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
-def test_it_is_not_blank(tmp_path: Path) -> None:
+def whole() -> tuple[Graph, Plan]:
     graph = graph_of(8, name="eight layers", size=8192)
-    page = write_report(write_run(tmp_path / "run", graph, plan_at_random(graph, forget=0.25, page=0.3)))
+    return graph, plan_at_random(graph, forget=0.25, page=0.3)
+
+
+def sliced() -> tuple[Graph, Plan]:
+    graph = looped(graph_of(8, name="eight layers in slices", size=8192), reordered=("update3",))
+    return graph, plan_in_slices(graph)
+
+
+@pytest.mark.parametrize(("name", "made"), [("report", whole), ("report-loops", sliced)])
+def test_it_is_not_blank(name: str, made: Callable[[], tuple[Graph, Plan]], tmp_path: Path) -> None:
+    page = write_report(write_run(tmp_path / "run", *made()))
     ARTIFACTS.mkdir(parents=True, exist_ok=True)
-    picture = ARTIFACTS / "report.png"
+    picture = ARTIFACTS / f"{name}.png"
     picture.unlink(missing_ok=True)
-    shutil.copyfile(page, ARTIFACTS / "report.html")
+    shutil.copyfile(page, ARTIFACTS / f"{name}.html")
 
     chromium(tmp_path / "profile", "--window-size=1280,4400", f"--screenshot={picture}", page.as_uri())
 

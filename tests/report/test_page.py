@@ -9,17 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgewise.devices import Device, load_device
-from edgewise.graph import Graph, Value
+from edgewise.graph import Graph, Option, Value
 from edgewise.plan import Budget, Plan, make_plan, plain_plan, replay
 from edgewise.plan.schedule import plain_order
 from edgewise.report import ReportData, load_report, render_report
 from edgewise.report.curves import loss_curve
 from edgewise.report.page import POLICY
+from edgewise.report.timeline import plain_is_far
 from edgewise.report.trace import plain_steps
 from edgewise.report.units import bytes_text, exact_bytes, joules_text, percent, seconds_text
 from edgewise.train import EpochLine, StepLine
-from tests.report.inputs import BOARD, Page, graph_of, plan_at_random, write_plan, write_run
-from tests.support import plan_of
+from tests.report.inputs import BOARD, Page, graph_of, plan_at_random, plan_in_slices, write_plan, write_run
+from tests.support import looped, plan_of
 
 OF_A_PLAN = ("Memory, step by step", "Energy and time", "RAM by category", "Addresses", "Device: ", "Files")
 OF_A_RUN = ("Training", "The run", "Recipe", "Environment")
@@ -198,6 +199,121 @@ class TestChoiceWords:
 
         assert "the other way costs less by itself. Values share operands" in self.words(tmp_path, device)
         assert "this plan is not proven to be the best" in self.words(tmp_path, device)
+
+
+@pytest.fixture(scope="module")
+def loop_text(loop_data: ReportData) -> str:
+    return Page(render_report(loop_data)).text
+
+
+class TestLoops:
+    """A plan that streams says so wherever it matters; one that does not says nothing of it."""
+
+    def test_the_head(self, loop_text: str, loop_data: ReportData) -> None:
+        found = loop_data.certificate
+        ops = len(set(found.streamed))
+        for words in (
+            f"page-ins, {ops} ops in slices; ",
+            f"Written to sd in a step {bytes_text(found.bytes_written)} {exact_bytes(found.bytes_written)}; ",
+            f"{bytes_text(found.bytes_read)} read; ",
+            "Its result is within 1e-6 relative of the unplanned step: the sums of 1 op may be taken in",
+        ):
+            assert words in loop_text
+
+    def test_the_share_in_slices(self, loop_text: str, loop_data: ReportData) -> None:
+        found, size = loop_data.certificate, {value.name: value.bytes for value in loop_data.graph.values}
+        paged = sum(size[name] for name in (*found.paged_in, *found.paged_out))
+        share = 1 - paged / (found.bytes_written + found.bytes_read)
+
+        assert f"; {percent(share)} of both in slices" in loop_text
+
+    def test_the_section(self, loop_text: str, loop_data: ReportData) -> None:
+        ops = len(set(loop_data.certificate.streamed))
+
+        assert (
+            f"Ops that ran as loops {ops} of {len(loop_data.graph.ops)} ops run slice by slice: " in loop_text
+        )
+        assert "8 slices; sums reordered" in loop_text
+
+    def test_the_other_sections(self, loop_text: str) -> None:
+        assert "What is streamed is never whole in RAM: an op moves it in slices." in loop_text
+        assert re.search(r" \d+ values? of \S+ KiB (are|is) never in RAM and ha(ve|s) none\.", loop_text)
+        assert re.search(r"Planned: compute, first time [^.]*, streaming ", loop_text)
+        assert "tiles and workspace of loops" in loop_text
+        assert " in slices " in loop_text
+
+    @pytest.mark.parametrize(("limit", "words"), [(None, "; "), (1 << 20, " of 1 MiB allowed; ")])
+    def test_a_limit_of_what_is_written(self, limit: int | None, words: str, loop_data: ReportData) -> None:
+        budget = msgspec.structs.replace(loop_data.plan.budget, written_bytes=limit)
+        plan = msgspec.structs.replace(loop_data.plan, budget=budget)
+
+        assert (
+            f"{exact_bytes(loop_data.certificate.bytes_written)}{words}"
+            in replaced(loop_data, plan=plan).text
+        )
+
+    def test_where_the_bits_are_the_same(self, tmp_path: Path, graph: Graph) -> None:
+        loops = looped(graph)
+        page = Page(render_report(load_report(write_plan(tmp_path, loops, plan_in_slices(loops)))))
+
+        assert "Its result is bit for bit that of the unplanned step." in page.text
+        assert "another order" not in page.text
+
+    def test_tooltips(self, loop_data: ReportData) -> None:
+        html = render_report(loop_data)
+        tip = r"compute backward2\\nin 8 slices: rows 8\\nstreams [^\\]+\\n  "
+        tip += r"\S+ KiB read, \S+ K?i?B written\\n  "
+
+        assert re.search(tip + r"\S+ ms of transfers, then \S+ m?s of compute, in turn\\n", html)
+
+    @pytest.mark.parametrize("share", [0.6, 0.9])
+    def test_a_plan_without_them(self, share: float, tmp_path: Path, loop_graph: Graph) -> None:
+        plan = plan_at_random(loop_graph, forget=share, page=0.5)
+        text = Page(render_report(load_report(write_plan(tmp_path, loop_graph, plan)))).text
+
+        words = ("loop", "slice", "stream", "bit for bit", "tiles", "never in RAM")
+        assert [word for word in words if word in text.replace("never whole", "")] == []
+
+    def test_names_of_others(self, tmp_path: Path) -> None:
+        graph = looped(_renamed(graph_of(3, name=HOSTILE, layer=HOSTILE), HOSTILE))
+        named = tuple(
+            msgspec.structs.replace(op, options=tuple(_hostile(option) for option in op.options))
+            for op in graph.ops
+        )
+        graph = msgspec.structs.replace(graph, ops=named)
+        page = Page(render_report(load_report(write_plan(tmp_path, graph, plan_in_slices(graph)))))
+
+        assert page.named("img") == []
+        assert "Ops that ran as loops" in page.text
+        assert [attributes.get("type") for attributes in page.named("script")].count(None) == 1
+
+
+def _hostile(option: Option) -> Option:
+    return msgspec.structs.replace(option, name=HOSTILE) if option.is_tiled else option
+
+
+class TestFarBelow:
+    """Where a plan needs a small part of plain training's RAM, the chart is of the plan."""
+
+    @pytest.mark.parametrize(("share", "far"), [(0.5, False), (0.3, False), (0.15, True)])
+    def test_the_chart(self, share: float, far: bool, tmp_path: Path, loop_graph: Graph) -> None:
+        plan = plan_in_slices(loop_graph, share)
+        data = load_report(write_plan(tmp_path, loop_graph, plan))
+        page = Page(render_report(data))
+        times = f"{data.plain.peak_bytes / plan.peak_bytes:,.0f}"
+
+        assert plain_is_far(data) is far
+        assert (f"plain training {bytes_text(data.plain.peak_bytes)}, above this chart" in page.text) is far
+        assert (f"needs {times} times as much at its peak, far above this chart." in page.text) is far
+        assert ("The dashed line is what plain training holds" in page.text) is not far
+
+    def test_the_bars(self, tmp_path: Path, loop_graph: Graph) -> None:
+        for share, enlarged in ((0.5, False), (0.099, True)):
+            plan = plan_in_slices(loop_graph, share)
+            data = load_report(write_plan(tmp_path, loop_graph, plan))
+            times = f"planned, \N{MULTIPLICATION SIGN}{data.plain.peak_bytes / plan.peak_bytes:,.0f} "
+
+            assert (times in Page(render_report(data)).text) is enlarged
 
 
 def test_what_the_planner_makes(tmp_path: Path, graph: Graph) -> None:

@@ -1,5 +1,6 @@
 """The picture of the trade-off curve: there if a curve lies beside the plan, and only if it is the plan's."""
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -43,6 +44,20 @@ def test_there_is_a_picture_with_a_dot_for_each_budget(
     assert [found["class"] for found in page.named("circle")].count("knee") == 1
     assert f"at {joules_text(curve.points[0].joules)}" in page.text
     assert "pareto.json" in page.text  # among the files that the page was made from
+
+
+@pytest.mark.parametrize(("streamed", "words"), [(0, ""), (1, ", 1 op streamed"), (9, ", 9 ops streamed")])
+def test_a_budget_below_what_whole_ops_need(
+    streamed: int, words: str, tmp_path: Path, graph: Graph, plan: Plan, curve: Curve
+) -> None:
+    first = msgspec.structs.replace(curve.points[0], streamed=streamed, bytes_written=5)
+    curve = msgspec.structs.replace(curve, points=(first, *curve.points[1:]))
+    path = write_plan(tmp_path, graph, plan)
+    (tmp_path / "pareto.json").write_bytes(encode_curve(curve))
+    html = render_report(load_report(path))
+    assert ("to plain training&#x27;s. In 1 of them, ops run in slices." in html) is (streamed > 0)
+    tips = list(re.findall(r"3 ops recomputed, 7 page-ins[^\"\\]*", html))
+    assert tips == [f"3 ops recomputed, 7 page-ins{words}", *["3 ops recomputed, 7 page-ins"] * 2]
 
 
 def test_there_is_none_without_a_curve(tmp_path: Path, graph: Graph, plan: Plan) -> None:

@@ -16,7 +16,7 @@ from edgewise.errors import EdgewiseError, UsageError
 
 COMMANDS = {
     "estimate": "What plain training of a model needs, and the least RAM it could be planned for.",
-    "plan": "Plan one training step: what to keep, recompute and page, in what order, at what address.",
+    "plan": "Plan one training step: what to keep, recompute, page or run in slices, in what order, where.",
     "check": "Check a plan, independently of whoever made it: exit code 5 if it breaks a rule.",
     "train": "Train by a recipe inside the budget of a device.",
     "report": "Write the report of a run or a plan: one HTML file that needs no network.",

@@ -6,15 +6,17 @@ from typing import Any
 import msgspec
 from cyclopts import App
 
+from edgewise.cli.loops import loop_entries, write_loops
 from edgewise.cli.output import Facts, write_facts, write_json
 from edgewise.cli.params import AsJson
-from edgewise.cli.words import arena_words, count_words, gap_words
+from edgewise.cli.words import arena_words, count_words, gap_words, limit_words
 from edgewise.devices import Device, load_device
 from edgewise.errors import CorruptArtifact
-from edgewise.graph import load_graph
+from edgewise.graph import Graph, load_graph
 from edgewise.plan import Certificate, Plan, load_plan
 from edgewise.plan import check as check_plan
-from edgewise.report.units import bytes_text, exact_bytes, joules_text, seconds_text
+from edgewise.report.loops import Loop, exact_words, loops, traffic_words
+from edgewise.report.units import exact_bytes, joules_text, seconds_text
 
 EXAMPLE = """\
 The plan is replayed step by step: every operand present, nothing recomputed that must not be, no \
@@ -47,11 +49,14 @@ def check(
     path = source / "plan.json" if source.is_dir() else source
     plan = load_plan(path)
     target = load_device(device) if device else _device_beside(path, plan)
-    certificate = check_plan(plan, load_graph(graph or path.parent / "graph.json"), target)
+    step = load_graph(graph or path.parent / "graph.json")
+    certificate = check_plan(plan, step, target)
+    found = loops(plan, step, target)
     if as_json:
-        write_json(_payload(path, plan, certificate))
+        write_json(_payload(path, plan, certificate, found))
         return
-    write_facts(_facts(plan, certificate, target), title=f"{path}: certified")
+    write_facts(_facts(plan, step, certificate, target, found), title=f"{path}: certified")
+    write_loops(found, plan)
 
 
 def _device_beside(path: Path, plan: Plan) -> Device:
@@ -68,24 +73,28 @@ def _device_beside(path: Path, plan: Plan) -> Device:
         ) from error
 
 
-def _payload(path: Path, plan: Plan, certificate: Certificate) -> dict[str, Any]:
+def _payload(path: Path, plan: Plan, certificate: Certificate, found: tuple[Loop, ...]) -> dict[str, Any]:
     claims = {"graph": plan.graph, "device": plan.device, "status": plan.status, "gap": plan.gap}
-    found = msgspec.structs.asdict(certificate)
+    counted = msgspec.structs.asdict(certificate)
     series = ("ram_bytes", "live_bytes")
-    figures = {name: value for name, value in found.items() if name not in series}
+    figures = {name: value for name, value in counted.items() if name not in series}
+    figures["streamed"] = loop_entries(found)
     return {"path": str(path), "certified": True, **claims, "ram_bytes": plan.budget.ram_bytes, **figures}
 
 
-def _facts(plan: Plan, certificate: Certificate, device: Device) -> Facts:
+def _facts(
+    plan: Plan, graph: Graph, certificate: Certificate, device: Device, found: tuple[Loop, ...]
+) -> Facts:
     return [
         ("graph", plan.graph),
         ("device", device.name),
-        ("budget", exact_bytes(plan.budget.ram_bytes)),
+        ("budget", f"{exact_bytes(plan.budget.ram_bytes)}{limit_words(plan.budget)}"),
         ("peak", exact_bytes(certificate.peak_bytes)),
         ("highest address", arena_words(plan, certificate)),
         ("plan", count_words(plan)),
         ("quality, as claimed", gap_words(plan.status, plan.gap)),
-        ("paged", f"{bytes_text(certificate.bytes_written)} out, {bytes_text(certificate.bytes_read)} in"),
+        ("traffic", traffic_words(certificate, found, device)),
+        ("result", exact_words(plan, graph) if found else ""),
         ("time of a step", seconds_text(certificate.seconds)),
         ("energy of a step", joules_text(certificate.joules)),
     ]

@@ -4,7 +4,7 @@ from typing import Any
 
 from cyclopts import App
 
-from edgewise.cli.needs import KINDS, Heavy, heaviest, peak_by_kind
+from edgewise.cli.needs import KINDS, Heavy, has_loops, heaviest, peak_by_kind
 from edgewise.cli.output import write_facts, write_json, write_table
 from edgewise.cli.params import MODEL_HELP, AsJson
 from edgewise.cli.subject import Subject, find_subject
@@ -66,6 +66,8 @@ def _payload(
         "min_ram_bytes": least.ram_bytes,
         "min_ram_op": least.op,
         "min_ram_exact": least.exact,
+        "whole_ram_bytes": max([heavy.working_bytes for heavy in largest], default=0),
+        "whole_ram_op": largest[0].op.name if largest else None,
         "largest_ops": [_entry(heavy) for heavy in largest],
     }
 
@@ -76,6 +78,7 @@ def _entry(heavy: Heavy) -> dict[str, Any]:
         "layer": heavy.op.layer,
         "kind": heavy.op.kind,
         "working_bytes": heavy.working_bytes,
+        "least_bytes": heavy.least_bytes,
         "flops": heavy.op.flops,
         "seconds": heavy.cost.seconds,
         "joules": heavy.cost.joules,
@@ -101,20 +104,36 @@ def _write(
                 "least RAM",
                 least_words if least.exact else f"at most {least_words}; less may do",
             ),
+            ("of whole ops", _whole_words(subject, largest)),
             ("arithmetic of a step", f"{figure(flops / 1e6)} MFLOP"),
             ("time of a step", seconds_text(plain.seconds)),
             ("energy of a step", joules_text(plain.joules)),
         ]
     )
-    heads = {"largest ops": False, "layer": False, "in RAM": True, "of the flops": True, "time": True}
+    _write_largest(largest, flops, slices=has_loops(subject.graph))
+
+
+def _whole_words(subject: Subject, largest: list[Heavy]) -> str:
+    """What a plan would need that runs no op as a loop; nothing where there is no loop to run."""
+    if not largest or not has_loops(subject.graph):
+        return ""
+    size = largest[0].working_bytes
+    return f"at least {bytes_text(size)} ({exact_bytes(size)}), set by `{largest[0].op.name}`"
+
+
+def _write_largest(largest: list[Heavy], flops: int, *, slices: bool) -> None:
+    """The table of the largest ops; with `slices`, also what they need as loops."""
+    heads = {"largest ops": False, "layer": False, "in RAM": True}
+    heads |= {"in slices": True} if slices else {}
     rows = [
         (
             heavy.op.name,
             heavy.op.layer,
             bytes_text(heavy.working_bytes),
+            *((bytes_text(heavy.least_bytes),) if slices else ()),
             percent(heavy.op.flops / flops) if flops else "",
             seconds_text(heavy.cost.seconds),
         )
         for heavy in largest
     ]
-    write_table(heads, rows)
+    write_table({**heads, "of the flops": True, "time": True}, rows)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from edgewise.devices import Cost, Device
 from edgewise.graph import Graph, Op
 from edgewise.plan import Compute, Free, Plan, replay
+from edgewise.report.loops import least_bytes, whole_bytes
 
 KINDS = {
     "parameter": "parameters",
@@ -18,10 +19,15 @@ KINDS = {
 
 
 class Heavy(NamedTuple):
-    """An op, the bytes that must be in RAM while it runs, and what one execution costs."""
+    """An op, the bytes that must be in RAM while it runs whole or as a loop, and what one execution costs.
+
+    `working_bytes` is by its best option that is no loop, `least_bytes` by its best option of all, on a
+    device that can or cannot stream.
+    """
 
     op: Op
     working_bytes: int
+    least_bytes: int
     cost: Cost
 
 
@@ -57,17 +63,17 @@ def _fresh(plan: Plan, graph: Graph, at: int) -> set[str]:
 
 
 def heaviest(graph: Graph, device: Device, most: int) -> list[Heavy]:
-    """The `most` ops that hold most while they run: no plan of whole ops fits less than the first one."""
-    found = [Heavy(op, _working_bytes(graph, op), device.op_cost(graph, op)) for op in graph.ops]
+    """The `most` ops that hold most while they run: no plan of whole ops fits less than the first one.
+
+    A plan that runs ops as loops may fit less, but never less than the largest of their `least_bytes`.
+    """
+    found = [
+        Heavy(op, whole_bytes(graph, op, op.reads), least_bytes(graph, op, device), device.op_cost(graph, op))
+        for op in graph.ops
+    ]
     return sorted(found, key=lambda heavy: -heavy.working_bytes)[:most]
 
 
-def _working_bytes(graph: Graph, op: Op) -> int:
-    """Operands, results and workspace of `op`, by the option that needs least."""
-    reads = sum(graph.value[name].bytes for name in set(op.reads))
-    sizes = []
-    for option in op.options:
-        in_place = {new for _, new in option.overwrites}
-        fresh = sum(graph.value[name].bytes for name in op.outputs if name not in in_place)
-        sizes.append(reads + fresh + option.workspace_bytes)
-    return min(sizes)
+def has_loops(graph: Graph) -> bool:
+    """Whether some op may run as a loop over slices."""
+    return any(option.is_tiled for op in graph.ops for option in op.options)

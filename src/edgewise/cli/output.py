@@ -33,10 +33,13 @@ def write_facts(facts: Facts, *, title: str = "") -> None:
 
 
 def write_table(heads: Mapping[str, bool], rows: Iterable[Iterable[str]]) -> None:
-    """A table on stdout; `heads` are the names of its columns, and whether they are numbers."""
+    """A table on stdout; `heads` are the names of its columns, and whether they are numbers.
+
+    In a narrow terminal names are broken, never cut: they are what one types next.
+    """
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for head, is_number in heads.items():
-        table.add_column(head, justify="right" if is_number else "left")
+        table.add_column(head, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     _show(table)

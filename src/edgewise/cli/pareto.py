@@ -23,9 +23,12 @@ HEADS = {
     "time": True,
     "recomputed": True,
     "page-ins": True,
+    "streamed": True,
+    "written": True,
     "may save": True,
     "": False,
 }
+"""Columns of the table; without any op that is streamed, the column of their number is left out."""
 
 
 def curve_of(
@@ -70,7 +73,9 @@ def write_curve(found: TradeOff, subject: Subject, plain: Plan, out: Path | None
         write_json(_payload(curve, plain, out))
         return
     write_facts([*subject.facts, ("device", curve.device), ("minimized", curve.minimize)])
-    write_table(HEADS, _rows(curve, plain))
+    streams = any(point.streamed for point in curve.points)
+    heads = {name: number for name, number in HEADS.items() if streams or name != "streamed"}
+    write_table(heads, _rows(curve, plain, streams=streams))
     if out is not None:
         write_line(f"plan of the knee written to {out}, the curve to {out.parent / PARETO_FILE}")
 
@@ -85,7 +90,7 @@ def _payload(curve: Curve, plain: Plan, out: Path | None) -> dict[str, Any]:
     }
 
 
-def _rows(curve: Curve, plain: Plan) -> list[list[str]]:
+def _rows(curve: Curve, plain: Plan, *, streams: bool) -> list[list[str]]:
     rows = []
     for index, point in enumerate(curve.points):
         by_joules = curve.minimize == "joules"
@@ -98,6 +103,8 @@ def _rows(curve: Curve, plain: Plan) -> list[list[str]]:
                 seconds_text(point.seconds),
                 f"{point.recomputed:,}",
                 f"{point.paged_in:,}",
+                *((f"{point.streamed:,}",) if streams else ()),
+                bytes_text(point.bytes_written),
                 "nothing" if point.gap <= 0 else f"{percent(point.gap)} of that",
                 "<- knee" if index == curve.knee else "",
             ]

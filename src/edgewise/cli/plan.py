@@ -1,4 +1,4 @@
-"""`edgewise plan`: what to keep, recompute and page so that one training step fits a budget."""
+"""`edgewise plan`: what to keep, recompute, page or run in slices so that a training step fits a budget."""
 
 import time
 from pathlib import Path
@@ -6,15 +6,16 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from cyclopts import App, Parameter
 
+from edgewise.cli.loops import loop_entries, write_loops
 from edgewise.cli.output import Facts, write_facts, write_json, write_line
 from edgewise.cli.params import MODEL_HELP, AsJson, OutFile, Switch
 from edgewise.cli.pareto import curve_of, save_curve, write_curve
 from edgewise.cli.planning import planning
 from edgewise.cli.subject import Subject, find_subject
-from edgewise.cli.words import against, arena_words, count_words, gap_words
+from edgewise.cli.words import against, arena_words, count_words, gap_words, limit_words
 from edgewise.devices import CostModel, Device, load_device
 from edgewise.errors import UsageError
-from edgewise.graph import load_graph, save_graph
+from edgewise.graph import Graph, load_graph, save_graph
 from edgewise.plan import (
     Budget,
     Certificate,
@@ -25,6 +26,7 @@ from edgewise.plan import (
     plain_plan,
     save_plan,
 )
+from edgewise.report.loops import Loop, exact_words, loops, reordered, traffic_words
 from edgewise.report.units import bytes_text, exact_bytes, joules_text, seconds_text
 from edgewise.train.units import Amount, parse_bytes, parse_seconds
 
@@ -50,11 +52,16 @@ app = App(name="plan", help_epilogue=EXAMPLE)
 
 
 class Planned(NamedTuple):
-    """A plan, what the check certified, plain training beside it, and how long the planner took."""
+    """A plan of `graph`, what the check certified, plain training beside it, and how long the planner took.
 
+    `loops` are the executions by tiled options.
+    """
+
+    graph: Graph
     plan: Plan
     certificate: Certificate
     plain: Plan
+    loops: tuple[Loop, ...]
     solve_seconds: float
 
 
@@ -74,7 +81,7 @@ def plan(  # noqa: PLR0913  -- eight flags, each of them an argument
     out: OutFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Plan one training step: what to keep, recompute and page, in what order, at what address.
+    """Plan one training step: what to keep, recompute, page or run in slices, in what order, where.
 
     Args:
         model: A built-in model, `package.module:factory`, a recipe, or a graph.json. See below.
@@ -113,6 +120,7 @@ def plan(  # noqa: PLR0913  -- eight flags, each of them an argument
         write_json(_payload(found, out))
         return
     write_facts([*subject.facts, *_facts(found, target), ("written to", str(out) if out else "")])
+    write_loops(found.loops, found.plan)
 
 
 def _check_pareto(ram: str | None, minimize: str, *, min_ram: bool) -> None:
@@ -173,7 +181,8 @@ def _solve(subject: Subject, device: Device, budget: Budget, plain: Plan, time_l
             progress=progress,
         )
     took = time.perf_counter() - started
-    return Planned(plan, check(plan, subject.graph, device), plain, took)
+    graph = subject.graph
+    return Planned(graph, plan, check(plan, graph, device), plain, loops(plan, graph, device), took)
 
 
 def _print_minimum(
@@ -234,6 +243,10 @@ def _payload(found: Planned, out: Path | None) -> dict[str, Any]:
         "paged_in": certificate.paged_in,
         "bytes_written": certificate.bytes_written,
         "bytes_read": certificate.bytes_read,
+        "streamed": loop_entries(found.loops),
+        "bytes_streamed": sum(loop.bytes_read + loop.bytes_written for loop in found.loops),
+        "exact": certificate.exact,
+        "reordered": reordered(plan, found.graph),
         "path": None if out is None else str(out),
     }
 
@@ -241,11 +254,10 @@ def _payload(found: Planned, out: Path | None) -> dict[str, Any]:
 def _facts(found: Planned, device: Device) -> Facts:
     plan, certificate, plain = found.plan, found.certificate, found.plain
     budget = plan.budget
-    limit = f", {seconds_text(budget.seconds)} a step" if budget.seconds is not None else ""
     return [
         ("device", f"{device.name}: {device.description}"),
         ("plain training", f"{bytes_text(plain.peak_bytes)} of RAM"),
-        ("budget", f"{bytes_text(budget.ram_bytes)} of RAM{limit}"),
+        ("budget", f"{bytes_text(budget.ram_bytes)} of RAM{limit_words(budget)}"),
         ("planned peak", f"{exact_bytes(plan.peak_bytes)} ({bytes_text(plan.peak_bytes)})"),
         ("certified peak", exact_bytes(certificate.peak_bytes)),
         ("highest address", arena_words(plan, certificate)),
@@ -256,4 +268,6 @@ def _facts(found: Planned, device: Device) -> Facts:
         ),
         ("time of a step", against(plan.seconds, plain.seconds, seconds_text)),
         ("energy of a step", against(plan.joules, plain.joules, joules_text)),
+        ("traffic", traffic_words(certificate, found.loops, device)),
+        ("result", exact_words(plan, found.graph) if found.loops else ""),
     ]

@@ -15,8 +15,10 @@ from edgewise.cli.params import AsJson, Switch
 from edgewise.cli.training import Watcher
 from edgewise.cli.words import against, count_words, gap_words
 from edgewise.errors import UsageError
-from edgewise.plan import Plan
+from edgewise.graph import load_graph
+from edgewise.plan import Compute, Plan
 from edgewise.report import write_report
+from edgewise.report.loops import exact_words
 from edgewise.report.units import bytes_text, exact_bytes, figure, joules_text, percent, plural, seconds_text
 from edgewise.train import RunSummary, load_recipe
 
@@ -104,7 +106,8 @@ def _finish(summary: RunSummary, folder: Path, watch: Watcher, *, as_json: bool)
         report = None if path is None else str(path)
         write_json({**msgspec.structs.asdict(summary), "run_dir": str(folder), "report": report})
     else:
-        write_facts(_facts(summary, watch, path), title=f"{summary.model} on {summary.device}")
+        result = _result_words(watch.plan, folder)
+        write_facts(_facts(summary, watch, result, path), title=f"{summary.model} on {summary.device}")
     return _interrupted(folder) if summary.interrupted else 0
 
 
@@ -120,7 +123,14 @@ def _interrupted(folder: Path) -> int:
     return INTERRUPTED
 
 
-def _facts(summary: RunSummary, watch: Watcher, report: Path | None) -> Facts:
+def _result_words(plan: Plan | None, folder: Path) -> str:
+    """Whether the steps had the same bits as without a plan; nothing where no op ran as a loop."""
+    if plan is None or not any(isinstance(step, Compute) and step.streamed for step in plan.steps):
+        return ""
+    return exact_words(plan, load_graph(folder / "graph.json"))
+
+
+def _facts(summary: RunSummary, watch: Watcher, result: str, report: Path | None) -> Facts:
     planned, certified, measured = (
         "nothing" if size is None else exact_bytes(size)
         for size in (summary.planned_peak_bytes, summary.certified_peak_bytes, summary.measured_peak_bytes)
@@ -138,6 +148,7 @@ def _facts(summary: RunSummary, watch: Watcher, report: Path | None) -> Facts:
         ("memory of the process", _process_words(summary)),
         ("time of a step", against(summary.planned_seconds, summary.plain_seconds, seconds_text)),
         ("energy of a step", against(summary.planned_joules, summary.plain_joules, joules_text)),
+        ("result of a step", result),
         ("trained", _trained(summary)),
         ("accuracy", _change(summary.accuracy_before, summary.accuracy_after, percent)),
         ("mean squared error", _change(summary.mse_before, summary.mse_after, figure)),

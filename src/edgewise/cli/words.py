@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from edgewise.plan import Certificate, Compute, PageIn, PageOut, Plan
-from edgewise.report.units import exact_bytes, percent, plural
+from edgewise.plan import Budget, Certificate, Compute, PageIn, PageOut, Plan
+from edgewise.report.units import bytes_text, exact_bytes, joules_text, percent, plural, seconds_text
 
 
 def against(amount: float, plain: float, text: Callable[[float], str]) -> str:
@@ -24,9 +24,28 @@ def count_words(plan: Plan) -> str:
     written = len({step.value for step in plan.steps if isinstance(step, PageOut)})
     read = sum(isinstance(step, PageIn) for step in plan.steps)
     paged = {step.value for step in plan.steps if isinstance(step, PageOut | PageIn)}
-    kept = sum(len(stays) == 1 and name not in paged for name, stays in plan.addresses.items())
-    words = [f"{kept:,} of {plural(len(plan.addresses), 'value')} kept", f"{plural(again, 'op')} recomputed"]
-    return ", ".join([*words, f"{plural(written, 'value')} paged out", f"{plural(read, 'page-in')}"])
+    loops = [step for step in plan.steps if isinstance(step, Compute) and step.streamed]
+    streamed = {name for step in loops for name in step.streamed}
+    kept = sum(
+        len(stays) == 1 and name not in paged and name not in streamed
+        for name, stays in plan.addresses.items()
+    )
+    values = plural(len(streamed.union(plan.addresses)), "value")
+    words = [f"{kept:,} of {values} kept", f"{plural(again, 'op')} recomputed"]
+    words += [f"{plural(written, 'value')} paged out", plural(read, "page-in")]
+    if loops:
+        words.append(f"{plural(len({step.op for step in loops}), 'op')} streamed")
+    return ", ".join(words)
+
+
+def limit_words(budget: Budget) -> str:
+    """The limits of `budget` beside RAM, each behind a comma."""
+    limits = [
+        f"{seconds_text(budget.seconds)} a step" if budget.seconds is not None else "",
+        f"{joules_text(budget.joules)} a step" if budget.joules is not None else "",
+        f"{bytes_text(budget.written_bytes)} written" if budget.written_bytes is not None else "",
+    ]
+    return "".join(f", {limit}" for limit in limits if limit)
 
 
 def arena_words(plan: Plan, certificate: Certificate) -> str:

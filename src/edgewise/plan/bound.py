@@ -45,6 +45,7 @@ class _Relaxation:
         self.home: dict[int, int] = {}
         self.out: dict[int, int] = {}
         self.present: dict[tuple[int, int], int] = {}
+        self.streamed: dict[tuple[int, int], int] = {}
         self.rerun: dict[tuple[int, int], int] = {}
         self.unchecked: list[tuple[int, int]] = []  # reruns whose operands have no rows yet
         self.page_in: dict[tuple[int, int], int] = {}
@@ -85,7 +86,7 @@ class _Relaxation:
                 if problem.birth[v] < t <= self.until[v] and v not in problem.reads[t]:
                     self.present[v, k] = self.model.binary(integer=False)
                     terms.append((self.present[v, k], float(problem.bytes[v])))
-            self.ledger.memory_row(terms, problem.budget.ram_bytes - problem.least_tiled_bytes[t])
+            self.ledger.memory_row([*terms, *self._saved(t)], problem.budget.ram_bytes - self._whole(t))
         for v in range(len(problem.names)):
             self._follow(v)
         while self.unchecked:
@@ -93,6 +94,16 @@ class _Relaxation:
             for w in set(problem.inputs[c]).difference(problem.streams[c]):
                 self._need(w, k, [(self.rerun[c, k], -1.0)], 0.0)
         self.ledger.limit()
+
+    def _whole(self, t: int) -> int:
+        """Bytes that op `t` needs with all its operands in RAM."""
+        base, operands, _ = self.problem.footprints[t]
+        return base + sum(self.problem.bytes[v] for v in operands)
+
+    def _saved(self, t: int) -> Terms:
+        """What op `t` needs less for each operand that it streams."""
+        bytes_, tiles = self.problem.bytes, self.problem.footprints[t].tiles
+        return [(self._streamed(v, t), -float(bytes_[v] - tile)) for v, tile in tiles.items()]
 
     def _epoch(self, t: int) -> int:
         """The epoch in which op `t` runs: the one that ends with the first checkpoint not before it."""
@@ -160,10 +171,13 @@ class _Relaxation:
         return terms
 
     def _streamed(self, v: int, t: int) -> int:
-        """A variable for reading `v` slice by slice while op `t` runs, at the least that any option takes."""
-        variable = self.ledger.priced(self.problem.streams[t][v][0])
-        self._need_stored(v, variable)
-        return variable
+        """A variable for moving `v` slice by slice while op `t` runs, at the least that any option takes."""
+        if (v, t) not in self.streamed:
+            reads = v not in self.problem.outputs[t]
+            variable = self.ledger.priced(self.problem.streams[t][v][0]) if reads else self.model.binary()
+            self.streamed[v, t] = variable
+            self._need_stored(v, variable)
+        return self.streamed[v, t]
 
     def _need_stored(self, v: int, variable: int) -> None:
         """What `variable` does takes `v` from the tier, so it was paged out or made there, or lives there."""

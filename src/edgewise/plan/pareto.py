@@ -46,7 +46,7 @@ Told = Callable[[int, int], None]
 
 
 class Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A budget, and what the plan for it needs by the independent check."""
+    """A budget, and what the plan for it needs by the independent check; `streamed` counts ops."""
 
     ram_bytes: int
     peak_bytes: int
@@ -57,6 +57,8 @@ class Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gap: float
     recomputed: int
     paged_in: int
+    streamed: int = 0
+    bytes_written: int = 0
 
 
 class Curve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -172,7 +174,7 @@ def _better(problem: Problem, plan: Plan | None, smaller: Plan) -> Plan:
     """The cheapest of `plan`, the plan for a smaller budget, and what the latter becomes with more RAM."""
     bound = 0.0
     if plan is not None:
-        own = judge(problem, order_of(plan), frozenset(plan.homes))
+        own = judge(problem, order_of(plan, problem.graph), frozenset(plan.homes))
         bound = 0.0 if own is None else own.overhead * (1 - plan.gap)
     reused = [
         planned(problem, candidate, min(bound, candidate.overhead), smaller.solver)
@@ -188,7 +190,7 @@ def _rank(plan: Plan) -> tuple[float, float]:
 
 def _reused(problem: Problem, smaller: Plan) -> list[Candidate]:
     """The plan of a smaller budget, as it is and without what the larger one makes needless."""
-    lazy = judge(problem, order_of(smaller), frozenset(smaller.homes))
+    lazy = judge(problem, order_of(smaller, problem.graph), frozenset(smaller.homes))
     if lazy is None:
         return []
     same = lazy.retimed(problem, smaller.steps, check(smaller, problem.graph, problem.device))
@@ -198,13 +200,15 @@ def _reused(problem: Problem, smaller: Plan) -> list[Candidate]:
     ]
 
 
-def order_of(plan: Plan) -> Order:
-    """The actions of `plan`."""
+def order_of(plan: Plan, graph: Graph) -> Order:
+    """The actions of `plan`; a loop is named, and which values it streams."""
+    tiled = {(op.name, option.name) for op in graph.ops for option in op.options if option.is_tiled}
     order: list[Action] = []
     for step in plan.steps:
         match step:
-            case Compute(op):
-                order.append(Action("compute", op))
+            case Compute(op, option, streamed):
+                loop = option if (op, option) in tiled else ""
+                order.append(Action("compute", op, loop, frozenset(streamed)))
             case PageOut(value):
                 order.append(Action("out", value))
             case PageIn(value):
@@ -242,6 +246,8 @@ def _point(plan: Plan, graph: Graph, device: Device) -> Point:
         gap=plan.gap,
         recomputed=len(found.recomputed),
         paged_in=len(found.paged_in),
+        streamed=len(set(found.streamed)),
+        bytes_written=found.bytes_written,
     )
 
 

@@ -23,7 +23,7 @@ from edgewise.plan.compact import compact
 from edgewise.plan.improve import improve
 from edgewise.plan.milp import INFINITY, Watch
 from edgewise.plan.minimum import UNLIMITED, Least, least_ram
-from edgewise.plan.nouns import Budget, Objective, Plan, Progress, ProgressCallback
+from edgewise.plan.nouns import Budget, Compute, Objective, Plan, Progress, ProgressCallback
 from edgewise.plan.peers import PEERS, infeasible_words
 from edgewise.plan.poet import Poet
 from edgewise.plan.prefetch import prefetch
@@ -400,7 +400,9 @@ def _explain(problem: Problem, least: Least) -> str:
         where = "what must be there between steps sets it"
     else:
         layer = problem.graph.op[least.op].layer
-        where = f"op `{least.op}`{f' of layer `{layer}`' if layer else ''} sets it"
+        where = (
+            f"op `{least.op}`{f' of layer `{layer}`' if layer else ''} sets it{_loop_words(problem, least)}"
+        )
     proof = "" if least.exact else ", the least a plan was found for"
     written = problem.budget.written_bytes
     wear = f" and writes at most {written:,} B to the slower tier" if written is not None else ""
@@ -409,3 +411,10 @@ def _explain(problem: Problem, least: Least) -> str:
         f"Least budget: {least.ram_bytes:,} B{proof}; {where}. "
         f"Try `--ram {least.ram_bytes}`, or a smaller batch."
     )
+
+
+def _loop_words(problem: Problem, least: Least) -> str:
+    """By which loop the op runs that sets the least RAM, if it is one."""
+    step = next(s for s in least.candidate.steps if isinstance(s, Compute) and s.op == least.op)
+    option = problem.graph.op[step.op].option(step.option)
+    return f", even in slices (`{step.option}`)" if option is not None and option.is_tiled else ""

@@ -50,6 +50,14 @@ class Tiling(NamedTuple):
     streamed: frozenset[int]
 
 
+class Footprint(NamedTuple):
+    """RAM that an op needs at least: `base`, and each operand whole or, if it is streamed, a tile of it."""
+
+    base: int
+    operands: tuple[int, ...]
+    tiles: dict[int, int]
+
+
 @dataclass(frozen=True)
 class Problem:
     """Graph, device, budget and objective, indexed.
@@ -254,6 +262,24 @@ class Problem:
                 held = {v: min(self.bytes[v], tiles.get(v, self.bytes[v])) for v in operands}
                 more = {v: self.bytes[v] - held[v] for v in operands}
                 yield option, option.workspace_bytes + sum(held.values()), more
+
+    @cached_property
+    def footprints(self) -> list[Footprint]:
+        """Per op, a lower bound of the RAM it needs, whichever option runs and whatever is streamed."""
+        found = []
+        for t, whole in enumerate(self.least_working_bytes):
+            operands = dict.fromkeys((*self.reads[t], *self.outputs[t]))
+            base = whole - sum(self.bytes[v] for v in operands)
+            tiles: dict[int, int] = {}
+            for option, least, more in self._tiled_bytes(t):
+                if least <= self.budget.ram_bytes:
+                    base = min(base, option.workspace_bytes)
+                    for v in operands:
+                        if self.names[v] in option.stream and self.can_page:
+                            tile = self.bytes[v] - more[v]
+                            tiles[v] = min(tile, tiles.get(v, tile))
+            found.append(Footprint(base, tuple(operands), tiles))
+        return found
 
     @cached_property
     def too_large(self) -> list[frozenset[int]]:

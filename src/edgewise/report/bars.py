@@ -1,6 +1,6 @@
 """Bars of time and energy: the plan against plain training, and what the difference is made of."""
 
-from edgewise.report.breakdown import PART_WORDS, PARTS, Breakdown, Split
+from edgewise.report.breakdown import PART_WORDS, PARTS, Breakdown, Split, without_rounding
 from edgewise.report.chart import legend
 from edgewise.report.svg import WIDTH, Markup, box, drawing, join, path, tag
 from edgewise.report.units import joules_text, percent, seconds_text
@@ -32,7 +32,8 @@ def _comparison(title: str, planned: Split, plain: Split, unit: str) -> Markup:
         _row("plain", _bar(plain, scale, f"{title}, plain"), _words(plain.total, unit)),
         _row("planned", _bar(planned, scale, f"{title}, planned"), amount),
     ]
-    overhead = Split(0.0, planned.recompute, planned.paging, max(0.0, planned.idle - plain.idle))
+    more = planned._replace(compute=planned.compute - plain.compute, idle=planned.idle - plain.idle)
+    overhead = Split(*(without_rounding(amount, plain.total) for amount in more))
     if 0 < share < ENLARGE_BELOW and overhead.total > 0:
         label = f"the extra, {TIMES}{scale / overhead.total:,.0f}"
         rows.append(_row(label, _bar(overhead, overhead.total, label), _words(overhead.total, unit)))

@@ -1,7 +1,8 @@
-"""Where time and energy go: first executions, recomputation, paging, idling.
+"""Where time and energy go: first executions, recomputation, streaming, paging, idling.
 
-Joules are sums over the steps. Seconds of paging are those that the certified clock has beyond compute: with
-transfers that overlap compute, only the waiting counts.
+Joules are sums over the steps. A loop waits for what it streams, so all of that time counts. Seconds of
+paging are those that the certified clock has beyond these: with transfers that overlap compute, only the
+waiting counts.
 """
 
 from typing import NamedTuple
@@ -9,10 +10,11 @@ from typing import NamedTuple
 from edgewise.report.nouns import ReportData
 from edgewise.report.trace import Trace
 
-PARTS = ("compute", "recompute", "paging", "idle")
+PARTS = ("compute", "recompute", "streaming", "paging", "idle")
 PART_WORDS = {
     "compute": "compute, first time",
     "recompute": "recompute",
+    "streaming": "streaming",
     "paging": "paging",
     "idle": "idle power",
 }
@@ -23,6 +25,7 @@ class Split(NamedTuple):
 
     compute: float
     recompute: float
+    streaming: float
     paging: float
     idle: float
 
@@ -63,18 +66,21 @@ def break_down(data: ReportData, trace: Trace) -> Breakdown:
         part = moment.what if moment.what in PARTS else "paging"
         seconds[part] += moment.cost.seconds
         joules[part] += moment.cost.joules
+        if moment.loop is not None:
+            seconds["streaming"] += moment.loop.moved.seconds
+            joules["streaming"] += moment.loop.moved.joules
     idle_watts = data.device.compute.watts_idle if data.plan.cost_model == "full" else 0.0
     plan, plain = data.certificate, data.plain
-    waiting = max(0.0, plan.seconds - seconds["compute"] - seconds["recompute"])
+    waiting = max(0.0, plan.seconds - seconds["compute"] - seconds["recompute"] - seconds["streaming"])
     plain_idle = plain.seconds * idle_watts
     return Breakdown(
-        Split(seconds["compute"], seconds["recompute"], _clean(waiting, plan.seconds), 0.0),
-        Split(plain.seconds, 0.0, 0.0, 0.0),
-        Split(joules["compute"], joules["recompute"], joules["paging"], plan.seconds * idle_watts),
-        Split(plain.joules - plain_idle, 0.0, 0.0, plain_idle),
+        Split(**{**seconds, "paging": without_rounding(waiting, plan.seconds), "idle": 0.0}),
+        Split(plain.seconds, 0.0, 0.0, 0.0, 0.0),
+        Split(**{**joules, "idle": plan.seconds * idle_watts}),
+        Split(plain.joules - plain_idle, 0.0, 0.0, 0.0, plain_idle),
     )
 
 
-def _clean(amount: float, total: float) -> float:
-    """Zero where `amount` is only the rounding of a long sum."""
+def without_rounding(amount: float, total: float) -> float:
+    """`amount`, or zero where it is only the rounding of a long sum."""
     return amount if amount > 1e-9 * total else 0.0

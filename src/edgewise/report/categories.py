@@ -7,6 +7,9 @@ from edgewise.report.trace import GROUP_WORDS, GROUPS, Trace, trace_plain
 from edgewise.report.units import bytes_text, clipped, percent
 
 HEIGHT = 22.0
+TIMES = "\N{MULTIPLICATION SIGN}"
+ENLARGE_BELOW = 0.1
+"""A plan below this share of plain training is drawn a second time, enlarged, or one would not see it."""
 
 
 def at_peak(trace: Trace) -> tuple[int, dict[str, int]]:
@@ -28,6 +31,9 @@ def categories(data: ReportData, trace: Trace) -> Markup:
     name = clipped(trace.moments[at].name) if trace.moments else ""
     keys = legend([(f"fill {group}", GROUP_WORDS[group]) for group in present])
     bars = [_bar("plain", plain, present, scale), _bar("planned", planned, present, scale)]
+    if 0 < sum(planned.values()) < ENLARGE_BELOW * scale:
+        factor = scale / sum(planned.values())
+        bars.append(_bar(f"planned, {TIMES}{factor:,.0f}", planned, present, sum(planned.values())))
     note = f"The plan holds most in step {at:,}, at {name}." if name else "The plan has no steps."
     return join((keys, tag("div", *bars, class_="bars"), _table(present, plain, planned), _note(note)))
 

@@ -1,6 +1,7 @@
 """The head of the page: the verdict in one sentence, and the figures that everything else explains."""
 
 from edgewise.report.breakdown import Breakdown
+from edgewise.report.loops import Loop, exact_words
 from edgewise.report.nouns import ReportData
 from edgewise.report.svg import Markup, tag
 from edgewise.report.units import (
@@ -17,7 +18,7 @@ from edgewise.report.units import (
 ARROW = "\N{RIGHTWARDS ARROW}"
 
 
-def head(data: ReportData, breakdown: Breakdown) -> Markup:
+def head(data: ReportData, breakdown: Breakdown, found: tuple[Loop, ...]) -> Markup:
     """Title, verdict and tiles."""
     title = f"{clipped(data.graph.name)} on {clipped(data.device.name)}"
     return tag(
@@ -25,7 +26,7 @@ def head(data: ReportData, breakdown: Breakdown) -> Markup:
         tag("h1", title),
         tag("p", verdict(data, breakdown), class_="verdict"),
         tag("p", subtitle(data), class_="about"),
-        tiles(data, breakdown),
+        tiles(data, breakdown, found),
     )
 
 
@@ -50,7 +51,7 @@ def _more(share: float) -> str:
     return f"{percent(abs(share))} {'more' if share > 0 else 'less'}"
 
 
-def tiles(data: ReportData, breakdown: Breakdown) -> Markup:
+def tiles(data: ReportData, breakdown: Breakdown, loops: tuple[Loop, ...]) -> Markup:
     """The figures, each with the words that say what it is."""
     plain, budget = data.plain.peak_bytes, data.plan.budget.ram_bytes
     found = [
@@ -71,7 +72,8 @@ def tiles(data: ReportData, breakdown: Breakdown) -> Markup:
             percent(breakdown.extra_seconds, signed=True),
             f"{seconds_text(data.certificate.seconds)}; plain {seconds_text(data.plain.seconds)}",
         ),
-        _plan_tile(data),
+        *_traffic(data, loops),
+        _plan_tile(data, loops),
         *_learnt(data),
     ]
     return tag("div", *found, class_="tiles")
@@ -118,12 +120,31 @@ def _off(data: ReportData, label: str, size: int | None) -> str:
     return f", {percent(difference, signed=True)} of planned" if difference else ""
 
 
-def _plan_tile(data: ReportData) -> Markup:
+def _traffic(data: ReportData, loops: tuple[Loop, ...]) -> list[Markup]:
+    """What wears the slower tier; nothing where nothing moves."""
+    found, paging = data.certificate, data.device.memory.paging
+    together = found.bytes_written + found.bytes_read
+    if paging is None or not together:
+        return []
+    sliced = sum(loop.bytes_written + loop.bytes_read for loop in loops)
+    share = f"; {percent(sliced / together)} of both in slices" if sliced else ""
+    exact = f"{exact_bytes(found.bytes_written)}; " if found.bytes_written >= 1024 else ""
+    limit = data.plan.budget.written_bytes
+    exact = (
+        f"{exact_bytes(found.bytes_written)} of {bytes_text(limit)} allowed; " if limit is not None else exact
+    )
+    words = f"{exact}{bytes_text(found.bytes_read)} read{share}"
+    return [_tile(f"Written to {paging[0]} in a step", bytes_text(found.bytes_written), words)]
+
+
+def _plan_tile(data: ReportData, loops: tuple[Loop, ...]) -> Markup:
     plan, found = data.plan, data.certificate
     done = (
         f"{plural(len(found.recomputed), 'recomputation')}, {plural(len(found.paged_out), 'page-out')}, "
         f"{plural(len(found.paged_in), 'page-in')}"
     )
+    if loops:
+        done += f", {plural(len({loop.op.name for loop in loops}), 'op')} in slices"
     thing = "energy" if plan.minimize == "joules" else "time"
     if plan.status == "optimal":
         bound = f"no plan has less extra {thing}"
@@ -158,5 +179,12 @@ def subtitle(data: ReportData) -> str:
     cost = "" if data.plan.cost_model == "full" else f", cost model {data.plan.cost_model}"
     return (
         f"{plural(len(data.graph.ops), 'op')} in a plan of {plural(len(data.plan.steps), 'step')}, found by "
-        f"the solver {clipped(data.plan.solver)} for the least {data.plan.minimize}{cost}."
+        f"the solver {clipped(data.plan.solver)} for the least {data.plan.minimize}{cost}.{_bits(data)}"
     )
+
+
+def _bits(data: ReportData) -> str:
+    """What loops do to the result, where there are any that stream or may change it."""
+    if not data.certificate.streamed and data.certificate.exact:
+        return ""
+    return f" Its result is {exact_words(data.plan, data.graph)}."

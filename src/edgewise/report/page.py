@@ -13,12 +13,20 @@ from edgewise.report.categories import categories
 from edgewise.report.choices import Choice, choices
 from edgewise.report.curves import epoch_curve, loss_curve
 from edgewise.report.headline import head
+from edgewise.report.loops import Loop, exact_words
 from edgewise.report.nouns import ReportData
 from edgewise.report.script import SCRIPT
 from edgewise.report.style import STYLE
 from edgewise.report.svg import Markup, join, tag, void
-from edgewise.report.tables import choice_table, device_table, environment_table, file_table, recipe_text
-from edgewise.report.timeline import timeline
+from edgewise.report.tables import (
+    choice_table,
+    device_table,
+    environment_table,
+    file_table,
+    loop_table,
+    recipe_text,
+)
+from edgewise.report.timeline import plain_is_far, timeline
 from edgewise.report.trace import trace
 from edgewise.report.trade_off import trade_off_curve, trade_off_words
 from edgewise.report.units import bytes_text, clipped, percent, plural, seconds_text
@@ -31,17 +39,19 @@ POLICY = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{_S
 def render_report(data: ReportData) -> str:
     """`data` as one HTML page that loads nothing, runs no script but its own, and can be read without it."""
     followed = trace(data.plan, data.graph, data.device)
+    found = tuple(moment.loop for moment in followed.moments if moment.loop is not None)
     breakdown = break_down(data, followed)
     body = [
-        head(data, breakdown),
+        head(data, breakdown, found),
         _section("Memory, step by step", _timeline_words(data), timeline(data, followed)),
         _choices(data, choices(data, followed)),
+        _loops(data, found),
         _section("Energy and time", _price_words(data), bars(breakdown)),
         _section("What more or less RAM would cost", trade_off_words(data), trade_off_curve(data)),
         _section(
             "RAM by category", "At the step that holds most, in either way.", categories(data, followed)
         ),
-        _section("Addresses", _address_words(data), address_map(data, followed)),
+        _section("Addresses", _address_words(data, found), address_map(data, followed)),
         _learning(data),
         _run(data),
         _device(data),
@@ -74,9 +84,13 @@ def _section(title: str, about: object, *content: object) -> Markup:
 
 def _timeline_words(data: ReportData) -> str:
     measured = " The solid line is what the run was measured to hold." if data.memory else ""
+    line = "The dashed line is what plain training holds when it has come equally far."
+    if plain_is_far(data):
+        times = f"{data.plain.peak_bytes / max(data.certificate.peak_bytes, 1):,.0f}"
+        line = f"Plain training needs {times} times as much at its peak, far above this chart."
     return (
         f"What the plan holds in RAM during each of its {plural(len(data.plan.steps), 'step')}, by kind."
-        f"{measured} The dashed line is what plain training holds when it has come equally far."
+        f"{measured} {line}"
     )
 
 
@@ -90,13 +104,39 @@ def _choices(data: ReportData, found: tuple[Choice, ...]) -> Markup:
     return _section(title, _choice_words(data, found), table, note)
 
 
+def _loops(data: ReportData, found: tuple[Loop, ...]) -> Markup:
+    if not found:
+        return Markup("")
+    return _section("Ops that ran as loops", _loop_words(data, found), loop_table(found, data.plan))
+
+
+def _loop_words(data: ReportData, found: tuple[Loop, ...]) -> str:
+    names = len({loop.op.name for loop in found})
+    again = f", {len(found):,} times together" if len(found) > names else ""
+    verb = "runs" if names == 1 else "run"
+    return (
+        f"{names:,} of {plural(len(data.graph.ops), 'op')} {verb} slice by slice{again}: what an op streams "
+        "is in the slower tier, and only a tile of it in RAM. A slice is moved, then computed; one waits for "
+        'the other. "RAM" is what the op needs so, "RAM if whole" what it would need by its best option that '
+        "is no loop, beside nothing else in either way. The result of the step is "
+        f"{exact_words(data.plan, data.graph)}."
+    )
+
+
 def _choice_words(data: ReportData, found: tuple[Choice, ...]) -> str:
     tier = data.device.memory.paging
     where = f" or read from {tier[0]}" if tier else ""
+    streams = any(choice.streams for choice in found)
+    slices = " What is streamed is never whole in RAM: an op moves it in slices." if streams else ""
     overlap = " Transfers run beside compute: not all their time adds to the step."
-    makers = Counter(op.name for choice in found if (op := data.graph.producer.get(choice.value)))
+    again = (choice.value for choice in found if choice.how.startswith("recomputed"))
+    makers = Counter(op.name for value in again if (op := data.graph.producer.get(value)))
     shared = " Outputs of one op are recomputed together, for one price."
-    notes = (shared if max(makers.values(), default=0) > 1 else "", overlap if data.device.overlaps else "")
+    notes = (
+        slices,
+        shared if max(makers.values(), default=0) > 1 else "",
+        overlap if data.device.overlaps else "",
+    )
     return (
         f"{plural(len(found), 'value')} left RAM before the last use, or were not there from the start, to "
         f'be recomputed{where} when needed. "RAM if kept" is what the fullest of the steps in between would '
@@ -129,7 +169,7 @@ def _price_words(data: ReportData) -> str:
     )
 
 
-def _address_words(data: ReportData) -> str:
+def _address_words(data: ReportData, found: tuple[Loop, ...]) -> str:
     arena, peak = data.certificate.arena_bytes, data.certificate.peak_bytes
     budget = data.plan.budget.ram_bytes
     waste = "No byte is lost to gaps."
@@ -142,8 +182,18 @@ def _address_words(data: ReportData) -> str:
         )
     return (
         f"One arena of {bytes_text(arena)}: each rectangle is a value, as high as its bytes, as wide as its "
-        f"stay. {waste}"
+        f"stay, or what an op works in for one step. {waste}{_unplaced_words(data, found)}"
     )
+
+
+def _unplaced_words(data: ReportData, found: tuple[Loop, ...]) -> str:
+    """What has no address: values that are never in RAM."""
+    streamed = {name for loop in found for name in loop.streamed}.difference(data.plan.addresses)
+    if not streamed:
+        return ""
+    size = bytes_text(sum(data.graph.value[name].bytes for name in streamed))
+    verb = "is never in RAM and has none" if len(streamed) == 1 else "are never in RAM and have none"
+    return f" {plural(len(streamed), 'value')} of {size} {verb}."
 
 
 def _learning(data: ReportData) -> Markup:

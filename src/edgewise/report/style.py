@@ -5,6 +5,7 @@ STYLE = """
   color-scheme: light dark;
   --page: #fbfbf9; --card: #ffffff; --ink: #1d2129; --soft: #5c6470; --faint: #6d7480; --hair: #e4e5e1;
   --parameter: #5b7fa6; --input: #4fa39b; --other: #a9adb5; --activation: #e0a03c; --gradient: #b06aa8;
+  --loop: #86a33f; --streaming: #6d8a2c;
   --budget: #c8372d; --measured: #15181d; --ghost: #8a919c; --ground: #8a919c14;
   --compute: #7d8ca3; --recompute: #d9822b; --paging: #3c8f89; --idle: #c3c7ce; --warn: #a2331f; --good:
   #23744f;
@@ -14,6 +15,7 @@ STYLE = """
   :root {
     --page: #15171b; --card: #1c1f24; --ink: #e7e9ec; --soft: #a6adb8; --faint: #949ba6; --hair: #30343b;
     --parameter: #6f96c2; --input: #55b0a7; --other: #7c828c; --activation: #d99a37; --gradient: #bd78b5;
+    --loop: #9dba55; --streaming: #93b04d;
     --budget: #ff6a5c; --measured: #ffffff; --ghost: #9aa1ac; --ground: #9aa1ac14;
     --compute: #8496b0; --recompute: #e2913d; --paging: #4aa9a2; --idle: #565c66; --warn: #ff8f78; --good:
     #6cc79c;
@@ -56,7 +58,8 @@ section { background: var(--card); border: 1px solid var(--hair); border-radius:
 .fill.other { background: var(--other); } .fill.activation { background: var(--activation); }
 .fill.gradient { background: var(--gradient); } .fill.compute { background: var(--compute); }
 .fill.recompute { background: var(--recompute); } .fill.paging { background: var(--paging); }
-.fill.idle { background: var(--idle); }
+.fill.idle { background: var(--idle); } .fill.loop { background: var(--loop); }
+.fill.streaming { background: var(--streaming); }
 .stroke.measured { border-color: var(--measured); } .stroke.budget { border-color: var(--budget); }
 .stroke.ghost { border-color: var(--ghost); border-top-style: dashed; }
 .stroke.raw { border-color: var(--faint); } .stroke.smooth { border-color: var(--parameter); }
@@ -80,7 +83,10 @@ text { font-size: 12px; fill: var(--soft); font-variant-numeric: tabular-nums; }
 .drawing .area.other, .drawing .block.other { fill: var(--other); }
 .drawing .area.activation, .drawing .block.activation { fill: var(--activation); }
 .drawing .area.gradient, .drawing .block.gradient { fill: var(--gradient); }
+.drawing .area.loop, .drawing .part.loop, .drawing .block.loop { fill: var(--loop); }
+.drawing .part.streaming { fill: var(--streaming); }
 .area { opacity: .85; } .drawing .block { stroke: var(--card); stroke-width: 1; opacity: .9; }
+.drawing .block.loop { stroke: var(--loop); }
 .drawing .part.compute { fill: var(--compute); } .drawing .part.recompute { fill: var(--recompute); }
 .drawing .part.paging { fill: var(--paging); } .drawing .part.idle { fill: var(--idle); }
 .drawing .part.parameter { fill: var(--parameter); } .drawing .part.input { fill: var(--input); }
@@ -89,7 +95,7 @@ text { font-size: 12px; fill: var(--soft); font-variant-numeric: tabular-nums; }
   stroke-width: 2; }
 .mark { stroke-width: 1.6; } .mark.recompute { stroke: var(--recompute); }
 .mark.page_out { stroke: var(--paging); } .mark.page_in { stroke: var(--paging); }
-.mark.update { stroke: var(--parameter); }
+.mark.update { stroke: var(--parameter); } .mark.loop { stroke: var(--streaming); }
 .raw { stroke: var(--faint); opacity: .7; } .smooth { stroke: var(--parameter); stroke-width: 2.2; }
 .dot { fill: var(--card); stroke: var(--parameter); stroke-width: 2; }
 .knee { fill: var(--budget); stroke: var(--card); stroke-width: 2; }
@@ -112,6 +118,7 @@ tr:last-child > * { border-bottom: 0; }
 .badge { border-radius: 999px; padding: 0 9px; font-size: 12px; white-space: nowrap; display: inline-block;
   border: 1px solid; }
 .badge.recomputed { border-color: var(--recompute); } .badge.paged { border-color: var(--paging); }
+.badge.streamed { border-color: var(--streaming); }
 code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace;
   font-size: 12.5px; }
 pre { background: var(--page); border: 1px solid var(--hair); border-radius: 8px; padding: 12px 14px;
@@ -133,6 +140,7 @@ footer { color: var(--faint); font-size: 12.5px; margin-top: 24px; }
   :root { color-scheme: light; --page: #fff; --card: #fff; --ink: #000; --soft: #333; --faint: #555;
   --hair: #ccc;
     --parameter: #5b7fa6; --input: #4fa39b; --other: #a9adb5; --activation: #e0a03c; --gradient: #b06aa8;
+    --loop: #86a33f; --streaming: #6d8a2c;
     --budget: #c8372d; --measured: #000; --ghost: #666; --block-ink: #000;
     --compute: #7d8ca3; --recompute: #d9822b; --paging: #3c8f89; --idle: #c3c7ce; --warn: #a2331f;
     --ground: #8a919c14; }

@@ -1,9 +1,11 @@
-"""The tables of the page: what did not stay in RAM, where it ran, the device's figures, and the files."""
+"""The tables of the page: what did not stay in RAM, what ran as loops, the run, the device, and the files."""
 
 from collections.abc import Iterable, Sequence
 
 from edgewise.devices import numbers
+from edgewise.plan import Plan
 from edgewise.report.choices import Choice
+from edgewise.report.loops import Loop
 from edgewise.report.nouns import ReportData
 from edgewise.report.svg import Markup, breakable, join, tag
 from edgewise.report.units import (
@@ -12,6 +14,7 @@ from edgewise.report.units import (
     figure,
     joules_text,
     metric,
+    percent,
     plural,
     seconds_text,
 )
@@ -28,7 +31,7 @@ EN_DASH = "\N{EN DASH}"
 
 
 def choice_table(found: Sequence[Choice], tier: str) -> Markup:
-    """Every value that was recomputed or paged (to `tier`), the largest saving first."""
+    """Every value that was recomputed, paged or streamed (`tier`: from where), the largest saving first."""
     heads = ("Value", "What", "Size", "Away from RAM", "RAM if kept", "Time", "Energy", "Otherwise")
     rows = [_choice_row(choice, tier) for choice in found[:MAX_ROWS]]
     table = _folding(heads, rows, numeric={2, 4, 5, 6})
@@ -44,11 +47,13 @@ def _choice_row(choice: Choice, tier: str) -> Markup:
     if choice.layer and not choice.value.startswith(choice.layer):
         name.append(tag("div", clipped(choice.layer), class_="under"))
     kind = "recomputed" if choice.how.startswith("recomputed") else "paged"
+    kind = "streamed" if choice.how == "streamed" else kind
     how = f"lives in {tier}" if choice.how == "lives in the slower tier" else choice.how
-    times = f" {TIMES}{choice.times:,}" if choice.times > 1 else ""
+    times = choice.streams if choice.how == "streamed" else choice.times
+    badge = f"{how} {TIMES}{times:,}" if times > 1 else how
     cells: list[object] = [
         tag("td", *name, class_="long"),
-        tag("td", tag("span", f"{how}{times}", class_=f"badge {kind}")),
+        tag("td", tag("span", badge, class_=f"badge {kind}"), *_streamed(choice), class_="span"),
         tag("td", bytes_text(choice.bytes), class_="number"),
         tag("td", _away(choice), class_="span"),
         tag("td", bytes_text(choice.keep_peak_bytes), class_="number"),
@@ -57,6 +62,15 @@ def _choice_row(choice: Choice, tier: str) -> Markup:
         tag("td", choice.otherwise, class_="long"),
     ]
     return tag("tr", *cells)
+
+
+def _streamed(choice: Choice) -> list[Markup]:
+    """How often a value was streamed, unless that is said already, and how much of it moved."""
+    if not choice.streams:
+        return []
+    times = f" {TIMES}{choice.streams:,}" if choice.streams > 1 else ""
+    what = "" if choice.how == "streamed" else f"streamed{times}, "
+    return [tag("div", f"{what}{bytes_text(choice.moved_bytes)} moved", class_="under")]
 
 
 def _away(choice: Choice) -> Markup:
@@ -68,6 +82,43 @@ def _away(choice: Choice) -> Markup:
 
 def _span(first: int, last: int) -> str:
     return f"{first:,}" if first == last else f"{first:,}{EN_DASH}{last:,}"
+
+
+def loop_table(found: Sequence[Loop], plan: Plan) -> Markup:
+    """Every execution in slices, the longest first."""
+    heads = ("Op", "By", "Streams", "RAM", "RAM if whole", "Read", "Written", "Time", "Of the step")
+    ranked = sorted(found, key=lambda loop: -loop.seconds)
+    table = _folding(heads, [_loop_row(loop, plan) for loop in ranked[:MAX_ROWS]], numeric=range(3, 9))
+    left_out = ranked[MAX_ROWS:]
+    if left_out:
+        time = seconds_text(sum(loop.seconds for loop in left_out))
+        table = join((table, _note(f"Not listed: {plural(len(left_out), 'loop')} more, {time} together.")))
+    return table
+
+
+def _loop_row(loop: Loop, plan: Plan) -> Markup:
+    name = [tag("code", breakable(clipped(loop.op.name)))]
+    if loop.op.layer and not loop.op.name.startswith(loop.op.layer):
+        name.append(tag("div", clipped(loop.op.layer), class_="under"))
+    sums = "" if loop.option.exact else "; sums reordered"
+    under = f"{plural(loop.option.tiles, 'slice')}{sums}"
+    share = percent(loop.seconds / plan.seconds) if plan.seconds > 0 else ""
+    streams = breakable(clipped(", ".join(loop.streamed))) if loop.streamed else "nothing"
+    figures = (
+        bytes_text(loop.ram_bytes),
+        bytes_text(loop.whole_bytes),
+        bytes_text(loop.bytes_read),
+        bytes_text(loop.bytes_written),
+        seconds_text(loop.seconds),
+        share,
+    )
+    return tag(
+        "tr",
+        tag("td", *name, class_="long"),
+        tag("td", clipped(loop.option.name), tag("div", under, class_="under"), class_="long"),
+        tag("td", streams, class_="long"),
+        *(tag("td", text, class_="number") for text in figures),
+    )
 
 
 def _note(text: str) -> Markup:

@@ -13,15 +13,17 @@ from edgewise.report.chart import (
     step_ticks,
     x_of,
 )
+from edgewise.report.loops import Loop
 from edgewise.report.nouns import ReportData
 from edgewise.report.svg import WIDTH, Markup, band, box, join, line, path, stair, words
 from edgewise.report.trace import GROUP_WORDS, GROUPS, Moment, Trace, group_of, plain_steps
-from edgewise.report.units import bytes_text, clipped, nice_step, plural
+from edgewise.report.units import bytes_text, clipped, nice_step, plural, seconds_text
 
 RUG = (
     ("recompute", "recompute"),
     ("page_out", "page out"),
     ("page_in", "page in"),
+    ("loop", "in slices"),
     ("update", "update"),
 )
 """The strips under the plot: what a moment does, and its words. What no moment does has no strip."""
@@ -33,6 +35,10 @@ _VERB = {
     "page_in": "page in",
     "free": "free",
 }
+MOST_ABOVE = 6
+"""Plain training is above the chart where it needs more than so many times what the plan does: else one would
+not see the plan."""
+
 _PITCH = 17.0
 """Pixels from one strip to the next."""
 
@@ -52,6 +58,11 @@ def plain_line(data: ReportData, trace: Trace) -> list[int]:
     return sizes
 
 
+def plain_is_far(data: ReportData) -> bool:
+    """Whether plain training needs so much more than the plan that the chart does not go up to it."""
+    return data.plain.peak_bytes > MOST_ABOVE * max(data.certificate.peak_bytes, *data.memory, 1)
+
+
 def timeline(data: ReportData, trace: Trace) -> Markup:
     """The chart with its legend."""
     count = len(trace.moments)
@@ -59,7 +70,8 @@ def timeline(data: ReportData, trace: Trace) -> Markup:
     budget = data.plan.budget.ram_bytes
     rug = [(what, text) for what, text in RUG if any(_does(moment, what) for moment in trace.moments)]
     measured = max(data.memory or (0,))
-    top = max(data.plain.peak_bytes, data.certificate.peak_bytes, measured, 1)
+    top = max(data.certificate.peak_bytes, measured, 1)
+    top = top if plain_is_far(data) else max(top, data.plain.peak_bytes)
     top = budget if top < budget <= 2 * top else top
     frame = Frame(320, top * 1.08, below=56 + _PITCH * len(rug))
     tick = nice_step(frame.y_max, 6, binary=True)
@@ -84,7 +96,7 @@ def timeline(data: ReportData, trace: Trace) -> Markup:
         rows=rows,
         tips=column_tips(count, runs, lambda i: _tip(data, trace, ghost, shown[i])),
     )
-    return join((_legend(data, trace), body))
+    return join((_legend(data, trace, ghost=not ghost or min(ghost) <= frame.y_max), body))
 
 
 def _areas(frame: Frame, trace: Trace, edges: list[float], shown: list[int]) -> list[Markup]:
@@ -115,6 +127,8 @@ def _lines(
 
 
 def _does(moment: Moment, what: str) -> bool:
+    if what == "loop":
+        return moment.loop is not None
     return moment.updates if what == "update" else moment.what == what
 
 
@@ -151,10 +165,11 @@ def _labels(data: ReportData, frame: Frame, ghost: list[int]) -> list[Markup]:
     budget = data.plan.budget.ram_bytes
     at = x_of(max(range(len(ghost)), key=lambda i: ghost[i]) + 0.5, len(ghost)) if ghost else 0.0
     right = at > WIDTH / 2
+    beyond = data.plain.peak_bytes > frame.y_max
     plain = words(
-        f"plain training {bytes_text(data.plain.peak_bytes)}",
-        at,
-        frame.y(data.plain.peak_bytes) - 6,
+        f"plain training {bytes_text(data.plain.peak_bytes)}{', above this chart' if beyond else ''}",
+        WIDTH * right if beyond else at,
+        frame.top - 6 if beyond else frame.y(data.plain.peak_bytes) - 6,
         anchor="end" if right else "start",
         class_="name ghost-name",
     )
@@ -173,12 +188,24 @@ def _labels(data: ReportData, frame: Frame, ghost: list[int]) -> list[Markup]:
 def _tip(data: ReportData, trace: Trace, ghost: list[int], index: int) -> str:
     moment = trace.moments[index]
     lines = [f"step {index:,}: {_VERB[moment.what]} {clipped(moment.name, 60)}"]
+    lines += _loop_lines(moment.loop) if moment.loop else []
     measured = f", measured {bytes_text(data.memory[index])}" if data.memory else ""
     lines.append(f"planned {bytes_text(data.certificate.ram_bytes[index])}{measured}")
     sizes = ((GROUP_WORDS[group], trace.bytes_by_group[group][index]) for group in reversed(GROUPS))
     lines += [f"  {text} {bytes_text(size)}" for text, size in sizes if size]
     lines.append(f"plain training here {bytes_text(ghost[index])}")
     return "\n".join(lines)
+
+
+def _loop_lines(loop: Loop) -> list[str]:
+    """How an op runs in slices, what it streams, and how long that keeps link and processor busy in turn."""
+    lines = [f"in {plural(loop.option.tiles, 'slice')}: {clipped(loop.option.name, 40)}"]
+    if loop.streamed:
+        lines.append(f"streams {clipped(', '.join(loop.streamed), 60)}")
+        lines.append(f"  {bytes_text(loop.bytes_read)} read, {bytes_text(loop.bytes_written)} written")
+        moved, computed = seconds_text(loop.moved.seconds), seconds_text(loop.compute.seconds)
+        lines.append(f"  {moved} of transfers, then {computed} of compute, in turn")
+    return lines
 
 
 def _about(data: ReportData, trace: Trace) -> str:
@@ -191,7 +218,7 @@ def _about(data: ReportData, trace: Trace) -> str:
     )
 
 
-def _legend(data: ReportData, trace: Trace) -> Markup:
+def _legend(data: ReportData, trace: Trace, *, ghost: bool) -> Markup:
     present = {group_of(value) for value in data.graph.values}
     entries = [
         (f"fill {group}", GROUP_WORDS[group])
@@ -200,4 +227,6 @@ def _legend(data: ReportData, trace: Trace) -> Markup:
     ]
     if data.memory:
         entries.append(("stroke measured", "measured"))
-    return legend([*entries, ("stroke ghost", "plain training"), ("stroke budget", "budget")])
+    if ghost:
+        entries.append(("stroke ghost", "plain training"))
+    return legend([*entries, ("stroke budget", "budget")])

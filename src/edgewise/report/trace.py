@@ -12,8 +12,9 @@ from edgewise.devices import Cost, Device
 from edgewise.graph import Graph, Op, Value
 from edgewise.plan import Compute, Free, PageIn, PageOut, Plan, Step
 from edgewise.plan.schedule import lay_out, plain_order
+from edgewise.report.loops import Loop, loops
 
-GROUPS = ("parameter", "input", "other", "activation", "gradient")
+GROUPS = ("parameter", "input", "other", "activation", "gradient", "loop")
 """Kinds as the charts show them, in the order in which they are stacked, from the bottom."""
 
 GROUP_WORDS = {
@@ -22,6 +23,7 @@ GROUP_WORDS = {
     "other": "outputs and workspace",
     "activation": "activations",
     "gradient": "gradients",
+    "loop": "tiles and workspace of loops",
 }
 _GROUP = {"state": "parameter", "output": "other"}
 
@@ -43,16 +45,28 @@ class Stay(NamedTuple):
     by: What | None
 
 
+class Room(NamedTuple):
+    """What op `op` works in during step `step`: workspace, and the tiles of what it streams."""
+
+    op: str
+    step: int
+    offset: int
+    bytes: int
+    group: str
+
+
 class Moment(NamedTuple):
     """One step: what it does, to what, and its own cost. A transfer's seconds are its time on the link.
 
-    `updates` says that it overwrites parameters by their new versions.
+    `updates` says that it overwrites parameters by their new versions. Where the step is a `loop`, `cost` is
+    that of its iterations, and what it streams costs `loop.moved` besides.
     """
 
     what: What
     name: str
     cost: Cost
     updates: bool = False
+    loop: Loop | None = None
 
 
 class Trace(msgspec.Struct, frozen=True):
@@ -61,6 +75,7 @@ class Trace(msgspec.Struct, frozen=True):
     moments: tuple[Moment, ...]
     bytes_by_group: dict[str, tuple[int, ...]]
     stays: tuple[Stay, ...]
+    rooms: tuple[Room, ...]
     backward_begin: int | None
 
     @property
@@ -74,12 +89,13 @@ class Trace(msgspec.Struct, frozen=True):
 
 def trace(plan: Plan, graph: Graph, device: Device) -> Trace:
     """Follow `plan`, which `check` has certified for `graph` and `device`."""
-    return _Follower(graph, device, plan.homes, plan.addresses).follow(plan.steps)
+    found = {loop.step: loop for loop in loops(plan, graph, device)}
+    return _Follower(graph, device, plan, found).follow(plan.steps)
 
 
 def trace_plain(graph: Graph, device: Device) -> Trace:
     """Follow plain training: every op once, each value kept until its last use. Stays have no addresses."""
-    return _Follower(graph, device, (), {}).follow(plain_steps(graph))
+    return _Follower(graph, device, None, {}).follow(plain_steps(graph))
 
 
 def plain_steps(graph: Graph) -> tuple[Step, ...]:
@@ -88,18 +104,21 @@ def plain_steps(graph: Graph) -> tuple[Step, ...]:
 
 
 class _Follower:
-    def __init__(
-        self, graph: Graph, device: Device, homes: tuple[str, ...], addresses: dict[str, tuple[int, ...]]
-    ) -> None:
-        self.graph, self.device, self.addresses = graph, device, addresses
+    """Follows steps; without a `plan` (whose addresses it reads) every offset is 0."""
+
+    def __init__(self, graph: Graph, device: Device, plan: Plan | None, loops_at: dict[int, Loop]) -> None:
+        self.graph, self.device, self.plan, self.loops_at = graph, device, plan, loops_at
         self.held = dict.fromkeys(GROUPS, 0)
         self.series: dict[str, list[int]] = {group: [] for group in GROUPS}
         self.open: dict[str, tuple[int, int, What | None]] = {}  # value -> begin, offset, what brought it
         self.count: dict[str, int] = {}
         self.stays: list[Stay] = []
+        self.rooms: list[Room] = []
+        self.worked: dict[str, int] = {}  # op -> executions that needed room
         self.moments: list[Moment] = []
         self.done: set[str] = set()
         self.backward_begin: int | None = None
+        homes = plan.homes if plan else ()
         for value in graph.sources():
             if value.name not in homes:
                 self._begin(value.name, 0, None)
@@ -109,7 +128,13 @@ class _Follower:
         self.count[name] = nth + 1
         value = self.graph.value[name]
         self.held[group_of(value)] += value.bytes
-        self.open[name] = (index, self.addresses[name][nth] if self.addresses else 0, by)
+        self.open[name] = (index, self.plan.addresses[name][nth] if self.plan else 0, by)
+
+    def _work(self, room: Room) -> None:
+        nth = self.worked.get(room.op, 0)
+        self.worked[room.op] = nth + 1
+        offset = self.plan.workspaces[room.op][nth] if self.plan else 0
+        self.rooms.append(room._replace(offset=offset))
 
     def _end(self, name: str, index: int) -> None:
         begin, offset, by = self.open.pop(name)
@@ -123,12 +148,12 @@ class _Follower:
         for name in list(self.open):
             self._end(name, len(steps))
         series = {group: tuple(sizes) for group, sizes in self.series.items()}
-        return Trace(tuple(self.moments), series, tuple(self.stays), self.backward_begin)
+        return Trace(tuple(self.moments), series, tuple(self.stays), tuple(self.rooms), self.backward_begin)
 
     def _follow(self, index: int, step: Step) -> None:
         before = dict(self.held)
         if isinstance(step, Compute):
-            self._compute(index, self.graph.op[step.op], step.option, before)
+            self._compute(index, self.graph.op[step.op], step, before)
             return
         size = self.graph.value[step.value].bytes
         if isinstance(step, Free):
@@ -140,20 +165,26 @@ class _Follower:
             self._begin(step.value, index, "page_in")
             self._note("page_in", step.value, self.device.read_cost(size), self.held)
 
-    def _compute(self, index: int, op: Op, option_name: str, during: dict[str, int]) -> None:
-        option = op.option(option_name)
+    def _compute(self, index: int, op: Op, step: Compute, during: dict[str, int]) -> None:
+        option, loop = op.option(step.option), self.loops_at.get(index)
         overwrites = option.overwrites if option else ()
-        during["other"] += option.workspace_bytes if option else 0
-        in_place = {new for _, new in overwrites}
-        for name in op.outputs:
-            value = self.graph.value[name]
-            during[group_of(value)] += 0 if name in in_place else value.bytes
+        room = option.room_bytes(step.streamed) if option else 0
+        if room:
+            group = "loop" if loop else "other"
+            during[group] += room
+            self._work(Room(op.name, index, 0, room, group))
         first = op.name not in self.done
         self.done.add(op.name)
         what: What = "compute" if first else "recompute"
-        for old, _ in (*overwrites, *(op.updates if first else ())):
+        in_place = {new for _, new in overwrites}
+        made = [name for name in op.outputs if name not in step.streamed]
+        for name in made:
+            value = self.graph.value[name]
+            during[group_of(value)] += 0 if name in in_place else value.bytes
+        updates = [pair for pair in op.updates if first and pair[0] not in step.streamed]
+        for old, _ in (*overwrites, *updates):
             self._end(old, index)
-        for name in op.writes if first else op.outputs:
+        for name in (*made, *(new for _, new in updates)):
             if name in self.open and name not in in_place:
                 continue  # it is in RAM already, and the same bits land in the same place
             if name in self.open:
@@ -162,11 +193,11 @@ class _Follower:
         if self.backward_begin is None and any(self.graph.value[n].kind == "gradient" for n in op.outputs):
             self.backward_begin = index
         learns = first and any(self.graph.value[old].kind == "parameter" for old, _ in op.updates)
-        self._note(what, op.name, self.device.op_cost(self.graph, op), during, updates=learns)
+        cost = loop.compute if loop else self.device.op_cost(self.graph, op)
+        self._note(what, op.name, cost, during)
+        self.moments[-1] = self.moments[-1]._replace(updates=learns, loop=loop)
 
-    def _note(
-        self, what: What, name: str, cost: Cost, during: dict[str, int], *, updates: bool = False
-    ) -> None:
-        self.moments.append(Moment(what, name, cost, updates))
+    def _note(self, what: What, name: str, cost: Cost, during: dict[str, int]) -> None:
+        self.moments.append(Moment(what, name, cost))
         for group in GROUPS:
             self.series[group].append(during[group])

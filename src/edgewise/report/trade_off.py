@@ -49,10 +49,13 @@ def trade_off_words(data: ReportData) -> str:
         return ""
     what = "energy" if curve.minimize == "joules" else "time"
     limit = f", each within {seconds_text(curve.seconds_limit)}" if curve.seconds_limit is not None else ""
+    sliced = sum(point.streamed > 0 for point in curve.points)
+    slices = f" In {sliced:,} of them, ops run in slices." if sliced else ""
+    knee = bytes_text(_knee(curve).ram_bytes)
     return (
         f"Plans of least {what} for {plural(len(curve.points), 'budget')} of RAM{limit}, from the least that "
-        f"any plan was found for to plain training's. The marked one, {bytes_text(_knee(curve).ram_bytes)}, "
-        "is the knee: with less RAM the price rises faster, with more it falls more slowly."
+        f"any plan was found for to plain training's.{slices} The marked one, {knee}, is the knee: with less "
+        "RAM the price rises faster, with more it falls more slowly."
     )
 
 
@@ -98,6 +101,7 @@ def _tips(curve: Curve, places: list[float], energy: list[float], time: list[flo
         f"{joules_text(point.joules)}, {percent(e, signed=True)}\n"
         f"{seconds_text(point.seconds)}, {percent(t, signed=True)}\n"
         f"{plural(point.recomputed, 'op')} recomputed, {plural(point.paged_in, 'page-in')}"
+        + (f", {plural(point.streamed, 'op')} streamed" if point.streamed else "")
         for point, e, t in zip(curve.points, energy, time, strict=True)
     ]
     return {"edges": [0.0, *(round(x, 1) for x in middle)], "text": texts}
