@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from edgewise.capture import SGD, AdamW, Captured, Optimizer, capture
 from edgewise.capture.tiling import Loop
 from edgewise.capture.tiling.options import option_of
+from edgewise.capture.tiling.rules import nests_of
 from edgewise.graph import Op, Option
 from tests.capture.tiles import Execution, Tiled, execute, executions, loops_of
 
@@ -209,6 +210,26 @@ def test_only_rows_that_were_looked_up_change_where_the_optimizer_leaves_the_oth
         assert_same(captured, run, loop, [])
         assert option_of(loop).exact
         assert option_of(loop).stream["weight"].moved_bytes == tokens.numel() * 12 * 4
+
+
+class Gram(nn.Module):
+    """The gradient of the weight is a product with the weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(6, 6))
+
+    def forward(self, x_BD: Tensor) -> Tensor:
+        return x_BD.sum(0) + (self.weight @ self.weight.t()).sum(0)
+
+
+def test_a_gradient_made_of_the_parameter_is_made_whole_before_the_parameter_changes() -> None:
+    captured, batch = captured_step(Gram(), torch.randn(3, 6), SGD(0.1))
+    for op in captured.graph.ops:
+        if op.updates:
+            nests = nests_of(captured.kernels[op.name], op.outputs, captured.layouts)
+            assert all("weight" not in {o.value for o in nest.operands} for nest in nests)
+    assert_tiles_as_whole(captured, batch, random.Random(0), most=8)
 
 
 class Means(nn.Module):

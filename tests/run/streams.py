@@ -22,9 +22,10 @@ def least_option(graph: Graph, op: Op) -> Option:
 class _Streamer:
     """Goes through a graph op by op; everything not needed by the op at hand is in the tier."""
 
-    def __init__(self, graph: Graph, rng: random.Random | None) -> None:
+    def __init__(self, graph: Graph, rng: random.Random | None, *, at_home: bool) -> None:
         self.graph, self.rng = graph, rng
-        self.homes = frozenset(v.name for v in graph.sources() if v.kind in ("parameter", "state"))
+        carried = (v.name for v in graph.sources() if v.kind in ("parameter", "state"))
+        self.homes = frozenset(carried if at_home else ())
         self.kept = {"step", *graph.outputs}
 
     def steps(self) -> Iterator[PlanStep]:
@@ -34,6 +35,8 @@ class _Streamer:
                 yield Free(value.name)
         for op in self.graph.ops:
             yield from self._execute(op)
+        if not self.homes:
+            yield from map(PageIn, sorted(self.graph.required - self.kept))
 
     def _execute(self, op: Op) -> Iterator[PlanStep]:
         option = least_option(self.graph, op)
@@ -54,9 +57,9 @@ class _Streamer:
         yield from (Free(name) for name in resident if name not in olds)
 
 
-def streaming_plan(graph: Graph, rng: random.Random | None = None) -> Plan:
+def streaming_plan(graph: Graph, rng: random.Random | None = None, *, at_home: bool = True) -> Plan:
     """Every op by its option of least RAM with all streamed; with `rng`, by any option with any streamed."""
-    streamer = _Streamer(graph, rng)
+    streamer = _Streamer(graph, rng, at_home=at_home)
     steps, homes = tuple(streamer.steps()), streamer.homes
     found = replay(steps, graph, DEVICE, homes=tuple(sorted(homes)))
     return Plan(

@@ -166,3 +166,37 @@ def test_closing_twice_is_closing(tmp_path: Path) -> None:
     pager = Pager({"a": 4}, tmp_path)
     pager.close()
     pager.close()
+
+
+# -- maps ----------------------------------------------------------------------------------------------------
+
+
+def test_a_map_is_the_slot_itself(tmp_path: Path) -> None:
+    with Pager({"first": 5000, "a": 20000}, tmp_path) as pager:
+        pager.write("a", torch.arange(5000, dtype=torch.float32))
+        seen = pager.map("a").view(torch.float32)
+        assert torch.equal(seen, torch.arange(5000, dtype=torch.float32)), "what was on its way is waited for"
+        seen[7] = -1.0
+        back = flat(20000)
+        pager.read("a", back)
+        pager.wait("a")
+        assert back.view(torch.float32)[7] == -1.0
+        pager.unmap("a")
+
+
+def test_what_passes_through_a_map_is_counted_by_who_moves_it(tmp_path: Path) -> None:
+    with Pager({"a": 20000}, tmp_path) as pager:
+        seen = pager.map("a")
+        assert (pager.bytes_written, pager.bytes_read) == (0, 0)
+        seen[:10] = 3
+        pager.moved_out("a", 10)
+        pager.moved_in("a", 4)
+        assert (pager.bytes_written, pager.bytes_read) == (10, 4)
+        assert torch.equal(seen[:11], torch.tensor([3] * 10 + [0], dtype=torch.uint8)), "the pages come back"
+
+
+def test_an_update_is_mapped_where_it_is_stored(tmp_path: Path) -> None:
+    with Pager({"old": 8}, tmp_path) as pager:
+        pager.share_slot("old", "new")
+        pager.map("old").fill_(5)
+        assert torch.equal(pager.map("new"), flat(8, 5))

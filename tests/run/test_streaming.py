@@ -91,6 +91,16 @@ def test_training_goes_on_from_step_to_step() -> None:
     assert ours.losses == pytest.approx(theirs.losses, rel=1e-5)
 
 
+def test_parameters_that_begin_and_end_in_ram_may_change_in_the_tier() -> None:
+    case = case_of("digits-cnn", SGD(0.05, momentum=0.9))
+    graph = case.captured.graph
+    plan = streaming_plan(graph, at_home=False)
+    streamed = {name for step in plan.steps if isinstance(step, Compute) for name in step.streamed}
+    assert not plan.homes
+    assert streamed & {name for name, _ in case.captured.model.named_parameters()}
+    assert_trains_as_plain(case, plan)
+
+
 def test_exact_options_keep_the_bits() -> None:
     case = case_of("transformer", SGD(0.05))
     graph = case.captured.graph

@@ -1,7 +1,7 @@
 """Runs a loop nest: slices come, are computed with, and go, and every byte of them is counted."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from edgewise.capture.kernels import Memory, Tensors
 from edgewise.capture.lowering import STEP
-from edgewise.capture.tiling.nest import At, Loop, Operand, Result, Sink, piece
+from edgewise.capture.tiling.nest import Along, At, Loop, Operand, Piece, Result, Sink, piece
 
 
 class Tier(Protocol):
@@ -40,6 +40,10 @@ class Turn:
     _held: dict[int, list[Tensor]] = field(default_factory=dict)
     _own: set[int] = field(default_factory=set)
     _packed: dict[int, bool] = field(default_factory=dict)
+    _followed: dict[int, list[tuple[int, Along, int]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._cut = self.loop.cut
 
     def run(self) -> None:
         """Execute all tiles."""
@@ -47,17 +51,18 @@ class Turn:
         views = nest.program.slots(self.tensors)
         operands = [*nest.operands, *(nest.inouts if self.first else ())]
         sources = [self.tensors[o.value] if o.slot is None else views[o.slot] for o in operands]
+        axes = [sorted(operand.axes & self._cut) for operand in operands]
         tiles: list[Tensor | None] = [None] * (len(nest.operands) + len(nest.inouts))
         keys: list[object] = [None] * len(operands)
         sums: list[Tensor | None] = [None] * len(nest.results)
         for at in self.loop.walk():
             for index, (operand, source) in enumerate(zip(operands, sources, strict=True)):
-                key = tuple(at[axis] for axis in sorted(operand.axes & self.loop.cut))
+                key = [at[axis] for axis in axes[index]]
                 if key != keys[index]:
                     tiles[index] = None
                     self._drop(index)
                     tiles[index], keys[index] = self._load(index, operand, source, at), key
-            self._add(nest.body(tiles, at, self.loop.cut), sums)
+            self._add(nest.body(tiles, at, self._cut), sums)
             for index in range(len(nest.operands), len(operands)):
                 self._save(operands[index], sources[index], tiles[index], at)
             self._finish(sums, at)
@@ -85,7 +90,7 @@ class Turn:
         nest, sinks = self.loop.nest, dict(self.loop.nest.sinks)
         for index, result in enumerate(nest.results):
             tile = sums[index]
-            others = self.loop.cut - result.axes
+            others = self._cut - result.axes
             if tile is None or any(at[axis][1] != nest.extent(axis) for axis in others):
                 continue
             if index in sinks:
@@ -116,11 +121,20 @@ class Turn:
 
     def _part(self, source: Tensor, operand: Operand | Result, at: At) -> Tensor:
         """The slice of `source` that a tile needs, without the zeros around it."""
-        for dim, along in enumerate(operand.along):
-            found = piece(along, operand.size[dim], at, self.loop.cut)
-            if found.stop - found.start != operand.size[dim]:
-                source = source.narrow(dim, found.start, found.stop - found.start)
+        for dim, found in self._pieces(operand, at):
+            source = source.narrow(dim, found.start, found.stop - found.start)
         return source
+
+    def _pieces(self, operand: Operand | Result, at: At) -> Iterator[tuple[int, Piece]]:
+        """What a tile needs of each dim that is cut."""
+        followed = self._followed.get(id(operand))
+        if followed is None:
+            dims = enumerate(zip(operand.along, operand.size, strict=True))
+            followed = [
+                (dim, along, size) for dim, (along, size) in dims if along and along.axis in self._cut
+            ]
+            self._followed[id(operand)] = followed
+        return ((dim, piece(along, size, at, self._cut)) for dim, along, size in followed)
 
     def _load(self, index: int, operand: Operand, source: Tensor, at: At) -> Tensor:
         """What the kernel gets: the slice itself if it is in RAM as the kernel wants it, or a copy."""
@@ -139,8 +153,7 @@ class Turn:
         self._hold(index, tile)
         inner = tile
         if packed:
-            for dim, along in enumerate(operand.along):
-                found = piece(along, operand.size[dim], at, self.loop.cut)
+            for dim, found in self._pieces(operand, at):
                 inner = inner.narrow(dim, found.before, found.stop - found.start)
         inner.copy_(seen)
         self._moved_in(operand.value, _unexpanded(part))
@@ -157,12 +170,10 @@ class Turn:
         return self._packed[id(operand)]
 
     def _padded(self, operand: Operand, part: Tensor, at: At) -> Tensor:
-        found = [
-            piece(along, size, at, self.loop.cut)
-            for along, size in zip(operand.along, operand.size, strict=True)
-        ]
-        size = [p.before + p.stop - p.start + p.behind for p in found]
-        padded = any(p.before or p.behind for p in found)
+        size, padded = list(operand.size), False
+        for dim, found in self._pieces(operand, at):
+            size[dim] = found.before + found.stop - found.start + found.behind
+            padded = padded or found.before + found.behind > 0
         return part.new_zeros(size) if padded else part.new_empty(size)
 
     def _save(self, operand: Operand, source: Tensor, tile: Tensor | None, at: At) -> None:

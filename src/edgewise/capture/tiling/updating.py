@@ -17,7 +17,12 @@ Layouts = Mapping[str, Layout]
 
 
 def absorbing(nest: Nest, changes: Sequence[Change], optimizer: Optimizer, layouts: Layouts) -> Nest | None:
-    """`nest`, each of whose results is the gradient of one of `changes` and goes into its update."""
+    """`nest`, each of whose results is the gradient of one of `changes` and goes into its update.
+
+    `None` if the gradient is made of the parameter itself: later tiles would read what earlier ones changed.
+    """
+    if {operand.value for operand in nest.operands} & {change.parameter for change in changes}:
+        return None
     of = {change.program.operands[0]: change for change in changes}
     sinks, results = {}, []
     for index, result in enumerate(nest.results):
