@@ -109,11 +109,9 @@ def candidates(
         yield from noted(every_block(problem))
         yield from noted(dear_values(problem))
     if len(problem.ops) > WINDOWED_OPS:
-        for seen in (model, serial)[: 1 + problem.overlaps]:
-            windows = windowed(
-                problem, seen, negligible=rows.negligible, gap=gap, deadline=deadline, watch=watch
-            )
-            yield from noted(windows)
+        by_windows = partial(windowed, negligible=rows.negligible, gap=gap, deadline=deadline, watch=watch)
+        yield from noted(by_windows(problem, model))
+        yield from noted(by_windows(problem, serial) if problem.overlaps else ())
         if not _is_open(problem, model, found_yet, deadline):
             return
     for level in _levels(problem, gap):

@@ -3,19 +3,30 @@
 A page-in that begins early fills RAM that would be free, and where RAM is full all the time there is no
 order of values in it without holes. So where the arena exceeds the budget, the transfers are timed again
 for less and less RAM, at last with none begun early, until it fits. What is computed and paged stays the
-same.
+same. Where that is not enough and the device has a tier, plans that hold less than RAM is large are tried
+too, and one that is little dearer is taken.
 """
 
 from edgewise.plan.addresses import Placement, place
 from edgewise.plan.prefetch import prefetch
 from edgewise.plan.problem import Candidate, Problem, fits, judge
+from edgewise.plan.streaming import streamed_plans
+
+HELD = (0.95, 0.9, 0.8, 0.7)
+"""Parts of the budget that plans may hold which leave room between values, tried in turn."""
+
+LITTLE_DEARER = 1.1
+"""Most that such a plan's overhead may be, as a multiple of that of the plan that fills RAM."""
 
 SHARES = (0.985, 0.96, 0.9, 0.0)
 """Parts of the budget that prefetching may fill, tried in turn; 0 is no prefetching."""
 
 
-def compact(problem: Problem, candidate: Candidate) -> tuple[Candidate, Placement]:
-    """`candidate` with addresses, its page-ins later where they would not fit the budget otherwise."""
+def compact(problem: Problem, candidate: Candidate, *, loosen: bool = False) -> tuple[Candidate, Placement]:
+    """`candidate` with addresses, its page-ins later where they would not fit the budget otherwise.
+
+    `loosen`: it may give way to another plan, which holds less.
+    """
     best, placement = candidate, _place(problem, candidate)
     hurries = problem.overlaps and candidate.certificate.paged_in
     lazy = judge(problem, candidate.order, candidate.homes) if hurries else None
@@ -27,7 +38,25 @@ def compact(problem: Problem, candidate: Candidate) -> tuple[Candidate, Placemen
         found = _place(problem, trial)
         if fits(problem, trial) and found.arena_bytes < placement.arena_bytes:
             best, placement = trial, found
+    if loosen and placement.arena_bytes > problem.budget.ram_bytes:
+        return _loosened(problem, best, placement)
     return best, placement
+
+
+def _loosened(problem: Problem, candidate: Candidate, placement: Placement) -> tuple[Candidate, Placement]:
+    """A plan that holds less, if its arena fits and it is little dearer; else `candidate`."""
+    for share in HELD:
+        hold_bytes = int(share * problem.budget.ram_bytes)
+        plans = [c for c in streamed_plans(problem, hold_bytes=hold_bytes) if fits(problem, c)]
+        if not plans:
+            break
+        trial = min(plans, key=lambda c: c.rank)
+        if trial.overhead > LITTLE_DEARER * candidate.overhead:
+            break
+        found = _place(problem, trial)
+        if found.arena_bytes <= problem.budget.ram_bytes:
+            return trial, found
+    return candidate, placement
 
 
 def _place(problem: Problem, candidate: Candidate) -> Placement:

@@ -107,7 +107,7 @@ def make_plan(  # noqa: PLR0913  # the one door to every solver
     candidate, bound = work.solve(solver)
     if candidate is None:
         raise _infeasible(problem, work.least)
-    return planned(problem, candidate, bound, work.solver)
+    return planned(problem, candidate, bound, work.solver, loosen=work.solver not in PROGRAMS)
 
 
 def plain_plan(
@@ -369,9 +369,11 @@ class _Work:
         return watch
 
 
-def planned(problem: Problem, candidate: Candidate, bound: float, solver: str) -> Plan:
-    """The plan for `candidate`, with addresses, checked."""
-    candidate, placement = compact(problem, candidate)
+def planned(
+    problem: Problem, candidate: Candidate, bound: float, solver: str, *, loosen: bool = False
+) -> Plan:
+    """The plan for `candidate`, with addresses, checked; `loosen`: see `compact`."""
+    candidate, placement = compact(problem, candidate, loosen=loosen)
     found, overhead = candidate.certificate, candidate.overhead
     gap = max(0.0, (overhead - bound) / overhead) if overhead > 0 else 0.0
     closed = gap <= CLOSED

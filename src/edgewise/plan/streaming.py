@@ -27,16 +27,20 @@ EAGER = (0.0, 0.7)
 """Shares of the price of the next transfer that bringing a value in whole is taken to save."""
 
 
-def streamed_plans(problem: Problem) -> Iterator[Candidate]:
-    """Candidates by all settings of the pass that end; a device without a tier has none."""
+def streamed_plans(problem: Problem, *, hold_bytes: int | None = None) -> Iterator[Candidate]:
+    """Candidates by all settings of the pass that end; a device without a tier has none.
+
+    With `hold_bytes`, no more is held but where an op alone needs more.
+    """
     if not problem.can_page:
         return
     factors = (1.0,) if problem.budget.written_bytes is None else DEARER_WRITES
     for factor in factors:
-        yield from _passes(problem, Prices(problem, dearer_writes=factor))
+        prices = Prices(problem, dearer_writes=factor)
+        yield from _passes(problem, prices, problem.budget.ram_bytes if hold_bytes is None else hold_bytes)
 
 
-def _passes(problem: Problem, prices: Prices) -> Iterator[Candidate]:
+def _passes(problem: Problem, prices: Prices, hold_bytes: int) -> Iterator[Candidate]:
     seen: set[frozenset[int]] = set()
     for share in PINNED:
         pinned = _smallest(problem, int(share * problem.budget.ram_bytes))
@@ -44,7 +48,7 @@ def _passes(problem: Problem, prices: Prices) -> Iterator[Candidate]:
             continue
         seen.add(pinned)
         for eager in EAGER:
-            order = _Pass(problem, prices, pinned, eager).run()
+            order = _Pass(problem, prices, pinned, eager, hold_bytes).run()
             if order is not None:
                 homes = {
                     problem.names[family.head] for f, family in enumerate(problem.families) if f not in pinned
@@ -85,8 +89,10 @@ class _Choice(NamedTuple):
 class _Pass:
     """State of the pass: what is in RAM, and what the tier holds a good copy of."""
 
-    def __init__(self, problem: Problem, prices: Prices, pinned: frozenset[int], eager: float) -> None:
-        self.problem, self.prices, self.eager = problem, prices, eager
+    def __init__(
+        self, problem: Problem, prices: Prices, pinned: frozenset[int], eager: float, hold_bytes: int
+    ) -> None:
+        self.problem, self.prices, self.eager, self.hold_bytes = problem, prices, eager, hold_bytes
         members = [problem.families[f].members for f in range(len(problem.families))]
         self.pinned = frozenset(v for f in pinned for v in members[f])
         self.stored = {problem.families[f].head for f in range(len(members)) if f not in pinned}
@@ -154,14 +160,14 @@ class _Pass:
     def _choose(self, t: int, op: Op, victims: list[tuple[float, int]]) -> _Choice | None:
         sizes = [0, *accumulate(self.problem.bytes[v] for _, v in victims)]
         losses = [0.0, *accumulate(loss for loss, _ in victims)]
-        room = self.problem.budget.ram_bytes - self.live
+        room, hold = (limit - self.live for limit in (self.problem.budget.ram_bytes, self.hold_bytes))
         best: _Choice | None = None
         for option in op.options:
             for way in self._ways(t, op, option) if self._is_usable(t, option) else ():
-                evict = way.ram_bytes - room
-                count = bisect_left(sizes, evict)
-                if count == len(sizes):
+                if way.ram_bytes - room > sizes[-1]:
                     continue
+                evict = min(way.ram_bytes - hold, sizes[-1])
+                count = bisect_left(sizes, evict)
                 weight = way.weight + losses[count]
                 if best is None or weight < best.weight:
                     best = _Choice(weight, option, frozenset(way.streamed), evict)
