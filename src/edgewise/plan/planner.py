@@ -54,7 +54,7 @@ CLOSED = 1e-6
 """A gap below this is the rounding of the solver: the plan is called optimal."""
 
 FIRST_CHECKPOINTS = 4
-"""Checkpoints of the bound that is proved before the search. A finer one follows if the gap is open then."""
+"""Checkpoints of the first merged relaxation that is tried where the gap is open after the search."""
 
 PROOF_SHARE = 0.2
 """Share of the time limit that each of the bounds may take."""
@@ -232,8 +232,6 @@ class _Work:
         if self.solver not in PROGRAMS:
             self._by_streaming()  # so that something is there at once
         self.bound = caching_bound(self.problem, time_limit=PROOF_SHARE * self.time_limit)
-        if self.bound < INFINITY:
-            self._prove(FIRST_CHECKPOINTS)
         if self.bound == INFINITY:
             self.best = None
             return
@@ -293,8 +291,9 @@ class _Work:
 
     def _prove_more(self) -> None:
         """A finer bound, if the gap is still wider than asked for."""
-        if not self._is_closed() and time.monotonic() < self.deadline:
-            self._prove(MOST_CHECKPOINTS)
+        for checkpoints in (FIRST_CHECKPOINTS, MOST_CHECKPOINTS):
+            if not self._is_closed() and time.monotonic() < self.deadline:
+                self._prove(checkpoints)
 
     def _is_closed(self) -> bool:
         """Whether the gap is no wider than asked for."""
@@ -329,13 +328,14 @@ class _Work:
         """Tilings to solve the program with, each with a share of the time left: none, and the best known."""
         problem, best = self.problem, self.best
         known: Mapping[int, Tiling] | None = tilings_of(problem, best) if best is not None else None
-        loops = resident_loops(problem)
         if floor_bytes(problem, tiled=False) <= problem.budget.ram_bytes:
-            yield {}, 0.5 if known or loops else 1.0
-        elif known is None:
-            known = cheapest_tilings(problem, problem.budget.ram_bytes)
-        if loops and floor_bytes(problem.tiled(loops), tiled=False) <= problem.budget.ram_bytes:
-            yield loops, 0.5 if known else 1.0
+            yield {}, 0.7 if known else 1.0
+            loops: Mapping[int, Tiling] = {}
+        else:
+            loops = resident_loops(problem)
+            if loops and floor_bytes(problem.tiled(loops), tiled=False) <= problem.budget.ram_bytes:
+                yield loops, 0.5 if known else 1.0
+            known = known or cheapest_tilings(problem, problem.budget.ram_bytes)
         if known:
             yield {**loops, **known}, 1.0
 
