@@ -31,6 +31,8 @@ the rates are the round figures of the shipped profile `host`. The peers' figure
 plan that fits the budget; where none fits, the least share that they need. The rows without a round share
 are at the least peaks of the peers. *CPU*: seconds of process time for the whole of `make_plan`, limit
 {limit:.0f} s on the clock; *gap* is against its bound for every plan with this order of first executions.
+Where the clock shows more than the CPU time, the machine was busy with other work, and the search had
+less time.
 
 | model | budget | overhead | gap | recomputed | CPU | clock | every block | memory budget |
 |---|---:|---:|---:|---:|---:|---:|---:|---:|

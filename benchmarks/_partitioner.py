@@ -80,7 +80,8 @@ def order_of(problem: Problem, saved: frozenset[str]) -> Order:
     """The ops of `problem`, with what is not in `saved` made again for the backward pass."""
     values = problem.graph.value
     forward = next(t for t, op in enumerate(problem.ops) if any(is_gradient(values[v]) for v in op.outputs))
-    return on_demand(problem, {problem.index[name] for name in saved if name in problem.index}, forward)
+    kept = {problem.index[name] for name in saved if name in problem.index}
+    return on_demand(problem, kept | problem.required, forward)  # the loss is made once, whatever is saved
 
 
 def is_gradient(value: Value) -> bool:

@@ -83,9 +83,9 @@ def test_rows_are_learned_once_from_what_does_not_fit() -> None:
 
 def test_on_demand_keeps_what_it_is_told_to() -> None:
     problem = problem_at(1.0)
-    forward = forward_ops(problem) + 1  # the loss reads the last value too
+    forward = forward_ops(problem) + 1  # with the loss
     everything = judge(problem, on_demand(problem, set(range(len(problem.names))), forward))
-    nothing = judge(problem, on_demand(problem, set(), forward))
+    nothing = judge(problem, on_demand(problem, set(problem.outputs[forward - 1]), forward))
     assert everything is not None
     assert nothing is not None
     assert not everything.certificate.recomputed
