@@ -1,6 +1,7 @@
 """Gradients: one op for each that a backward convolution makes, and none that outlives its update."""
 
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,12 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from edgewise.capture import SGD, AdamW, capture
+from edgewise.capture import SGD, AdamW, capture, updates
 from edgewise.capture.gradients import blank, input_gradient, parameter_gradients
 from edgewise.capture.lowering import Layout
 from edgewise.graph import Graph
 from tests.run.training import assert_same_bits, plain, start_of, train
 from tests.support import plan_of, random_order
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _all_gradients_are_absorbed() -> Iterator[None]:
+    """These tests are about gradients made within updates, also small ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(updates, "OUTWEIGHS", 0)
+        yield
+
 
 aten = torch.ops.aten
 X, Y = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([1, 0])
@@ -151,3 +161,15 @@ def test_an_update_may_read_the_parameter_that_it_changes() -> None:
     assert "weight" not in captured.graph.op["weight:update"].inputs
     trained = train(captured, plain(captured), [batch])
     assert torch.equal(trained.state["weight"], torch.full((3, 3), 0.5))
+
+
+@pytest.mark.parametrize(("inputs", "is_absorbed"), [(4, False), (256, True)])
+def test_only_a_gradient_that_outweighs_what_it_is_made_of_is_absorbed(
+    monkeypatch: pytest.MonkeyPatch, inputs: int, *, is_absorbed: bool
+) -> None:
+    """Of 32 samples 4 wide a gradient of 4 x 4 is made; of 256 wide ones, a gradient of 256 x 256."""
+    monkeypatch.setattr(updates, "OUTWEIGHS", 4)
+    batch = (torch.zeros(32, inputs), torch.zeros(32, inputs))
+    model = nn.Sequential(nn.Linear(inputs, inputs), nn.ReLU(), nn.Linear(inputs, inputs))
+    graph = capture(model, "mse", SGD(0.1), batch).graph
+    assert (graph.op["2.weight:update"].kind == "matmul") == is_absorbed

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -11,12 +11,21 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgewise.capture import SGD, AdamW, Captured, Optimizer, capture
+from edgewise.capture import SGD, AdamW, Captured, Optimizer, capture, updates
 from edgewise.capture.tiling import Loop
 from edgewise.capture.tiling.options import option_of
 from edgewise.capture.tiling.rules import nests_of
 from edgewise.graph import Op, Option
 from tests.capture.tiles import Execution, Tiled, execute, executions, loops_of
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _all_gradients_are_absorbed() -> Iterator[None]:
+    """These tests are about gradients made within updates, also small ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(updates, "OUTWEIGHS", 0)
+        yield
+
 
 OPTIMIZERS: list[Optimizer] = [SGD(0.1), SGD(0.1, momentum=0.9, weight_decay=0.01), AdamW()]
 TOLERANCE = 1e-6

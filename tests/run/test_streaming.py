@@ -69,7 +69,7 @@ def assert_trains_as_plain(case: Case, plan: Plan) -> Executor:
 def test_a_step_with_everything_streamed(name: str) -> None:
     case = case_of(name, SGD(0.05, momentum=0.9, weight_decay=1e-3))
     plan = streaming_plan(case.captured.graph)
-    assert sum(bool(step.streamed) for step in plan.steps if isinstance(step, Compute)) > 5
+    assert sum(bool(step.streamed) for step in plan.steps if isinstance(step, Compute)) > 3
     assert plan.peak_bytes < plain(case.captured).peak_bytes / 10
     assert_trains_as_plain(case, plan)
 

@@ -8,8 +8,11 @@ against the bound of a solver's own restricted model.
 
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import NamedTuple, get_args
+
+import msgspec
 
 from edgewise.devices import CostModel, Device
 from edgewise.errors import BudgetInfeasible, UsageError
@@ -241,6 +244,8 @@ class _Work:
         else:
             self._by_time_indexed()
         if self.best is None and solver not in PROGRAMS:
+            self._by_leave_to_write(solver)
+        if self.best is None and solver not in PROGRAMS:
             self._by_least_ram()
         if self.best is not None and solver not in PROGRAMS:
             self.say("improve")
@@ -338,6 +343,13 @@ class _Work:
             known = known or cheapest_tilings(problem, problem.budget.ram_bytes)
         if known:
             yield {**loops, **known}, 1.0
+
+    def _by_leave_to_write(self, solver: str) -> None:
+        """When the model found nothing that writes so little, the best plan of all may."""
+        budget = self.problem.budget
+        if budget.written_bytes is not None:
+            free = replace(self.problem, budget=msgspec.structs.replace(budget, written_bytes=None))
+            self.offer(_Work(free, self.gap, self.left(), self.progress).solve(solver)[0])
 
     def _by_least_ram(self) -> None:
         """When the model found nothing, the plan of least RAM may still fit."""
