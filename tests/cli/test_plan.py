@@ -287,11 +287,13 @@ class TestLoops:
             ((), "bit for bit that of the unplanned step"),
             (
                 ("back_c",),
-                "within 1e-6 relative of the unplanned step: the sums of 1 op may be taken in another order",
+                "that of the unplanned step, but the sums of 1 op may be taken in another order, "
+                "each within 1e-6 relative",
             ),
             (
                 ("back_c", "to_b"),
-                "within 1e-6 relative of the unplanned step: the sums of 2 ops may be taken in another order",
+                "that of the unplanned step, but the sums of 2 ops may be taken in another order, "
+                "each within 1e-6 relative",
             ),
         ],
     )

@@ -15,7 +15,7 @@ from edgewise.report.units import bytes_text, percent, plural
 NOTHING = Cost(0.0, 0.0)
 
 ROUNDING = "1e-6"
-"""Most that a sum in another order may change a step, relative to its size."""
+"""Most that another order of a sum may change what an op makes, relative to its size."""
 
 
 class Loop(NamedTuple):
@@ -140,7 +140,7 @@ def exact_words(plan: Plan, graph: Graph) -> str:
     if not names:
         return "bit for bit that of the unplanned step"
     sums = f"the sums of {plural(len(names), 'op')} may be taken in another order"
-    return f"within {ROUNDING} relative of the unplanned step: {sums}"
+    return f"that of the unplanned step, but {sums}, each within {ROUNDING} relative"
 
 
 def traffic_words(certificate: Certificate, found: Sequence[Loop], device: Device) -> str:
