@@ -259,6 +259,10 @@ def test_places_that_cannot_be_written(run: Run, graph_file: Path, monkeypatch: 
     assert said.err == "edgewise: Cannot write p.json: No space left on device. Choose another place.\n"
 
 
+SUMS = """\
+that of the unplanned step, but the sums of {} may be taken in another order, each within 1e-6 relative"""
+
+
 class TestLoops:
     """Plans below what whole ops need say what runs in slices, and what that does to bits and to the card."""
 
@@ -287,13 +291,11 @@ class TestLoops:
             ((), "bit for bit that of the unplanned step"),
             (
                 ("back_c",),
-                "that of the unplanned step, but the sums of 1 op may be taken in another order, "
-                "each within 1e-6 relative",
+                SUMS.format("1 op"),
             ),
             (
                 ("back_c", "to_b"),
-                "that of the unplanned step, but the sums of 2 ops may be taken in another order, "
-                "each within 1e-6 relative",
+                SUMS.format("2 ops"),
             ),
         ],
     )
