@@ -71,9 +71,10 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A program of steps, and the claims about it that `check` verifies.
 
     `gap` bounds how much of the *overhead* (objective above that of the plan without a memory limit) a better
-    plan could save: 0.01 means at most 1%. `addresses` holds, for each value, the offset of each of its stays
-    in RAM, in the order in which they begin; `workspaces`, for each op, that of the room it works in at each
-    execution that needs some: workspace and tiles of what it streams.
+    plan could save that first runs the ops in the graph's order: 0.01 means at most 1%. `addresses` holds,
+    for each value, the offset of each of its stays in RAM, in the order in which they begin; `workspaces`,
+    for each op, that of the room it works in at each execution that needs some: workspace and tiles of what
+    it streams.
     """
 
     graph: str
