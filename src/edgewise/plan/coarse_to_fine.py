@@ -119,7 +119,8 @@ def candidates(
         yield from noted(_repaired(problem, levelled, level, rows, found_yet, deadline, watch))
         if time.monotonic() > deadline:
             return
-        if len(problem.ops) > MANY_OPS and level.most > 1 and found_yet and fits(problem, found_yet[0]):
+        is_last = len(problem.ops) > MANY_OPS and level.most > 1 and not level.serial
+        if is_last and found_yet and fits(problem, found_yet[0]):
             yield from neighbourhoods(problem, model, found_yet[0], rows, deadline=deadline)
             return
 
@@ -141,6 +142,8 @@ def _levels(problem: Problem, gap: float) -> Iterator[_Level]:
     n = len(problem.ops)
     if FEW_OPS < n <= WINDOWED_OPS:
         yield _Level(1, max(gap, 0.02), 0.3)
+    if n > MANY_OPS and problem.overlaps:
+        yield _Level(FEW_STAGES, max(gap, 0.03), 0.3, serial=True, anchors=ANCHORS)
     if n > MANY_OPS:
         yield _Level(FEW_STAGES, max(gap, 0.03), 0.3, anchors=ANCHORS)
     yield _Level(STAGES, gap, 0.6 if problem.overlaps or n > MANY_OPS else 0.9)
