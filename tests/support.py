@@ -6,7 +6,7 @@ import msgspec
 
 from edgewise.devices import Compute, Device, Memory, Ram, Tier
 from edgewise.graph import Graph, Op, Option, Stream, validate
-from edgewise.plan import Budget, Certificate, Free, PageIn, Plan, replay
+from edgewise.plan import Budget, Certificate, Free, PageIn, Plan, Step, replay
 from edgewise.plan import Compute as ComputeStep
 from edgewise.plan.schedule import Action, Order, lay_out, plain_order
 
@@ -20,7 +20,13 @@ DEVICE = Device(
 
 def plan_of(order: Order, graph: Graph, device: Device = DEVICE, homes: frozenset[str] = frozenset()) -> Plan:
     """A plan for `order`, with addresses that are never used twice."""
-    steps = lay_out(order, graph, homes)
+    return plan_of_steps(lay_out(order, graph, homes), graph, device, homes)
+
+
+def plan_of_steps(
+    steps: tuple[Step, ...], graph: Graph, device: Device = DEVICE, homes: frozenset[str] = frozenset()
+) -> Plan:
+    """A plan of just these steps, whose budget is its peak."""
     found: Certificate = replay(steps, graph, device, homes=tuple(sorted(homes)))
     return Plan(
         graph=graph.name,

@@ -4,9 +4,9 @@ import random
 from collections.abc import Iterator
 
 from edgewise.graph import Graph, Op, Option
-from edgewise.plan import Budget, Compute, Free, PageIn, PageOut, Plan, replay
+from edgewise.plan import Compute, Free, PageIn, PageOut, Plan
 from edgewise.plan import Step as PlanStep
-from tests.support import DEVICE, naive_addresses, naive_workspaces
+from tests.support import plan_of_steps
 
 
 def least_option(graph: Graph, op: Op) -> Option:
@@ -60,23 +60,4 @@ class _Streamer:
 def streaming_plan(graph: Graph, rng: random.Random | None = None, *, at_home: bool = True) -> Plan:
     """Every op by its option of least RAM with all streamed; with `rng`, by any option with any streamed."""
     streamer = _Streamer(graph, rng, at_home=at_home)
-    steps, homes = tuple(streamer.steps()), streamer.homes
-    found = replay(steps, graph, DEVICE, homes=tuple(sorted(homes)))
-    return Plan(
-        graph=graph.name,
-        graph_sha256=graph.sha256,
-        device=DEVICE.name,
-        budget=Budget(found.peak_bytes),
-        minimize="joules",
-        cost_model="full",
-        solver="test",
-        status="feasible",
-        gap=1.0,
-        peak_bytes=found.peak_bytes,
-        seconds=found.seconds,
-        joules=found.joules,
-        steps=steps,
-        addresses=naive_addresses(steps, graph, homes),
-        workspaces=naive_workspaces(steps, graph, homes),
-        homes=tuple(sorted(homes)),
-    )
+    return plan_of_steps(tuple(streamer.steps()), graph, homes=streamer.homes)
