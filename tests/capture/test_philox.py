@@ -1,10 +1,22 @@
 """Philox against the published answers, and what is drawn from it against its distribution."""
 
+from collections.abc import Callable, Iterator
+
 import pytest
 import torch
+from torch import Tensor
 
-from edgewise.capture.philox import bernoulli, normal, philox, scratch_bytes, uniform
+from edgewise.capture.philox import (
+    bernoulli,
+    normal,
+    normal_pieces,
+    philox,
+    scratch_bytes,
+    sign_pieces,
+    uniform,
+)
 
+Pieces = Callable[..., Iterator[tuple[int, Tensor]]]
 ONES = 0xFFFFFFFF
 # Random123 1.14, examples/kat_vectors, philox4x32 with 10 rounds
 KNOWN = [
@@ -79,3 +91,23 @@ def test_any_shape(shape: tuple[int, ...]) -> None:
 def test_scratch_stays_small_beside_the_tensor() -> None:
     assert scratch_bytes(10) == scratch_bytes(4096)
     assert all(scratch_bytes(count) <= count * 4 for count in (10_000, 100_000, 10_000_000))
+
+
+@pytest.mark.parametrize("pieces", [sign_pieces, normal_pieces])
+@pytest.mark.parametrize(("first", "count"), [(0, 1), (1, 5), (127, 2), (128, 300), (5000, 9000), (3, 0)])
+def test_any_run_can_be_drawn_without_what_stands_before_it(
+    pieces: Callable[..., Iterator[tuple[int, Tensor]]], first: int, count: int
+) -> None:
+    whole = torch.cat([piece.double() for _, piece in pieces(20_000, 7, 3, 11)])
+    found = torch.full((count,), torch.nan, dtype=torch.float64)
+    for offset, piece in pieces(count, 7, 3, 11, first):
+        found[offset : offset + len(piece)] = piece.double()
+    assert torch.equal(found, whole[first : first + count])
+
+
+def test_signs_are_fair_and_independent_of_one_another() -> None:
+    signs = torch.cat([piece for _, piece in sign_pieces(1 << 16, 0, 0, 0)])
+    assert set(signs.tolist()) == {1.0, -1.0}
+    for lag in (0, 1, 2, 31, 32, 127, 128):
+        mean = signs.mean() if lag == 0 else (signs[lag:] * signs[:-lag]).mean()
+        assert abs(float(mean)) < 4 / len(signs) ** 0.5

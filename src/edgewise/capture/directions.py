@@ -11,18 +11,16 @@ The ops exist for tracing only: `REWRITES` says how they are lowered. Elements o
 storage, from its first byte to its last.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from edgewise.capture import philox
-from edgewise.capture.effects import FunctionKernel, add_draw
 from edgewise.capture.kernels import Memory, Program, Slot, Tensors
-from edgewise.capture.lowering import STEP, Lowering, Rewrite
+from edgewise.capture.lowering import STEP, Layout, Lowering, Rewrite
 from edgewise.capture.updates import Piecewise, flat
 from edgewise.graph import Op, Option
 
@@ -34,10 +32,11 @@ FIRST_STREAM = 1 << 31
 class Law:
     """How the elements of a direction are distributed: independent, of mean 0 and variance 1.
 
-    `pieces(count, step, stream, seed)` yields `(offset, flat piece)`, `scratch_bytes(count)` is its scratch.
+    `pieces(count, step, stream, seed, first)` yields `(offset, flat piece)` of the elements from the `first`
+    on; `scratch_bytes(count)` is its scratch.
     """
 
-    pieces: Callable[[int, int, int, int], Iterator[tuple[int, Tensor]]]
+    pieces: Callable[[int, int, int, int, int], Iterator[tuple[int, Tensor]]]
     scratch_bytes: Callable[[int], int]
 
 
@@ -78,6 +77,61 @@ along.register_fake(lambda _, like, *__: torch.empty_like(like))
 
 
 @dataclass(frozen=True)
+class DirectionKernel:
+    """z, whole or a run of it."""
+
+    stream: int
+    law: str
+    seed: int
+    like: Layout
+    """Layout of the parameter."""
+
+    def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
+        """The whole direction."""
+        del option, first, memory
+        out = torch.empty_strided(self.like.size, self.like.stride, dtype=self.like.dtype)
+        self.fill(out, int(tensors[STEP]), 0)
+        return (out,)
+
+    def fill(self, out: Tensor, step: int, begin: int) -> None:
+        """Make `out` the part of z that begins at element `begin`."""
+        for offset, piece in LAWS[self.law].pieces(out.numel(), step, self.stream, self.seed, begin):
+            flat(out)[offset : offset + piece.numel()] = piece
+
+    def scratch_bytes(self, count: int) -> int:
+        """RAM that a run of `count` elements is made in."""
+        return LAWS[self.law].scratch_bytes(count)
+
+
+@dataclass(frozen=True)
+class PerturbedKernel:
+    """w + scale z, whole or a run of it; `program` has w in its first slot and the step in the last."""
+
+    program: Program
+    stream: int
+    law: str
+    scale: float
+    seed: int
+
+    def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
+        """The whole sum."""
+        del option, first, memory
+        w, step = self.program.slots(tensors)
+        return (self.moved(w, int(step), 0),)
+
+    def moved(self, w: Tensor, step: int, begin: int) -> Tensor:
+        """The sum for the part `w` of the parameter that begins at element `begin` of its storage."""
+        out: Tensor = w.clone(memory_format=torch.preserve_format)
+        for offset, piece in LAWS[self.law].pieces(out.numel(), step, self.stream, self.seed, begin):
+            flat(out)[offset : offset + piece.numel()] += piece.mul_(self.scale)
+        return out
+
+    def scratch_bytes(self, count: int) -> int:
+        """RAM that a run of `count` elements is made in."""
+        return LAWS[self.law].scratch_bytes(count)
+
+
+@dataclass(frozen=True)
 class AlongKernel(Piecewise):
     """sum_i c_i z_i, whole or piece by piece."""
 
@@ -86,13 +140,13 @@ class AlongKernel(Piecewise):
     streams: tuple[int, ...]
     law: str
     seed: int
-    like: Tensor
-    """A fake tensor of the parameter's layout."""
+    like: Layout
+    """Layout of the parameter."""
 
     def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
         """The whole sum."""
         del option, first, memory
-        out = torch.empty_strided(self.like.size(), self.like.stride(), dtype=self.like.dtype)
+        out = torch.empty_strided(self.like.size, self.like.stride, dtype=self.like.dtype)
         for offset, piece in self.pieces(tensors):
             flat(out)[offset : offset + piece.numel()] = piece
         return (out,)
@@ -100,18 +154,26 @@ class AlongKernel(Piecewise):
     def pieces(self, tensors: Tensors) -> Iterator[tuple[int, Tensor]]:
         """`(offset, flat piece)` that cover the sum."""
         coefficients = self.program.slots(tensors)[self.coefficients.index]
-        draw, step = LAWS[self.law].pieces, int(tensors[STEP])
-        each = [draw(self.like.numel(), step, stream, self.seed) for stream in self.streams]
+        yield from self.run(coefficients, int(tensors[STEP]), 0, self.like.count)
+
+    def run(self, coefficients: Tensor, step: int, begin: int, count: int) -> Iterator[tuple[int, Tensor]]:
+        """`(offset, flat piece)` that cover `count` elements of the sum from element `begin` on."""
+        draw = LAWS[self.law].pieces
+        each = [draw(count, step, stream, self.seed, begin) for stream in self.streams]
         for parts in zip(*each, strict=True):
             total = parts[0][1].mul_(coefficients[0])
             for index, (_, part) in enumerate(parts[1:], 1):
                 total.add_(part.mul_(coefficients[index]))
             yield parts[0][0], total.to(self.like.dtype)
 
+    def scratch_bytes_of(self, count: int) -> int:
+        """RAM that a run of `count` elements is made in."""
+        return (len(self.streams) + 1) * LAWS[self.law].scratch_bytes(count)
+
     @property
     def scratch_bytes(self) -> int:
         """RAM that `pieces` works in."""
-        return (len(self.streams) + 1) * LAWS[self.law].scratch_bytes(self.like.numel())
+        return self.scratch_bytes_of(self.like.count)
 
 
 def _step(low: Lowering, node: fx.Node) -> None:
@@ -120,42 +182,24 @@ def _step(low: Lowering, node: fx.Node) -> None:
 
 def _direction(low: Lowering, node: fx.Node) -> None:
     _, stream, law = node.args
-    fake, seed = low.fake[node], low.seed
-    size, stride, dtype = tuple(fake.shape), fake.stride(), fake.dtype
-
-    def draw(step: int) -> Tensor:
-        out = torch.empty_strided(size, stride, dtype=dtype)
-        for offset, piece in LAWS[str(law)].pieces(out.numel(), step, int(stream), seed):  # type: ignore[arg-type]
-            flat(out)[offset : offset + piece.numel()] = piece
-        return out
-
-    output = low.new_value(node, fake)
-    add_draw(low, output, output, fake, draw, layer=low.layer(node), backward=False)
+    fake, output = low.fake[node], low.new_value(node, low.fake[node])
+    kernel = DirectionKernel(stream, str(law), low.seed, Layout.of(fake))  # type: ignore[arg-type]
+    option = Option("whole", workspace_bytes=kernel.scratch_bytes(fake.numel()))
+    op = Op(output, (STEP,), (output,), fake.numel(), "random", options=(option,))
+    low.add(op, kernel, backward=False)
 
 
 def _perturbed(low: Lowering, node: fx.Node) -> None:
-    w, *settings = node.args
-    program, (slot,) = low.program((w,))
-    operands = Program((*program.operands, STEP), ())
+    args: Any = node.args
+    w, stream, law, scale = args
+    program, _ = low.program((w,))
     assert not program.views  # noqa: S101  # what is perturbed is a parameter, not a view of one
-    body = partial(_add_direction, position=slot.index, settings=settings, seed=low.seed)
-    fake = low.fake[node]
-    output = low.new_value(node, fake)
-    option = Option("whole", workspace_bytes=LAWS[str(settings[1])].scratch_bytes(fake.numel()))
-    op = Op(output, operands.operands, (output,), 2 * fake.numel(), "random", options=(option,),
-            layer=low.layer(node))  # fmt: skip
-    low.add(op, FunctionKernel(operands, body), backward=False)
-
-
-def _add_direction(
-    slots: Sequence[Any], option: str, *, position: int, settings: Sequence[Any], seed: int
-) -> Tensor:
-    del option
-    stream, law, scale = settings
-    out: Tensor = slots[position].clone(memory_format=torch.preserve_format)
-    for offset, piece in LAWS[law].pieces(out.numel(), int(slots[-1]), stream, seed):
-        flat(out)[offset : offset + piece.numel()] += piece.mul_(scale)
-    return out
+    fake, output = low.fake[node], low.new_value(node, low.fake[node])
+    operands = Program((*program.operands, STEP), ())
+    kernel = PerturbedKernel(operands, stream, law, scale, low.seed)
+    option = Option("whole", workspace_bytes=kernel.scratch_bytes(fake.numel()))
+    op = Op(output, kernel.program.operands, (output,), 2 * fake.numel(), "random", options=(option,))
+    low.add(op, kernel, backward=False)
 
 
 def _along(low: Lowering, node: fx.Node) -> None:
@@ -163,7 +207,7 @@ def _along(low: Lowering, node: fx.Node) -> None:
     program, (slot,) = low.program((coefficients,))
     fake = low.fake[node]
     output = low.new_value(node, fake)
-    kernel = AlongKernel(program, slot, tuple(streams), str(law), low.seed, fake)  # type: ignore[arg-type]
+    kernel = AlongKernel(program, slot, tuple(streams), str(law), low.seed, Layout.of(fake))  # type: ignore[arg-type]
     option = Option("whole", workspace_bytes=kernel.scratch_bytes)
     flops = 2 * len(kernel.streams) * fake.numel()
     op = Op(output, (*program.operands, STEP), (output,), flops, "random", options=(option,))

@@ -62,7 +62,7 @@ def scratch_bytes(count: int) -> int:
 
 def _sign_chunk(count: int) -> int:
     """Counters, of 128 signs each, in a chunk of signs."""
-    return min(-(-count // 128), 64, max(2, count // 8192))
+    return min(-(-count // 128) + 1, 64, max(2, count // 8192))
 
 
 def sign_scratch_bytes(count: int) -> int:
@@ -71,13 +71,13 @@ def sign_scratch_bytes(count: int) -> int:
 
 
 def _words(
-    count: int, step: int, stream: int, seed: int, *, chunk: int | None = None
+    count: int, step: int, stream: int, seed: int, *, first: int = 0, chunk: int | None = None
 ) -> Iterator[tuple[int, torch.Tensor]]:
-    """`(offset, words)` in chunks that cover `count` numbers; the last chunk may reach beyond."""
-    chunk = chunk or _chunk(count)
-    for first in range(0, -(-count // 4), chunk):
-        counters = torch.arange(first, min(first + chunk, -(-count // 4)), dtype=torch.int64)
-        yield first * 4, philox(counters, step, stream, seed).view(-1)
+    """`(offset, words)` in chunks that cover `count` words from counter `first` on, the last maybe more."""
+    chunk, counters = chunk or _chunk(count), -(-count // 4)
+    for begin in range(0, counters, chunk):
+        some = torch.arange(first + begin, first + min(begin + chunk, counters), dtype=torch.int64)
+        yield begin * 4, philox(some, step, stream, seed).view(-1)
 
 
 def bernoulli(
@@ -103,17 +103,20 @@ def uniform(shape: Shape, dtype: torch.dtype, step: int, stream: int, seed: int)
     return out
 
 
-def normal_pieces(count: int, step: int, stream: int, seed: int) -> Iterator[tuple[int, torch.Tensor]]:
-    """`(offset, flat float64 piece)` that together hold `count` standard normal numbers.
+def normal_pieces(
+    count: int, step: int, stream: int, seed: int, first: int = 0
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """`(offset, flat float64 piece)` that together hold `count` standard normal numbers from the `first` on.
 
     Box-Muller: two from each pair of words.
     """
-    for offset, words in _words(count, step, stream, seed):
+    skipped = first % 4
+    for offset, words in _words(count + skipped, step, stream, seed, first=first // 4):
         pairs = words.view(-1, 2).to(torch.float64).add_(0.5).mul_(2.0**-32)
         radius = pairs[:, 0].log().mul_(-2).sqrt_()
         angle = pairs[:, 1].mul(2 * math.pi)
         both = torch.stack((radius * angle.cos(), radius * angle.sin()), dim=1).view(-1)
-        yield offset, both[: count - offset]
+        yield _within(both, offset - skipped, count)
 
 
 def normal(shape: Shape, dtype: torch.dtype, step: int, stream: int, seed: int) -> torch.Tensor:
@@ -125,12 +128,22 @@ def normal(shape: Shape, dtype: torch.dtype, step: int, stream: int, seed: int) 
     return out
 
 
-def sign_pieces(count: int, step: int, stream: int, seed: int) -> Iterator[tuple[int, torch.Tensor]]:
+def sign_pieces(
+    count: int, step: int, stream: int, seed: int, first: int = 0
+) -> Iterator[tuple[int, torch.Tensor]]:
     """`(offset, flat float32 piece)` that together hold `count` numbers, 1 or -1 with equal chances.
 
-    A word makes 32 of them, its lowest bit first: one call of the generator in 128 elements.
+    They are those from the `first` on. A word makes 32 of them, its lowest bit first: one call of the
+    generator in 128 elements.
     """
-    bits = torch.arange(32)
-    for offset, words in _words(-(-count // 32), step, stream, seed, chunk=_sign_chunk(count)):
-        signs = ((words.unsqueeze(1) >> bits) & 1).view(-1)[: count - 32 * offset]
-        yield 32 * offset, signs.to(torch.float32).mul_(2).sub_(1)
+    bits, skipped = torch.arange(32), first % 128
+    chunk, words_needed = _sign_chunk(count), -(-(count + skipped) // 32)
+    for offset, words in _words(words_needed, step, stream, seed, first=first // 128, chunk=chunk):
+        signs = ((words.unsqueeze(1) >> bits) & 1).view(-1).to(torch.float32).mul_(2).sub_(1)
+        yield _within(signs, 32 * offset - skipped, count)
+
+
+def _within(piece: torch.Tensor, offset: int, count: int) -> tuple[int, torch.Tensor]:
+    """What of `piece`, which begins at `offset`, lies in [0, count), and where it begins there."""
+    start = max(offset, 0)
+    return start, piece[start - offset : count - offset]

@@ -55,6 +55,7 @@ class Turn:
         tiles: list[Tensor | None] = [None] * (len(nest.operands) + len(nest.inouts))
         keys: list[object] = [None] * len(operands)
         sums: list[Tensor | None] = [None] * len(nest.results)
+        scratch = self.loop.scratch_bytes
         for at in self.loop.walk():
             for index, (operand, source) in enumerate(zip(operands, sources, strict=True)):
                 key = [at[axis] for axis in axes[index]]
@@ -63,6 +64,7 @@ class Turn:
                     self._drop(index)
                     tiles[index], keys[index] = self._load(index, operand, source, at), key
             self._add(nest.body(tiles, at, self._cut), sums)
+            self.memory.note(scratch)
             for index in range(len(nest.operands), len(operands)):
                 self._save(operands[index], sources[index], tiles[index], at)
             self._finish(sums, at)

@@ -193,6 +193,7 @@ class Nest:
     `orders` are the orders of loops worth trying, the outermost first. If `linear`, the axes are cut as
     one: blocks of 1 of all outer ones. `inouts` are values that the first execution changes as it goes: they
     follow the operands in the body's arguments, as `None` when it is not the first. `sinks[i]` gets result i.
+    `scratch(n)` is what the body works in besides, for n bytes of its first result.
     """
 
     axes: tuple[Axis, ...]
@@ -205,6 +206,7 @@ class Nest:
     exact: bool = False
     inouts: tuple[Operand, ...] = ()
     sinks: Mapping[int, Sink] = ()  # type: ignore[assignment]
+    scratch: Callable[[int], int] | None = None
 
     def extent(self, name: str) -> int:
         """Positions of an axis."""
@@ -314,7 +316,14 @@ class Loop:
         sums = sum(self.result_bytes(r) for r in nest.results if self.is_summed(r))
         scratch = [s.scratch * self.footprint(s.olds[0]).tile_bytes for s in self._sinks()]
         held = sum(f.tile_bytes for f in copies if f.packed) + sum(map(self.result_bytes, nest.results))
+        held += self.scratch_bytes
         return held + max(sums, *scratch, 0) if scratch else held + sums
+
+    @property
+    def scratch_bytes(self) -> int:
+        """What the body works in besides its operands and results."""
+        nest = self.nest
+        return nest.scratch(self.result_bytes(nest.results[0])) if nest.scratch is not None else 0
 
     def _sinks(self) -> list[Sink]:
         return list(dict(self.nest.sinks).values())

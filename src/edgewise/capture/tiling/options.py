@@ -117,7 +117,7 @@ def _anonymous(nest: Nest, bytes_of: Callable[[str], int]) -> object:
     sinks = [(i, s.scratch, *map(number, s.olds)) for i, s in dict(nest.sinks).items()]
     every: tuple[Operand | Result, ...] = (*nest.operands, *nest.inouts, *nest.results)
     tensors = (*map(number, every), *sinks)
-    return nest.axes, nest.orders, nest.linear, len(nest.operands), tensors
+    return nest.axes, nest.orders, nest.linear, nest.scratch is not None, len(nest.operands), tensors
 
 
 def _choose(nest: Nest, bytes_of: Callable[[str], int], limit_bytes: int) -> tuple[Blocks, ...]:

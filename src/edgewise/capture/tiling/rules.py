@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping
 
 from edgewise.capture import gradients
+from edgewise.capture.directions import AlongKernel, DirectionKernel, PerturbedKernel
 from edgewise.capture.effects import BatchNormKernel, ProductKernel
 from edgewise.capture.kernels import AtenKernel, Instruction, Program, Run, Slot
 from edgewise.capture.lowering import Draft, Layout
-from edgewise.capture.tiling import broadcast, convolution, gathers, products, rowwise, updating
+from edgewise.capture.tiling import broadcast, convolution, drawn, gathers, products, rowwise, updating
 from edgewise.capture.tiling.calls import Call
 from edgewise.capture.tiling.nest import Loop, Nest
 from edgewise.capture.tiling.options import LEAST_BYTES, Chosen, offered
@@ -58,6 +59,12 @@ def nest_of(run: Run, outputs: tuple[str, ...], layouts: Mapping[str, Layout]) -
             nest = updating.absorbing(made, changes, optimizer, layouts) if made is not None else None
         case CarryKernel():
             nest = updating.carry(run, layouts)
+        case DirectionKernel():
+            nest = drawn.direction(run, outputs[0])
+        case PerturbedKernel():
+            nest = drawn.perturbed(run, outputs[0], layouts)
+        case AlongKernel():
+            nest = drawn.along(run, outputs[0], layouts)
         case BatchNormKernel():
             nest = rowwise.batch_norm(run, _call(run.program, run.operands, outputs, layouts), layouts)
         case ProductKernel():

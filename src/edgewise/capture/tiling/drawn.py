@@ -1,0 +1,106 @@
+"""Random directions slice by slice: any run of a direction can be drawn without what stands before it.
+
+A parameter is cut into runs of its storage, so that neither it nor what is added to it is ever whole.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edgewise.capture.directions import AlongKernel, DirectionKernel, PerturbedKernel
+from edgewise.capture.kernels import Program
+from edgewise.capture.lowering import STEP, Layout
+from edgewise.capture.tiling.broadcast import along_dims, dim_axes
+from edgewise.capture.tiling.calls import value_behind, views_of
+from edgewise.capture.tiling.nest import At, Body, Nest, Operand, Result
+from edgewise.capture.updates import flat
+
+Layouts = Mapping[str, Layout]
+
+
+def perturbed(kernel: PerturbedKernel, output: str, layouts: Layouts) -> Nest:
+    """The sum w + scale z, where w is read and the sum stored slice by slice."""
+    layout, along = layouts[output], along_dims(layouts[output].size)
+    w = Operand(kernel.program.operands[0], None, layout.size, layout.stride, layout.dtype.itemsize, along)
+
+    def body(tiles: Sequence[Any], at: At, cut: frozenset[str]) -> tuple[Tensor, ...]:
+        del cut
+        part, step = tiles
+        return (kernel.moved(part, int(step), _begin(layout, at)),)
+
+    return _nest(layout, output, (w, _STEP), body, kernel.scratch_bytes, kernel.program)
+
+
+def along(kernel: AlongKernel, output: str, layouts: Layouts) -> Nest:
+    """sum_i c_i z_i; as the gradient within an update, it is never stored."""
+    layout = kernel.like
+    slot = kernel.coefficients.index
+    view = views_of(kernel.program, layouts)[slot]
+    value = value_behind(kernel.program, kernel.coefficients)
+    size, stride = tuple(view.shape), view.stride()
+    coefficients = Operand(value, slot, size, stride, view.element_size(), (None,) * view.dim())
+
+    def body(tiles: Sequence[Any], at: At, cut: frozenset[str]) -> tuple[Tensor, ...]:
+        del cut
+        made = _empty(layout, at)
+        for offset, piece in kernel.run(tiles[0], int(tiles[1]), _begin(layout, at), made.numel()):
+            flat(made)[offset : offset + piece.numel()] = piece
+        return (made,)
+
+    return _nest(layout, output, (coefficients, _STEP), body, kernel.scratch_bytes_of, kernel.program)
+
+
+def direction(kernel: DirectionKernel, output: str) -> Nest:
+    """z, stored slice by slice."""
+    layout = kernel.like
+
+    def body(tiles: Sequence[Any], at: At, cut: frozenset[str]) -> tuple[Tensor, ...]:
+        del cut
+        made = _empty(layout, at)
+        kernel.fill(made, int(tiles[0]), _begin(layout, at))
+        return (made,)
+
+    return _nest(layout, output, (_STEP,), body, kernel.scratch_bytes, Program((), ()))
+
+
+_STEP = Operand(STEP, None, (), (), 8, ())
+
+
+def _nest(  # what the two have in common
+    layout: Layout,
+    output: str,
+    operands: tuple[Operand, ...],
+    body: Body,
+    scratch: Callable[[int], int],
+    program: Program,
+) -> Nest:
+    """Cut as one run of elements, in the order of the storage."""
+    axes = dim_axes(layout.size)
+    order = sorted(range(len(axes)), key=lambda dim: (-layout.stride[dim], dim))
+    itemsize = layout.dtype.itemsize
+    return Nest(
+        axes,
+        program,
+        operands,
+        (Result(output, layout.size, layout.stride, itemsize, along_dims(layout.size)),),
+        body,
+        (tuple(axes[dim].name for dim in order),),
+        linear=True,
+        exact=True,
+        scratch=lambda tile_bytes: scratch(tile_bytes // itemsize),
+    )
+
+
+def _begin(layout: Layout, at: At) -> int:
+    """The first element, in the order of the storage, of the slice at `at`."""
+    return sum(at[f"dim{i}"][0] * stride for i, stride in enumerate(layout.stride))
+
+
+def _empty(layout: Layout, at: At) -> Tensor:
+    """A tensor for the slice at `at` without gaps, its dims in the order in which they are stored."""
+    size = [at[f"dim{i}"][1] - at[f"dim{i}"][0] for i in range(len(layout.size))]
+    order = sorted(range(len(size)), key=lambda dim: (-layout.stride[dim], dim))
+    made = torch.empty([size[dim] for dim in order], dtype=layout.dtype)
+    return made.permute([order.index(dim) for dim in range(len(size))])
