@@ -40,7 +40,7 @@ def test_estimates_are_unbiased(method: Method) -> None:
     names = [name for name, _ in model.named_parameters()]
     exact = flattened(exact_gradient(model, batch()), names)
     found = torch.stack(
-        [flattened(g, names) for g in gradients(captured_by(method, model, batch()), batch(), 600)]
+        [flattened(g, names) for g in gradients(captured_by(method, model, batch()), batch(), 300)]
     ).double()
     error = found.mean(0) - exact
     deviation = found.std(0) / len(found) ** 0.5
@@ -48,7 +48,7 @@ def test_estimates_are_unbiased(method: Method) -> None:
     assert (error.norm() <= 3 * deviation.norm() + 2e-3 * exact.norm()).all()
 
 
-def second_moment(method: Method, steps: int = 1500) -> float:
+def second_moment(method: Method, steps: int = 600) -> float:
     """Mean squared norm of the estimates, as a multiple of the gradient's."""
     model = small()
     names = [name for name, _ in model.named_parameters()]
@@ -63,14 +63,14 @@ def test_the_second_moment_is_that_of_the_analysis(directions: int) -> None:
     """(d + m + 1) / m for normal directions (arXiv 2506.21833)."""
     d = sum(p.numel() for p in small().parameters())
     expected = (d + directions + 1) / directions
-    steps = 1500 if directions == 1 else 500
-    assert second_moment(ForwardGradient(directions=directions), steps) == pytest.approx(expected, rel=0.15)
+    steps = 600 if directions == 1 else 200
+    assert second_moment(ForwardGradient(directions=directions), steps) == pytest.approx(expected, rel=0.2)
 
 
 def test_signs_have_less_variance_than_normal_numbers() -> None:
     """(d + m - 1) / m: of a direction of signs, the norm is no chance."""
     d = sum(p.numel() for p in small().parameters())
-    assert second_moment(ForwardGradient(law="rademacher")) == pytest.approx(d, rel=0.15)
+    assert second_moment(ForwardGradient(law="rademacher")) == pytest.approx(d, rel=0.2)
 
 
 def test_spsa_is_the_forward_gradient_up_to_epsilon() -> None:
@@ -123,7 +123,7 @@ def test_a_planned_step_has_the_bits_of_the_plain_one(method: Method, optimizer:
         captured = captured_by(method, task.model, task.example_batch, task.loss, optimizer)
         plain = plain_plan(captured.graph, DEVICE)
         budget = Budget(int(0.8 * plain.peak_bytes))
-        plan = make_plan(captured.graph, DEVICE, budget, time_limit=5, gap=0.5) if planned else plain
+        plan = make_plan(captured.graph, DEVICE, budget, solver="page-everything") if planned else plain
         with Executor(captured, plan, DEVICE) as executor:
             for step in range(2):
                 result = executor.step(task.example_batch, step)
@@ -140,7 +140,7 @@ def test_weights_larger_than_ram_are_moved_slice_by_slice(method: Method) -> Non
     whole, states = 48 * 1024, []
     for ram_bytes in (1 << 20, 20 * 1024):
         captured = captured_by(method, model, (x, torch.arange(2)), optimizer=SGD(lr=0.1, momentum=0.9))
-        plan = make_plan(captured.graph, DEVICE, Budget(ram_bytes), time_limit=5, gap=0.5)
+        plan = make_plan(captured.graph, DEVICE, Budget(ram_bytes), time_limit=1, gap=0.5)
         with Executor(captured, plan, DEVICE) as executor:
             before = executor.state()
             measured = executor.step((x, torch.arange(2)), 3).peak_bytes
