@@ -21,6 +21,7 @@ from edgewise.devices import Device
 from edgewise.plan.crowding import Excess, Rows, excess_of
 from edgewise.plan.dear_values import dear_values
 from edgewise.plan.every_block import every_block
+from edgewise.plan.greedy import RULES, greedy
 from edgewise.plan.milp import Watch
 from edgewise.plan.neighbourhoods import neighbourhoods
 from edgewise.plan.problem import Candidate, Problem, Tiling, fits, floor_bytes, judge
@@ -108,6 +109,7 @@ def candidates(
     if not tilings:
         yield from noted(every_block(problem))
         yield from noted(dear_values(problem))
+        yield from noted(greedy(problem, RULES))
     if len(problem.ops) > WINDOWED_OPS:
         by_windows = partial(windowed, negligible=rows.negligible, gap=gap, deadline=deadline, watch=watch)
         yield from noted(by_windows(problem, model))
