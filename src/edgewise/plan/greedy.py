@@ -12,8 +12,9 @@ before an update overwrites one of them. The pass takes tenths of a second for a
 with less RAM than programs find a plan for; that there is no plan where it is stuck is not said.
 """
 
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from edgewise.plan.milp import INFINITY
@@ -57,13 +58,23 @@ def greedy(problem: Problem, rules: Sequence[Rule] = (DTR,)) -> Iterator[Candida
     heads = frozenset(problem.names[family.head] for family in problem.families)
     for rule in rules:
         for homes in (frozenset[str](), heads) if problem.can_page and heads else (frozenset[str](),):
-            try:
-                order = _Greedy(problem, homes, rule).run()
-            except _Stuck:
-                continue
-            candidate = judge(problem, order, homes)
+            candidate = evicting(problem, rule, homes)
             if candidate is not None:
                 yield candidate
+
+
+def evicting(
+    problem: Problem,
+    rule: Rule,
+    homes: frozenset[str] = frozenset(),
+    bias: Mapping[int, float] | None = None,
+) -> Candidate | None:
+    """The plan of one pass, `homes` living in the slower tier and scores multiplied by `bias`; or none."""
+    try:
+        order = _Greedy(problem, homes, rule, bias or {}).run()
+    except _Stuck:
+        return None
+    return judge(problem, order, homes)
 
 
 class _Stuck(Exception):
@@ -71,13 +82,17 @@ class _Stuck(Exception):
 
 
 class _Greedy:
-    def __init__(self, problem: Problem, homes: frozenset[str], rule: Rule) -> None:
-        self.problem, self.limit, self.rule = problem, problem.budget.ram_bytes, rule
+    def __init__(
+        self, problem: Problem, homes: frozenset[str], rule: Rule, bias: Mapping[int, float]
+    ) -> None:
+        self.problem, self.limit, self.rule, self.bias = problem, problem.budget.ram_bytes, rule, bias
         self.stored = {problem.index[name] for name in homes}
         self.ram = {v for v, birth in enumerate(problem.birth) if birth < 0} - self.stored
         self.live = sum(problem.bytes[v] for v in self.ram)
         self.at_home = {family.members[-1] for family in problem.families if family.head in self.stored}
         self.future = Remaking(problem, self.at_home)
+        self.can_page = problem.can_page
+        self.movable = {v for v, size in enumerate(problem.bytes) if size and self._is_movable(v)}
         self.due: dict[int, set[int]] = defaultdict(set)  # op -> what must be made again before it runs
         self.locks: Counter[int] = Counter()  # operands of what is to run
         self.pending: Counter[int] = Counter()  # operands of what is to run again before that
@@ -117,11 +132,15 @@ class _Greedy:
             self.ram.discard(v)
             self.live -= self.problem.bytes[v]
 
+    def _is_movable(self, v: int) -> bool:
+        """Whether value `v` may ever leave RAM while it is wanted."""
+        return self.can_page or self.problem.remakable[v]
+
     def _drop_dead(self) -> None:
         """Free what nothing wants again; a value that is there from the start waits for its update."""
-        birth, future = self.problem.birth, self.future
-        for v in list(self.ram):
-            if future.wanted[v] <= self.now and (birth[v] >= 0 or future.ends(v) <= self.now):
+        wanted = self.future.wanted
+        for v in self.ram - self.future.sources:
+            if wanted[v] <= self.now:
                 self._drop(v)
 
     # -- bringing back --
@@ -202,7 +221,7 @@ class _Greedy:
         if self.live + bytes_ <= self.limit:
             return ()
         scores = self._scores(operands)
-        olds = in_place.olds if in_place and self._may_be_worked_over(in_place, operands) else ()
+        olds = in_place.olds if in_place and self._may_be_worked_over(in_place) else ()
         over: tuple[int, ...] = ()
         while self.live + bytes_ > self.limit:
             loss = (0, sum(self._score(v) for v in olds if self._is_wanted(v)), -1)
@@ -223,8 +242,8 @@ class _Greedy:
         if self.rule.foreseeing:
             self.demand = self.future.demand(self.ram, self.now)
         found = {}
-        for v in self.ram.difference(operands):
-            if self.problem.bytes[v] and self._may_go(v):
+        for v in (self.ram & self.movable).difference(operands):
+            if self._may_go(v):
                 found[v] = (2 if self.locks[v] else 1 if self.pending[v] else 0, self._score(v), v)
         return found
 
@@ -232,14 +251,14 @@ class _Greedy:
         """Whether value `v`, an operand of what runs now, is wanted after that."""
         return self.future.wanted[v] > self.now or self.locks[v] > 1 or self.depth > 0
 
-    def _may_be_worked_over(self, in_place: InPlace, operands: tuple[int, ...]) -> bool:
+    def _may_be_worked_over(self, in_place: InPlace) -> bool:
         return all(
             self.locks[v] == 1 and self.pending[v] <= 1 and (not self._is_wanted(v) or self._may_go(v))
             for v in in_place.olds
         )
 
     def _may_go(self, v: int) -> bool:
-        return v in self.stored or self.problem.can_page or self._is_remade(v)
+        return v in self.stored or self.can_page or self._is_remade(v)
 
     def _is_remade(self, v: int) -> bool:
         """Whether value `v` can be made again when it is wanted, or as long as its operands stay."""
@@ -273,7 +292,7 @@ class _Greedy:
             if due < future.wanted[v]:
                 self.due[due].add(v)
             for w in self.problem.inputs[self.problem.birth[v]]:
-                future.wanted[w] = max(future.wanted[w], due)
+                future.keep(w, due)
 
     # -- what it costs --
 
@@ -287,8 +306,8 @@ class _Greedy:
             distance = 1.0 + self.now - self.used[v]
         if distance == INFINITY:
             return 0.0
-        loss = min(self._drop_weight(v), self._page_weight(v))
-        return loss / (self.problem.bytes[v] * distance**self.rule.exponent)
+        loss = min(self._drop_weight(v), self._page_weight(v)) * self.bias.get(v, 1.0)
+        return loss / (self.problem.bytes[v] * math.pow(distance, self.rule.exponent))
 
     def _drop_weight(self, v: int) -> float:
         return self._remake_weight(v, set()) if self._is_remade(v) else INFINITY
@@ -300,7 +319,7 @@ class _Greedy:
         """Cost of paging `v` out, unless it is stored, and in."""
         if v in self.stored:
             return self._read_weight(v)
-        if not self.problem.can_page:
+        if not self.can_page:
             return INFINITY
         return self._read_weight(v) + self.problem.weight(self.problem.write_costs[v])
 

@@ -35,8 +35,8 @@ PROGRAM_OPS = 150
 class Least:
     """Least RAM, a plan, and the op whose working set is its peak (`None`: the start or the end of the step).
 
-    `exact` says that no plan needs less, on graphs of more than `SEARCHED_OPS` that is no plan with the graph's
-    order of first executions; otherwise a plan with less may exist, but was not found.
+    `exact` says that no plan needs less; on graphs of more than `SEARCHED_OPS` ops, none with their order of
+    first executions. Otherwise a plan with less may exist, but was not found.
     """
 
     ram_bytes: int
@@ -46,7 +46,7 @@ class Least:
 
 
 def least_possible(problem: Problem) -> int:
-    """RAM below which no plan can be. Small graphs are searched in more orders than `standing.py` knows of."""
+    """RAM below which no plan can be. Small graphs are searched in more orders than `standing.py` bounds."""
     return floor_bytes(problem) if len(problem.ops) <= SEARCHED_OPS else standing_bytes(problem)
 
 
@@ -102,7 +102,7 @@ def _bisect(problem: Problem, floor: int, best: Candidate, deadline: float) -> L
 
 
 def _descend(problem: Problem, floor: int, best: Candidate, deadline: float) -> Candidate:
-    """The plan of the greedy pass with the least RAM: by each rule in turn, at the bound and then by bisection."""
+    """The greedy plan with the least RAM: by each rule in turn, at the bound and then by bisection."""
     for rule in RULES:
         low, tried = floor, floor
         while low < best.certificate.peak_bytes and time.monotonic() < deadline:

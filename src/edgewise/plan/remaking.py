@@ -21,6 +21,7 @@ class Remaking:
         self.wanted = [uses[-1] if uses else -1 for uses in problem.uses]
         for v in problem.required - at_home:
             self.wanted[v] = len(problem.ops)
+        self._next: tuple[int, list[float]] = (-1, [])
 
     def ends(self, v: int) -> float:
         """The op that overwrites value `v` by an update."""
@@ -49,7 +50,34 @@ class Remaking:
             return safe[v]
         return self.wanted[v]
 
-    def next_use(self, v: int, now: int) -> float:
+    @cached_property
+    def sources(self) -> frozenset[int]:
+        """Values that are there from the start: an update replaces them, or they stay."""
+        return frozenset(v for v, birth in enumerate(self.problem.birth) if birth < 0)
+
+    @cached_property
+    def _makers(self) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """What each op that may run again makes and reads, the last op first."""
+        problem = self.problem
+        pairs = [
+            (tuple(v for v in outputs if problem.remakable[v]), inputs)
+            for outputs, inputs in zip(problem.outputs, problem.inputs, strict=True)
+        ]
+        return [pair for pair in reversed(pairs) if pair[0]]
+
+    def keep(self, v: int, until: int) -> None:
+        """Value `v` is wanted up to op `until` at least."""
+        if until > self.wanted[v]:
+            self.wanted[v] = until
+            self._next = (-1, [])
+
+    def _next_uses(self, now: int) -> list[float]:
+        """As `_next_use`, for all values."""
+        if self._next[0] != now:
+            self._next = (now, [self._next_use(v, now) for v in range(len(self.wanted))])
+        return self._next[1]
+
+    def _next_use(self, v: int, now: int) -> float:
         """The next op, from `now` on, whose first execution reads value `v`; or the end."""
         uses = self.problem.uses[v]
         at = bisect_left(uses, now)
@@ -59,14 +87,10 @@ class Remaking:
 
     def demand(self, ram: AbstractSet[int], now: int) -> list[float]:
         """Per value, when it is next wanted, to be read or to make again what is missing."""
-        problem = self.problem
-        demand = [self.next_use(v, now) for v in range(len(problem.names))]
-        for c in reversed(range(len(problem.ops))):
-            soonest = min(
-                (demand[v] for v in problem.outputs[c] if v not in ram and problem.remakable[v]),
-                default=INFINITY,
-            )
+        demand = self._next_uses(now).copy()
+        for made, inputs in self._makers:
+            soonest = min((demand[v] for v in made if v not in ram), default=INFINITY)
             if soonest < INFINITY:
-                for v in problem.inputs[c]:
+                for v in inputs:
                     demand[v] = min(demand[v], soonest)
         return demand

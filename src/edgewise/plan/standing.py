@@ -81,9 +81,8 @@ class _Standing:
             return 0
         ways = [self._beside(t - 1, operands | self.held[t - 1])]
         lasting = {v for v in self.held[t] if self._cannot_come_in(v, t)}
-        for c in {problem.birth[v] for v in operands if problem.remakable[v]}:
-            if self.until(c) >= t:
-                ways.append(self._again_beside(c, operands | lasting))
+        makers = {problem.birth[v] for v in operands if problem.remakable[v]}
+        ways += [self._again_beside(c, operands | lasting) for c in makers if self.until(c) >= t]
         return min(ways)
 
     def _cannot_come_in(self, v: int, t: int) -> bool:
