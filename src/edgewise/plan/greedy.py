@@ -44,13 +44,13 @@ class Rule(NamedTuple):
 
 DTR = Rule(foreseeing=False, exponent=1.0)
 RULES = (
-    Rule(foreseeing=True, exponent=0.5),
     DTR,
+    Rule(foreseeing=True, exponent=0.5),
     Rule(foreseeing=True, exponent=1.0),
     Rule(foreseeing=False, exponent=0.5),
     Rule(foreseeing=True, exponent=0.25),
 )
-"""None of them is the best everywhere."""
+"""None of them is the best everywhere; the first is the fastest."""
 
 
 def greedy(problem: Problem, rules: Sequence[Rule] = (DTR,)) -> Iterator[Candidate]:

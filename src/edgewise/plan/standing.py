@@ -59,9 +59,11 @@ class _Standing:
         return [max(bytes_, self._coming_together(t)) for t, bytes_ in enumerate(first)]
 
     def _beside(self, c: int, others: set[int]) -> int:
-        """Bytes of `others` and of what op `c` needs, when that runs."""
-        operands = {*self.problem.reads[c], *self.problem.outputs[c]}
-        return self.problem.least_tiled_bytes[c] + self._bytes(others - operands)
+        """Bytes of `others` and of what op `c` needs, when that runs. Updates take the place of the old."""
+        problem = self.problem
+        news = (problem.index[new] for _, new in problem.ops[c].updates)
+        operands = {*problem.reads[c], *problem.outputs[c], *news}
+        return problem.least_tiled_bytes[c] + self._bytes(others - operands)
 
     def _again_beside(self, c: int, others: set[int]) -> int:
         """The same for another execution of op `c`, which makes no updates."""
