@@ -65,7 +65,7 @@ AFTERWARDS = 0.15
 WINDOWED_OPS = 150
 """Above this, windows of the program are solved before the whole of it, or the greedy pass is bettered."""
 
-NOISE, LESS, NEARBY = 0.15, 0.05, 0.5
+NOISE, LESS, NEARBY = 0.1, 0.05, 0.4
 """Shares of the time for noise, for leaving actions out, and up to the end of neighbourhoods."""
 
 
