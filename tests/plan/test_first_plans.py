@@ -155,6 +155,13 @@ def test_a_bottleneck_net_near_its_largest_op(blocks: int) -> None:
         make_plan(graph, DISKLESS, Budget(standing_bytes(problem) - 1), time_limit=10)
 
 
+def test_a_chain_longer_than_python_recurses() -> None:
+    graph = chain(1500)
+    problem = problem_of(graph, 20_000)
+    (candidate,) = greedy(problem, RULES, deadline=0.0)  # the first rule only
+    assert candidate.certificate.peak_bytes <= 20_000
+
+
 def test_noise_only_betters() -> None:
     graph = bottleneck(12)
     problem = problem_of(graph, int(0.4 * plain_plan(graph, DISKLESS).peak_bytes))

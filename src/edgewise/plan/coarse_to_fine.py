@@ -65,6 +65,9 @@ AFTERWARDS = 0.15
 WINDOWED_OPS = 150
 """Above this, windows of the program are solved before the whole of it, or the greedy pass is bettered."""
 
+SOON = 0.05
+"""Share of the time after which no further rule of the greedy pass is tried."""
+
 NOISE, LESS, NEARBY = 0.1, 0.05, 0.4
 """Shares of the time for noise, for leaving actions out, and up to the end of neighbourhoods."""
 
@@ -113,7 +116,7 @@ def candidates(
             yield candidate
 
     if not tilings:
-        yield from noted(_at_once(problem))
+        yield from noted(_at_once(problem, deadline))
     if len(problem.ops) > WINDOWED_OPS:
         by_windows = partial(windowed, negligible=rows.negligible, gap=gap, deadline=deadline, watch=watch)
         is_begun = not problem.can_page and _fitting(problem, found_yet) is not None
@@ -134,11 +137,12 @@ def candidates(
             return
 
 
-def _at_once(problem: Problem) -> Iterator[Candidate]:
+def _at_once(problem: Problem, deadline: float) -> Iterator[Candidate]:
     """What methods propose that decide one thing after another."""
     yield from every_block(problem)
     yield from dear_values(problem)
-    yield from greedy(problem, RULES)
+    now = time.monotonic()
+    yield from greedy(problem, RULES, deadline=now + SOON * (deadline - now))
 
 
 def _bettered(

@@ -13,6 +13,7 @@ with less RAM than programs find a plan for; that there is no plan where it is s
 """
 
 import math
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -53,10 +54,17 @@ RULES = (
 """None of them is the best everywhere; the first is the fastest."""
 
 
-def greedy(problem: Problem, rules: Sequence[Rule] = (DTR,)) -> Iterator[Candidate]:
-    """By each rule, the plan with parameters in RAM at the start, and that with all in the slower tier."""
+def greedy(
+    problem: Problem, rules: Sequence[Rule] = (DTR,), *, deadline: float = INFINITY
+) -> Iterator[Candidate]:
+    """By each rule, the plan with parameters in RAM at the start, and that with all in the slower tier.
+
+    After `deadline`, by `time.monotonic`, no further rule is tried.
+    """
     heads = frozenset(problem.names[family.head] for family in problem.families)
-    for rule in rules:
+    for number, rule in enumerate(rules):
+        if number and time.monotonic() > deadline:
+            return
         for homes in (frozenset[str](), heads) if problem.can_page and heads else (frozenset[str](),):
             candidate = evicting(problem, rule, homes)
             if candidate is not None:
@@ -181,7 +189,7 @@ class _Greedy:
         todo = list(missing)
         while todo:
             v = todo.pop()
-            if v in self.stored and self._read_weight(v) <= self._remake_weight(v, set()):
+            if v in self.stored and self._read_weight(v) <= self._remake_weight(v):
                 read += [v] if v in missing else []
                 continue
             c = self.problem.birth[v]
@@ -310,7 +318,7 @@ class _Greedy:
         return loss / (self.problem.bytes[v] * math.pow(distance, self.rule.exponent))
 
     def _drop_weight(self, v: int) -> float:
-        return self._remake_weight(v, set()) if self._is_remade(v) else INFINITY
+        return self._remake_weight(v) if self._is_remade(v) else INFINITY
 
     def _read_weight(self, v: int) -> float:
         return self.problem.weight(self.problem.read_costs[v])
@@ -323,16 +331,24 @@ class _Greedy:
             return INFINITY
         return self._read_weight(v) + self.problem.weight(self.problem.write_costs[v])
 
-    def _remake_weight(self, v: int, seen: set[int]) -> float:
+    def _remake_weight(self, v: int) -> float:
         """Cost of recomputing `v` with everything that is missing for it."""
-        problem, c = self.problem, self.problem.birth[v]
-        if not problem.remakable[v]:
-            return INFINITY
-        if c in seen:
-            return 0.0
-        seen.add(c)
-        total = self.future.weights[c]
-        for w in problem.inputs[c]:
-            if w not in self.ram:
-                total += self._read_weight(w) if w in self.stored else self._remake_weight(w, seen)
+        problem = self.problem
+        total, seen, todo = 0.0, set[int](), [v]
+        while todo:
+            w = todo.pop()
+            if not problem.remakable[w]:
+                return INFINITY
+            c = problem.birth[w]
+            if c in seen:
+                continue
+            seen.add(c)
+            total += self.future.weights[c]
+            for operand in problem.inputs[c]:
+                if operand in self.ram:
+                    continue
+                if operand in self.stored:
+                    total += self._read_weight(operand)
+                else:
+                    todo.append(operand)
         return total
