@@ -4,9 +4,10 @@ Few of the program's memory rows bind, and dense rows are what makes it slow: it
 fullest stages. It sees the RAM at the first execution of each op, not at the recomputations before it.
 Where the replay of its plan exceeds the budget, a row is added at that stage or, if it has one, that much
 RAM is reserved there, and the program solved again; where it is a recomputation that exceeds it, that op gets
-rows of its own. On devices whose transfers run beside compute it cannot
-see what waits for what: there one more candidate prices transfers as if compute stood still meanwhile, so
-that fewer are made.
+rows of its own. On devices whose transfers run beside compute it cannot see what waits for what: there one
+more candidate prices transfers as if compute stood still meanwhile, so that fewer are made. Where nothing can
+be paged, large graphs start from the plans of the greedy pass, which noise, leaving actions out, and
+neighbourhoods better.
 """
 
 import time
@@ -21,12 +22,15 @@ from edgewise.devices import Device
 from edgewise.plan.crowding import Excess, Rows, excess_of
 from edgewise.plan.dear_values import dear_values
 from edgewise.plan.every_block import every_block
+from edgewise.plan.greedy import RULES, greedy
+from edgewise.plan.improve import improve
 from edgewise.plan.milp import Watch
 from edgewise.plan.neighbourhoods import neighbourhoods
+from edgewise.plan.noising import noised
 from edgewise.plan.problem import Candidate, Problem, Tiling, fits, floor_bytes, judge
 from edgewise.plan.time_indexed import TimeIndexed
 from edgewise.plan.warm_start import brought, known, start
-from edgewise.plan.windowed import is_worth_it, windowed
+from edgewise.plan.windowed import WHOLE_OPS, is_worth_it, windowed
 
 FEW_OPS = 60
 """Up to this many ops, the fine program needs no coarse one before it."""
@@ -59,7 +63,13 @@ AFTERWARDS = 0.15
 """Share of the time that large graphs leave for addresses and other work on the plan that is found."""
 
 WINDOWED_OPS = 150
-"""Above this, windows of the program are solved before the whole of it."""
+"""Above this, windows of the program are solved before the whole of it, or the greedy pass is bettered."""
+
+SOON = 0.05
+"""Share of the time after which no further rule of the greedy pass is tried."""
+
+NOISE, LESS, NEARBY = 0.1, 0.05, 0.4
+"""Shares of the time for noise, for leaving actions out, and up to the end of neighbourhoods."""
 
 
 class _Level(NamedTuple):
@@ -106,11 +116,12 @@ def candidates(
             yield candidate
 
     if not tilings:
-        yield from noted(every_block(problem))
-        yield from noted(dear_values(problem))
+        yield from noted(_at_once(problem, deadline))
     if len(problem.ops) > WINDOWED_OPS:
         by_windows = partial(windowed, negligible=rows.negligible, gap=gap, deadline=deadline, watch=watch)
-        yield from noted(by_windows(problem, model))
+        is_begun = not problem.can_page and _fitting(problem, found_yet) is not None
+        better = _bettered(problem, model, found_yet, rows, deadline)
+        yield from noted(better if is_begun else by_windows(problem, model))
         yield from noted(by_windows(problem, serial) if problem.overlaps else ())
         if not _is_open(problem, model, found_yet, deadline):
             return
@@ -120,15 +131,46 @@ def candidates(
         if time.monotonic() > deadline:
             return
         is_last = len(problem.ops) > MANY_OPS and level.most > 1 and not level.serial
-        if is_last and found_yet and fits(problem, found_yet[0]):
-            yield from neighbourhoods(problem, model, found_yet[0], rows, deadline=deadline)
+        best = _fitting(problem, found_yet)
+        if is_last and best is not None:
+            yield from neighbourhoods(problem, model, best, rows, deadline=deadline)
             return
+
+
+def _at_once(problem: Problem, deadline: float) -> Iterator[Candidate]:
+    """What methods propose that decide one thing after another."""
+    yield from every_block(problem)
+    yield from dear_values(problem)
+    now = time.monotonic()
+    yield from greedy(problem, RULES, deadline=now + SOON * (deadline - now))
+
+
+def _bettered(
+    problem: Problem, model: Problem, found: list[Candidate], rows: Rows, deadline: float
+) -> Iterator[Candidate]:
+    """Better plans than those `found`, where nothing is paged: there windows rarely reach the greedy pass."""
+    begin = time.monotonic()
+
+    def until(share: float) -> float:
+        return begin + share * (deadline - begin)
+
+    yield from noised(problem, deadline=until(NOISE))
+    yield improve(problem, found[0], time_limit=until(NOISE + LESS) - time.monotonic())
+    end = deadline if len(problem.ops) > WHOLE_OPS else until(NEARBY)
+    yield from neighbourhoods(problem, model, found[0], rows, deadline=end)
 
 
 def _is_open(problem: Problem, model: Problem, found: list[Candidate], deadline: float) -> bool:
     """Whether the whole program may better what is found."""
-    best = found[0] if found and fits(problem, found[0]) else None
+    best = _fitting(problem, found)
+    if best is not None and time.monotonic() > deadline:
+        return False
     return best is None or is_worth_it(problem, model, best.overhead, deadline)
+
+
+def _fitting(problem: Problem, found: list[Candidate]) -> Candidate | None:
+    """The best of `found`, if it fits."""
+    return found[0] if found and fits(problem, found[0]) else None
 
 
 def _rank(problem: Problem, candidate: Candidate) -> tuple[int, float, float]:

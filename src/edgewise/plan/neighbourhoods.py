@@ -15,7 +15,7 @@ from edgewise.plan.crowding import Rows
 from edgewise.plan.milp import Model, Solution
 from edgewise.plan.problem import Candidate, Problem, fits, judge
 from edgewise.plan.time_indexed import TimeIndexed
-from edgewise.plan.warm_start import brought, known, start, unseen
+from edgewise.plan.warm_start import admit, brought, known, start, unseen
 
 STAGES = 24
 """Candidate stages a gap, besides those of the known plan."""
@@ -87,6 +87,7 @@ class _Search:
         )
         self.values = start(self.program, plan)
         self.loose = unseen(self.program, plan)
+        admit(self.program.model, self.values)
         return True
 
     def avoid(self) -> None:

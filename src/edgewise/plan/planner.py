@@ -25,7 +25,7 @@ from edgewise.plan.coarse_to_fine import candidates
 from edgewise.plan.compact import compact
 from edgewise.plan.improve import improve
 from edgewise.plan.milp import INFINITY, Watch
-from edgewise.plan.minimum import UNLIMITED, Least, least_ram
+from edgewise.plan.minimum import UNLIMITED, Least, least_possible, least_ram
 from edgewise.plan.nouns import Budget, Compute, Objective, Plan, Progress, ProgressCallback
 from edgewise.plan.peers import PEERS, infeasible_words
 from edgewise.plan.poet import Poet
@@ -219,7 +219,7 @@ class _Work:
         plain = judge(problem, plain_order(problem.graph))
         if self.offer(plain):
             return self.best, self.best.overhead if self.best else 0.0
-        if floor_bytes(problem) > problem.budget.ram_bytes:
+        if least_possible(problem) > problem.budget.ram_bytes:
             return None, INFINITY
         try:
             self._by_solver(solver)
@@ -235,6 +235,7 @@ class _Work:
         self.solver = solver if solver in PROGRAMS else "time-indexed"
         if self.solver not in PROGRAMS:
             self._by_streaming()  # so that something is there at once
+        self.say("bound")
         self.bound = caching_bound(self.problem, time_limit=PROOF_SHARE * self.time_limit)
         if self.bound == INFINITY:
             self.best = None

@@ -2,16 +2,26 @@
 
 What a plan recomputes and keeps is read off its steps, stage by stage. The program must have a candidate at
 each stage at which the plan brings a value back: `brought` tells them before the program is built, `start`
-gives its variables their values. Plans that page are left out.
+gives its variables their values. Plans that page are left out. A plan may still do what the program has no
+words for, such as to drop a value late in a gap, or run an op twice in a stage: `admit` then widens the rows
+that stand in its way by as much as it needs. What is found with them is replayed, so that no harm is done.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
+from edgewise.plan.milp import INFINITY, Model
 from edgewise.plan.nouns import Compute, Free
 from edgewise.plan.problem import Candidate, Problem
 from edgewise.plan.time_indexed import TimeIndexed
+
+ADMISSION_SECONDS = 5.0
+"""Most time for finding which rows are to be widened: a linear program that HiGHS mostly presolves away."""
+
+EXACT = 1e-7
+"""A violation of a row by less is rounding."""
 
 
 class Stay(NamedTuple):
@@ -115,3 +125,33 @@ def unseen(program: TimeIndexed, plan: Known) -> set[int]:
 def _stay_at(plan: Known, v: int, t: int) -> Stay | None:
     """The stay of `v` that op `t` runs in."""
     return next((stay for stay in plan.stays.get(v, ()) if stay.begin <= t < stay.end), None)
+
+
+def admit(model: Model, values: Mapping[int, float]) -> None:
+    """Widen the rows of `model` by the least, in all, with which its variables can have these `values`."""
+    elastic, slacks = _elastic(model, values)
+    found = elastic.solve(time_limit=ADMISSION_SECONDS, gap=0.0).values
+    if found is None:
+        return
+    for variable, (row, sign) in slacks.items():
+        if found[variable] > EXACT:
+            bounds = model.row_upper if sign > 0 else model.row_lower
+            bounds[row] += sign * (found[variable] + EXACT)
+
+
+def _elastic(model: Model, values: Mapping[int, float]) -> tuple[Model, dict[int, tuple[int, int]]]:
+    """The rows of `model` with variables held at `values`; per slack variable, its row and direction."""
+    elastic = Model()
+    for variable, bounds in enumerate(zip(model.lower, model.upper, strict=True)):
+        held = values.get(variable)
+        elastic.variable(*(bounds if held is None else (held, held)))
+    slacks: dict[int, tuple[int, int]] = {}
+    for row, (begin, end) in enumerate(pairwise(model.starts)):
+        terms = list(zip(model.columns[begin:end], model.coefficients[begin:end], strict=True))
+        for sign, bound in ((1, model.row_upper[row]), (-1, model.row_lower[row])):
+            if abs(bound) < INFINITY:
+                slack = elastic.variable(0.0, INFINITY, 1.0)
+                slacks[slack] = row, sign
+                terms.append((slack, -float(sign)))
+        elastic.row(terms, model.row_lower[row], model.row_upper[row])
+    return elastic, slacks
