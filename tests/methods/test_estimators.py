@@ -28,6 +28,11 @@ def small() -> nn.Sequential:
     return network(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3))
 
 
+def convolutional() -> nn.Sequential:
+    layers = (nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 36, 3))
+    return network(*layers)
+
+
 def batch(samples: int = 5) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     return torch.randn(samples, 3, generator=generator), torch.arange(samples) % 3
@@ -117,17 +122,16 @@ def test_a_head_that_is_not_there() -> None:
 )
 def test_a_planned_step_has_the_bits_of_the_plain_one(method: Method, optimizer: SGD | AdamW) -> None:
     """Under less memory than it takes plainly: nothing about a method is special to the planner."""
-    states = []
+    x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+    batch, states = (x, torch.arange(4) % 3), []
     for planned in (False, True):
-        task = resolve_task("digits-cnn", batch=4)
-        captured = captured_by(method, task.model, task.example_batch, task.loss, optimizer)
+        captured = captured_by(method, convolutional(), batch, optimizer=optimizer)
         plain = plain_plan(captured.graph, DEVICE)
         budget = Budget(int(0.8 * plain.peak_bytes))
         plan = make_plan(captured.graph, DEVICE, budget, solver="page-everything") if planned else plain
         with Executor(captured, plan, DEVICE) as executor:
             for step in range(2):
-                result = executor.step(task.example_batch, step)
-                assert result.peak_bytes == plan.peak_bytes
+                assert executor.step(batch, step).peak_bytes == plan.peak_bytes
             states.append(executor.state())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
@@ -155,7 +159,7 @@ def test_weights_larger_than_ram_are_moved_slice_by_slice(method: Method) -> Non
 
 @pytest.mark.parametrize("method", EVERY[1:], ids=str)
 def test_running_statistics_move_once_a_step(method: Method) -> None:
-    model = network(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2 * 36, 3))
+    model = convolutional()
     x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     run(captured_by(method, model, (x, torch.arange(4) % 3)), (x, torch.arange(4) % 3), steps=3)
     assert int(model[1].num_batches_tracked) == 3
@@ -166,11 +170,11 @@ def test_zeroth_order_has_the_memory_of_inference() -> None:
     """Far less than backprop's, and hardly more for more directions."""
     peaks = {}
     for method in (Backprop(), Spsa(), Spsa(directions=4)):
-        task = resolve_task("resnet8", batch=8)
+        task = resolve_task("digits-cnn", batch=8)
         captured = captured_by(method, task.model, task.example_batch, task.loss)
         peaks[method] = plain_plan(captured.graph, DEVICE).peak_bytes
     one, four = peaks[Spsa()], peaks[Spsa(directions=4)]
-    assert one < 0.4 * peaks[Backprop()]
+    assert one < 0.35 * peaks[Backprop()]
     assert four < 1.01 * one
 
 

@@ -57,7 +57,7 @@ def _chunk(count: int) -> int:
 
 def scratch_bytes(count: int) -> int:
     """Bytes of scratch needed while `count` numbers are drawn."""
-    return _chunk(count) * 8 * _SCRATCH_TENSORS
+    return min(_chunk(count), -(-count // 4) + 1) * 8 * _SCRATCH_TENSORS
 
 
 def _sign_chunk(count: int) -> int:
