@@ -234,6 +234,7 @@ class _Work:
         self.solver = solver if solver in PROGRAMS else "time-indexed"
         if self.solver not in PROGRAMS:
             self._by_streaming()  # so that something is there at once
+        self.say("bound")
         self.bound = caching_bound(self.problem, time_limit=PROOF_SHARE * self.time_limit)
         if self.bound == INFINITY:
             self.best = None
