@@ -1,6 +1,7 @@
 """From PyTorch to Graph: one whole training step, captured with kernels that a plan can execute."""
 
+from edgewise.capture.joint import JointGraph, Loss
 from edgewise.capture.optimizers import SGD, AdamW, Optimizer
-from edgewise.capture.step import Captured, capture
+from edgewise.capture.step import Captured, Trace, capture
 
-__all__ = ["SGD", "AdamW", "Captured", "Optimizer", "capture"]
+__all__ = ["SGD", "AdamW", "Captured", "JointGraph", "Loss", "Optimizer", "Trace", "capture"]

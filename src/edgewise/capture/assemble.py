@@ -1,16 +1,30 @@
 """From lowered ops to the Graph of a whole training step."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
+from torch import Tensor, fx
 
 from edgewise.capture.joint import JointGraph
-from edgewise.capture.kernels import Program, Run
+from edgewise.capture.kernels import Program, Run, Tensors
 from edgewise.capture.lowering import Draft, Lowering
 from edgewise.capture.optimizers import Optimizer
 from edgewise.capture.tiling import Chosen, Loop, loops_of
 from edgewise.capture.updates import Updates
 from edgewise.graph import Graph, Value, validate
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a result of a step is read from the values at its end."""
+
+    program: Program
+    slot: int
+
+    def of(self, tensors: Tensors) -> Tensor:
+        """The result, which may be a view of a stored value."""
+        return self.program.slots(tensors)[self.slot]  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -21,8 +35,9 @@ class Assembled:
     kernels: dict[str, Run]
     loops: dict[str, dict[str, Loop]]
     """The tiled options of each op, by name."""
-    loss: Program
-    loss_slot: int
+    loss: Reading
+    notes: dict[str, Reading]
+    """How other small results of the step are read."""
     states: dict[str, str]
     """Optimizer state -> the parameter it belongs to."""
 
@@ -31,25 +46,32 @@ def assemble(low: Lowering, joint: JointGraph, optimizer: Optimizer, name: str) 
     """The whole step: the ops of `low`, and what changes from this step to the next."""
     updates = Updates(low, optimizer, list(low.drafts))
     updates.place()
-    loss, (loss_slot,) = low.program((joint.loss,))
+    loss = _reading(low, joint.loss)
+    notes = {note: _reading(low, node) for note, node in joint.notes.items()}
     chosen: Chosen = {}
     loops = {draft.op.name: loops_of(draft, low.values, low.layouts, chosen) for draft in updates.drafts}
     for draft in updates.drafts:
         tiled = tuple(option for _, option in loops[draft.op.name].values())
         draft.op = msgspec.structs.replace(draft.op, options=(*draft.op.options, *tiled))
-    graph = _graph(low, updates.drafts, loss, name)
+    graph = _graph(low, updates.drafts, (loss, *notes.values()), name)
     kernels = {draft.op.name: draft.run for draft in updates.drafts}
     only = {op: {option: loop for option, (loop, _) in found.items()} for op, found in loops.items()}
-    return Assembled(graph, kernels, only, loss, loss_slot.index, updates.states)
+    return Assembled(graph, kernels, only, loss, notes, updates.states)
 
 
-def _graph(low: Lowering, drafts: list[Draft], loss: Program, name: str) -> Graph:
+def _reading(low: Lowering, node: fx.Node) -> Reading:
+    program, (slot,) = low.program((node,))
+    return Reading(program, slot.index)
+
+
+def _graph(low: Lowering, drafts: list[Draft], readings: Sequence[Reading], name: str) -> Graph:
     ops = tuple(draft.op for draft in drafts)
+    outputs = tuple(dict.fromkeys(value for reading in readings for value in reading.program.operands))
     used = {value for op in ops for value in (*op.reads, *op.writes)}
     values = []
     for value in low.values.values():
-        if value.name in loss.operands:
+        if value.name in outputs:
             value = Value(value.name, value.bytes, "output", value.shape, value.dtype)  # noqa: PLW2901
         if value.name in used or value.kind in ("parameter", "state"):
             values.append(value)
-    return validate(Graph(name, tuple(values), ops, loss.operands))
+    return validate(Graph(name, tuple(values), ops, outputs))

@@ -8,7 +8,7 @@ trace runs on fake tensors: it computes nothing and needs no memory for activati
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -22,7 +22,8 @@ from edgewise.errors import UsageError
 Loss = Callable[[Any, Any], Tensor]
 """`(model output, targets) -> scalar`."""
 
-SourceKind = Literal["parameter", "frozen", "buffer", "input", "constant"]
+SourceKind = Literal["parameter", "frozen", "buffer", "state", "input", "constant"]
+"""A `state` is of the method that makes the gradients, and starts at zero; a `buffer` is of the model."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class JointGraph:
     """A functional FX graph of one forward and backward pass.
 
     `gradients` maps a parameter's name to the node of its gradient (parameters without one are left out),
-    `mutations` a buffer's name to its new value.
+    `mutations` a buffer's name to its new value. `notes` are small results to be read after each step.
     """
 
     module: fx.GraphModule
@@ -48,31 +49,40 @@ class JointGraph:
     loss: fx.Node
     gradients: dict[str, fx.Node]
     mutations: dict[str, fx.Node]
+    notes: dict[str, fx.Node] = field(default_factory=dict)
 
 
-class _LossModule(nn.Module):
+class LossModule(nn.Module):
     """`forward(*batch leaves) -> (loss,)`; each distinct parameter and buffer of the model stands here once.
 
     AOTAutograd exports tied weights as two parameters with half a gradient each; `functional_call` on the
-    distinct ones gives one parameter with the whole gradient.
+    distinct ones gives one parameter with the whole gradient. `states` are further buffers, the model's not.
     """
 
-    def __init__(self, model: nn.Module, loss: Loss, spec: pytree.TreeSpec, constants: list[Any]) -> None:
+    def __init__(
+        self, model: nn.Module, loss: Loss, batch: tuple[Any, Any], states: dict[str, Tensor] | None = None
+    ) -> None:
         super().__init__()
+        self.tensors, constants, spec = split_batch(batch)
         self._hidden = (model, loss, spec, constants)  # a tuple, so that the model is no submodule
+        self.states = frozenset(states or {})
         self.names: dict[str, str] = {}  # name here -> name in the model
         for name, parameter in model.named_parameters():
             key = f"p{len(self.names)}"
             self.register_parameter(key, parameter)
             self.names[key] = name
-        for name, buffer in model.named_buffers():
+        for name, buffer in (*model.named_buffers(), *(states or {}).items()):
             key = f"b{len(self.names)}"
             self.register_buffer(key, buffer)
             self.names[key] = name
 
-    def forward(self, *leaves: Tensor) -> tuple[Tensor]:
+    def held(self) -> dict[str, Tensor]:
+        """Parameters, buffers and states by their names in the model."""
+        return {name: getattr(self, key) for key, name in self.names.items()}
+
+    def loss_of(self, state: dict[str, Tensor], leaves: tuple[Tensor, ...]) -> Tensor:
+        """The loss of a batch, with `state` in the place of the model's parameters and buffers."""
         model, loss, spec, constants = self._hidden
-        state = {name: getattr(self, key) for key, name in self.names.items()}
         inputs, targets = pytree.tree_unflatten(fill(constants, leaves), spec)
         args, kwargs = call_arguments(inputs)
         output = torch.func.functional_call(model, state, args, kwargs, tie_weights=True)
@@ -82,7 +92,11 @@ class _LossModule(nn.Module):
             raise UsageError(
                 f"The loss returns {found}, not one number. Take its mean or sum over the batch."
             )
-        return (value,)
+        return value
+
+    def forward(self, *leaves: Tensor) -> tuple[Tensor, ...]:
+        """The loss."""
+        return (self.loss_of(self.held(), leaves),)
 
 
 class _Hole:
@@ -122,28 +136,35 @@ def trace_joint(model: nn.Module, loss: Loss, batch: tuple[Any, Any]) -> JointGr
     Raises:
         Exception: whatever tracing raises; `capture` turns it into `ModelUnsupported`.
     """
+    return export(model, LossModule(model, loss, batch))[0]
+
+
+def export(model: nn.Module, module: LossModule) -> tuple[JointGraph, list[fx.Node]]:
+    """Trace `module.forward` on its batch, and its backward pass if its results have one.
+
+    Returns the graph, whose `loss` is the first result, and the nodes of all that `forward` returned.
+    """
     from torch._functorch.aot_autograd import (  # noqa: PLC0415 (private; kept in one place)
         aot_export_joint_with_descriptors,
     )
 
-    tensors, constants, spec = split_batch(batch)
-    module = _LossModule(model, loss, spec, constants)
+    tensors = tuple(module.tensors)
     with ExitStack() as stack, _layers(model), trace_friendly(), torch.enable_grad():
-        captured = aot_export_joint_with_descriptors(stack, module, tuple(tensors), decompositions=None)
-    return _read_descriptors(module, tensors, captured.graph_module)
+        captured = aot_export_joint_with_descriptors(stack, module, tensors, decompositions=None)
+    return _read_descriptors(module, captured.graph_module)
 
 
-def _read_descriptors(module: _LossModule, tensors: list[Tensor], gm: fx.GraphModule) -> JointGraph:
+def _read_descriptors(module: LossModule, gm: fx.GraphModule) -> tuple[JointGraph, list[fx.Node]]:
     """Tell inputs and outputs apart by the descriptors that AOTAutograd leaves on them."""
     from torch._functorch._aot_autograd import descriptors as d  # noqa: PLC0415
 
-    sources = tuple(_source(module, tensors, node) for node in gm.graph.find_nodes(op="placeholder"))
-    gradients, mutations, losses = {}, {}, []
+    sources = tuple(_source(module, node) for node in gm.graph.find_nodes(op="placeholder"))
+    gradients, mutations, results = {}, {}, []
     (output,) = gm.graph.find_nodes(op="output")
     for node, descriptor in zip(output.args[0], output.meta["desc"], strict=True):
         match descriptor:
             case d.PlainAOTOutput():
-                losses.append(node)
+                results.append(node)
             case d.GradAOTOutput(grad_of=d.ParamAOTInput(target)) if node is not None:
                 gradients[module.names[target]] = node
             case d.InputMutationAOTOutput(mutated_input=d.BufferAOTInput(target)):
@@ -153,11 +174,10 @@ def _read_descriptors(module: _LossModule, tensors: list[Tensor], gm: fx.GraphMo
                 raise RuntimeError(f"the forward pass changes the parameter `{name}` in place")
             case _:
                 pass  # gradients and changes of the batch, which nobody reads
-    (loss,) = losses
-    return JointGraph(gm, sources, loss, gradients, mutations)
+    return JointGraph(gm, sources, results[0], gradients, mutations), results
 
 
-def _source(module: _LossModule, tensors: list[Tensor], node: fx.Node) -> Source:
+def _source(module: LossModule, node: fx.Node) -> Source:
     from torch._functorch._aot_autograd import descriptors as d  # noqa: PLC0415
 
     match node.meta["desc"]:
@@ -166,9 +186,10 @@ def _source(module: _LossModule, tensors: list[Tensor], node: fx.Node) -> Source
             kind: SourceKind = "parameter" if parameter.requires_grad else "frozen"
             return Source(module.names[target], kind, node, parameter)
         case d.BufferAOTInput(target):
-            return Source(module.names[target], "buffer", node, getattr(module, target))
+            name = module.names[target]
+            return Source(name, "state" if name in module.states else "buffer", node, getattr(module, target))
         case d.PlainAOTInput(index):
-            return Source(f"batch.{index}", "input", node, tensors[index])
+            return Source(f"batch.{index}", "input", node, module.tensors[index])
         case d.TangentAOTInput():  # the gradient of the loss with respect to itself
             fake = node.meta["val"]
             return Source("loss.gradient", "constant", node, torch.ones(fake.shape, dtype=fake.dtype))

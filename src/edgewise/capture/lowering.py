@@ -99,14 +99,15 @@ class Lowering:
         from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: PLC0415
 
         self.mode = FakeTensorMode()
-        graph = self.joint.module.graph
+        joint, graph = self.joint, self.joint.module.graph
+        _forget_unread_statistics(graph)
         graph.eliminate_dead_code()
-        self.forward = _ancestors([self.joint.loss, *self.joint.mutations.values()])
+        _draw_late(graph)
+        self.forward = _ancestors([joint.loss, *joint.mutations.values(), *joint.notes.values()])
         self._source(STEP, torch.zeros((), dtype=torch.int64), "input")
         for source in self.joint.sources:
-            kind: Kind = {"buffer": "state", "constant": "state", "input": "input"}.get(
-                source.kind, "parameter"
-            )  # type: ignore[assignment]
+            kinds: dict[str, Kind] = {"parameter": "parameter", "frozen": "parameter", "input": "input"}
+            kind = kinds.get(source.kind, "state")
             self.fake[source.node] = self._source(source.name, source.tensor, kind)
             self.base[source.node, None] = source.name
         for node in graph.nodes:
@@ -342,6 +343,24 @@ def _problem(result: Any, tensors: list[Tensor], shared: list[bool], target: Any
             "it draws random numbers in a way that cannot be repeated; use dropout, bernoulli, rand or randn"
         )
     return None
+
+
+def _forget_unread_statistics(graph: fx.Graph) -> None:
+    """Batch norms without running statistics where nobody reads the new ones."""
+    for node in graph.find_nodes(op="call_function", target=aten._native_batch_norm_legit_functional.default):  # noqa: SLF001
+        read = {user.args[1] for user in node.users if user.users or user.args[1] < 3}
+        if node.args[5] and not read & {3, 4}:
+            node.target = aten._native_batch_norm_legit.no_stats  # noqa: SLF001
+            node.args = (*node.args[:3], *node.args[5:])
+
+
+def _draw_late(graph: fx.Graph) -> None:
+    """Each draw right before what reads it first, so that the plain order does not hold all at once."""
+    place = {node: index for index, node in enumerate(graph.nodes)}
+    for node in [
+        n for n in graph.nodes if str(n.target).startswith(("edgewise.direction", "edgewise.perturbed"))
+    ]:
+        min(node.users, key=place.__getitem__).prepend(node)
 
 
 def _ancestors(nodes: Iterable[fx.Node]) -> set[fx.Node]:

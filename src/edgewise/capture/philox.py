@@ -60,9 +60,21 @@ def scratch_bytes(count: int) -> int:
     return _chunk(count) * 8 * _SCRATCH_TENSORS
 
 
-def _words(count: int, step: int, stream: int, seed: int) -> Iterator[tuple[int, torch.Tensor]]:
+def _sign_chunk(count: int) -> int:
+    """Counters, of 128 signs each, in a chunk of signs."""
+    return min(-(-count // 128), 64, max(2, count // 8192))
+
+
+def sign_scratch_bytes(count: int) -> int:
+    """Bytes of scratch needed while `count` signs are drawn: a chunk of words, and its bits as int64."""
+    return _sign_chunk(count) * (8 * _SCRATCH_TENSORS + 128 * (8 + 8 + 4))
+
+
+def _words(
+    count: int, step: int, stream: int, seed: int, *, chunk: int | None = None
+) -> Iterator[tuple[int, torch.Tensor]]:
     """`(offset, words)` in chunks that cover `count` numbers; the last chunk may reach beyond."""
-    chunk = _chunk(count)
+    chunk = chunk or _chunk(count)
     for first in range(0, -(-count // 4), chunk):
         counters = torch.arange(first, min(first + chunk, -(-count // 4)), dtype=torch.int64)
         yield first * 4, philox(counters, step, stream, seed).view(-1)
@@ -91,15 +103,34 @@ def uniform(shape: Shape, dtype: torch.dtype, step: int, stream: int, seed: int)
     return out
 
 
-def normal(shape: Shape, dtype: torch.dtype, step: int, stream: int, seed: int) -> torch.Tensor:
-    """Standard normal numbers (Box-Muller, two from each pair of words); `[*shape]` of `dtype`."""
-    out = torch.empty(shape, dtype=dtype)
-    flat = out.view(-1)
-    for offset, words in _words(flat.numel(), step, stream, seed):
+def normal_pieces(count: int, step: int, stream: int, seed: int) -> Iterator[tuple[int, torch.Tensor]]:
+    """`(offset, flat float64 piece)` that together hold `count` standard normal numbers.
+
+    Box-Muller: two from each pair of words.
+    """
+    for offset, words in _words(count, step, stream, seed):
         pairs = words.view(-1, 2).to(torch.float64).add_(0.5).mul_(2.0**-32)
         radius = pairs[:, 0].log().mul_(-2).sqrt_()
         angle = pairs[:, 1].mul(2 * math.pi)
         both = torch.stack((radius * angle.cos(), radius * angle.sin()), dim=1).view(-1)
-        part = flat[offset : offset + words.numel()]
-        part.copy_(both[: part.numel()])
+        yield offset, both[: count - offset]
+
+
+def normal(shape: Shape, dtype: torch.dtype, step: int, stream: int, seed: int) -> torch.Tensor:
+    """Standard normal numbers, `[*shape]` of `dtype`."""
+    out = torch.empty(shape, dtype=dtype)
+    flat = out.view(-1)
+    for offset, piece in normal_pieces(flat.numel(), step, stream, seed):
+        flat[offset : offset + piece.numel()].copy_(piece)
     return out
+
+
+def sign_pieces(count: int, step: int, stream: int, seed: int) -> Iterator[tuple[int, torch.Tensor]]:
+    """`(offset, flat float32 piece)` that together hold `count` numbers, 1 or -1 with equal chances.
+
+    A word makes 32 of them, its lowest bit first: one call of the generator in 128 elements.
+    """
+    bits = torch.arange(32)
+    for offset, words in _words(-(-count // 32), step, stream, seed, chunk=_sign_chunk(count)):
+        signs = ((words.unsqueeze(1) >> bits) & 1).view(-1)[: count - 32 * offset]
+        yield 32 * offset, signs.to(torch.float32).mul_(2).sub_(1)

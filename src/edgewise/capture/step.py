@@ -1,6 +1,7 @@
 """`capture`: a model, a loss, an optimizer and an example batch become the Graph of one training step."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from edgewise.capture.assemble import Assembled, assemble
-from edgewise.capture.effects import REWRITES
+from edgewise.capture import directions, effects
+from edgewise.capture.assemble import Assembled, Reading, assemble
 from edgewise.capture.joint import JointGraph, Loss, split_batch, trace_joint
-from edgewise.capture.kernels import Program, Run
+from edgewise.capture.kernels import Run
 from edgewise.capture.lowering import STEP, Layout, Lowering
 from edgewise.capture.optimizers import Optimizer
 from edgewise.capture.survey import offending_parts
@@ -19,6 +20,9 @@ from edgewise.capture.tiling import Loop
 from edgewise.errors import EdgewiseError, ModelUnsupported, UsageError
 from edgewise.graph import Graph
 from edgewise.zoo.losses import resolve_loss
+
+Trace = Callable[[nn.Module, Loss, tuple[Any, Any]], JointGraph]
+"""`(model, loss, batch) -> graph of the step`, before updates are added."""
 
 RESERVED = re.compile(rf"{STEP}|batch\.\d+|constant\.\d+|loss\.gradient")
 """Names of the inputs and constants of a step; no parameter may be called so."""
@@ -29,9 +33,10 @@ class Captured:
     """A training step that can be planned (`graph`) and executed (`kernels`, `loops` for tiled options).
 
     Parameters and buffers are those of `model`, under the same names; `constants` holds what else the trace
-    found. `states` maps each optimizer state to its parameter; states start at zero. `batch` names the values
-    that the tensors of a batch become; `batch_leaves` are all its leaves with a hole for each tensor, and
-    `batch_spec` is the structure they are taken from.
+    found. `states` maps each optimizer state to its parameter, and a state of the method to nothing; all
+    start at zero. `batch` names the values that the tensors of a batch become; `batch_leaves` are all its
+    leaves with a hole for each tensor, and `batch_spec` is the structure they are taken from. `loss` and
+    `notes` say how results are read.
     """
 
     graph: Graph
@@ -43,8 +48,8 @@ class Captured:
     batch: tuple[str, ...]
     batch_leaves: tuple[Any, ...]
     batch_spec: pytree.TreeSpec
-    loss: Program
-    loss_slot: int
+    loss: Reading
+    notes: dict[str, Reading]
     model: nn.Module
     seed: int
 
@@ -69,6 +74,7 @@ def capture(
     *,
     name: str | None = None,
     seed: int = 0,
+    trace: Trace = trace_joint,
 ) -> Captured:
     """Capture one training step: forward, backward and optimizer update.
 
@@ -80,6 +86,7 @@ def capture(
             Only shapes and dtypes matter; the step is captured for exactly these.
         name: name of the graph; the model's class by default.
         seed: key of everything random in the step; the same seed and step number give the same numbers.
+        trace: how the step gets its gradients; by backpropagation if not given. `methods` has others.
 
     Raises:
         ModelUnsupported: the model has parts that cannot be captured, all named with their module paths.
@@ -92,8 +99,8 @@ def capture(
     loss = resolve_loss(loss)
     _check_model(model)
     batch = pytree.tree_map_only(torch.Tensor, _alone, example_batch)
-    joint = _trace(model, loss, batch)
-    low = Lowering(joint, seed, REWRITES)
+    joint = _trace(model, loss, batch, trace)
+    low = Lowering(joint, seed, {**effects.REWRITES, **directions.REWRITES})
     low.run()
     if low.unsupported:
         raise _unsupported(model, tuple(dict.fromkeys(low.unsupported)))
@@ -117,20 +124,20 @@ def _captured(
         loops=assembled.loops,
         layouts=low.layouts,
         constants={**constants, **low.constants},
-        states=assembled.states,
+        states={**assembled.states, **{s.name: "" for s in joint.sources if s.kind == "state"}},
         batch=tuple(source.name for source in joint.sources if source.kind == "input"),
         batch_leaves=tuple(leaves),
         batch_spec=spec,
         loss=assembled.loss,
-        loss_slot=assembled.loss_slot,
+        notes=assembled.notes,
         model=model,
         seed=low.seed,
     )
 
 
-def _trace(model: nn.Module, loss: Loss, batch: tuple[Any, Any]) -> JointGraph:
+def _trace(model: nn.Module, loss: Loss, batch: tuple[Any, Any], trace: Trace) -> JointGraph:
     try:
-        return trace_joint(model, loss, batch)
+        return trace(model, loss, batch)
     except EdgewiseError:
         raise
     except Exception as error:

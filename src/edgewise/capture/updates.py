@@ -4,8 +4,9 @@ A large gradient that nobody but its parameter's update reads is made within the
 where the update is tiled it is never whole.
 """
 
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -37,6 +38,23 @@ class Change:
         optimizer.update(tensors[self.parameter], gradient, states, int(tensors[STEP]))
 
 
+class Piecewise(ABC):
+    """What makes a gradient that need never be whole, because nothing is kept that it is made of."""
+
+    @abstractmethod
+    def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
+        """The whole gradient."""
+
+    @abstractmethod
+    def pieces(self, tensors: Tensors) -> Iterator[tuple[int, Tensor]]:
+        """`(offset, flat piece)` that cover the gradient in the order of the parameter's storage."""
+
+    @property
+    @abstractmethod
+    def scratch_bytes(self) -> int:
+        """RAM that `pieces` works in."""
+
+
 @dataclass(frozen=True)
 class UpdateKernel:
     """The optimizer's update of one parameter, or of all whose gradients `producer` makes, in place."""
@@ -51,6 +69,9 @@ class UpdateKernel:
             (change,) = self.changes
             change.apply(self.optimizer, tensors)
             return ()
+        if isinstance(self.producer.run, Piecewise):
+            self._apply_pieces(self.producer.run, tensors)
+            return ()
         made = dict(
             zip(self.producer.op.outputs, self.producer.run(tensors, option, first, memory), strict=True)
         )
@@ -60,6 +81,20 @@ class UpdateKernel:
             change.apply(self.optimizer, {**tensors, **made})
             memory.drop(made.pop(change.program.operands[0]))
         return ()
+
+    def _apply_pieces(self, producer: Piecewise, tensors: Tensors) -> None:
+        (change,) = self.changes
+        parameter = flat(tensors[change.parameter])
+        states = {name: flat(tensors[value]) for name, value in change.states.items()}
+        for offset, piece in producer.pieces(tensors):
+            part = slice(offset, offset + piece.numel())
+            own = {name: state[part] for name, state in states.items()}
+            self.optimizer.update(parameter[part], piece, own, int(tensors[STEP]))
+
+
+def flat(tensor: Tensor) -> Tensor:
+    """All elements of a dense tensor in the order of its storage, as a view."""
+    return tensor.as_strided((tensor.numel(),), (1,), tensor.storage_offset())
 
 
 @dataclass(frozen=True)
@@ -91,7 +126,7 @@ class Updates:
         """Each parameter's update once its gradient is ready and its last reader ran; each buffer carried."""
         joint = self.low.joint
         changes = {name: self._change(name) for name in joint.gradients}
-        ends = (*joint.gradients.values(), *joint.mutations.values(), joint.loss)
+        ends = (*joint.gradients.values(), *joint.mutations.values(), *joint.notes.values(), joint.loss)
         self._readers = Counter(name for node in ends for name in self.low.program((node,))[0].operands)
         self._readers.update(name for draft in self.drafts for name in draft.op.reads)
         for producer in list(self.drafts):
@@ -125,7 +160,8 @@ class Updates:
         made = producer.op.outputs
         if producer.op.updates or any(self._readers[name] != 1 for name in made):
             return ()
-        if self._bytes(made) < OUTWEIGHS * self._bytes(producer.op.inputs):
+        outweighed = self._bytes(made) >= OUTWEIGHS * self._bytes(producer.op.inputs)
+        if not outweighed and not isinstance(producer.run, Piecewise):
             return ()
         found = tuple(
             change for name in made for change in changes.values() if change.program.operands == (name,)
@@ -178,6 +214,8 @@ class Updates:
         values, scratch = self.low.values, self.optimizer.scratch
         if producer is None:
             return scratch * values[changes[0].parameter].bytes
+        if isinstance(producer.run, Piecewise):
+            return (1 + scratch) * producer.run.scratch_bytes
         held = [values[change.program.operands[0]].bytes for change in changes]
         needs = [sum(held) + producer.op.options[0].workspace_bytes]
         needs += [sum(held[i:]) + scratch * values[c.parameter].bytes for i, c in enumerate(changes)]

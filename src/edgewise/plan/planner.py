@@ -110,7 +110,8 @@ def make_plan(  # noqa: PLR0913  # the one door to every solver
     candidate, bound = work.solve(solver)
     if candidate is None:
         raise _infeasible(problem, work.least)
-    return planned(problem, candidate, bound, work.solver, loosen=work.solver not in PROGRAMS)
+    loosen = work.solver not in PROGRAMS and cost_model == "full"  # POET's model knows no addresses
+    return planned(problem, candidate, bound, work.solver, loosen=loosen)
 
 
 def plain_plan(

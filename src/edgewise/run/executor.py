@@ -41,6 +41,8 @@ class StepResult(msgspec.Struct, frozen=True):
     process_bytes: int
     bytes_written: int
     bytes_read: int
+    notes: dict[str, Tensor] = {}
+    """Other results of the step, by the names that its method gives them."""
 
 
 class Executor:
@@ -188,7 +190,8 @@ class Executor:
         peaks = self._run_all()
         seconds = time.perf_counter() - begin
         rise = process.peak_resident_bytes() - before if before is not None else 0
-        loss = float(self.captured.loss.slots(tensors)[self.captured.loss_slot])
+        loss = float(self.captured.loss.of(tensors))
+        notes = {name: reading.of(tensors).clone() for name, reading in self.captured.notes.items()}
         self._carried.end(tensors)
         self._tensors = {}
         now_written, now_read = self._traffic()
@@ -200,6 +203,7 @@ class Executor:
             process_bytes=max(rise, 0),
             bytes_written=now_written - written,
             bytes_read=now_read - read,
+            notes=notes,
         )
 
     def _run_all(self) -> list[int]:

@@ -1,0 +1,185 @@
+"""Theorems of the estimators: unbiased, exact where they should be, of the variance that the papers give."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgewise.capture import SGD, AdamW
+from edgewise.errors import ModelUnsupported, UsageError
+from edgewise.methods import Backprop, Elastic, ForwardGradient, Method, Spsa
+from edgewise.plan import Budget, make_plan, plain_plan
+from edgewise.run import Executor
+from edgewise.zoo.task import resolve_task
+from tests.methods.steps import captured_by, exact_gradient, flattened, gradients, network, run
+from tests.support import DEVICE
+
+UNBIASED = [
+    ForwardGradient(),
+    ForwardGradient(law="rademacher"),
+    ForwardGradient(directions=3),
+    Spsa(),
+    Spsa(directions=2, law="normal"),
+    Elastic(),
+]
+EVERY = [Backprop(), *UNBIASED, Spsa(sign=True)]
+
+
+def small() -> nn.Sequential:
+    return network(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3))
+
+
+def batch(samples: int = 5) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(samples, 3, generator=generator), torch.arange(samples) % 3
+
+
+@pytest.mark.parametrize("method", UNBIASED, ids=str)
+def test_estimates_are_unbiased(method: Method) -> None:
+    """The mean of many lies within four standard errors of the exact gradient, in every element."""
+    model = small()
+    names = [name for name, _ in model.named_parameters()]
+    exact = flattened(exact_gradient(model, batch()), names)
+    found = torch.stack(
+        [flattened(g, names) for g in gradients(captured_by(method, model, batch()), batch(), 600)]
+    ).double()
+    error = found.mean(0) - exact
+    deviation = found.std(0) / len(found) ** 0.5
+    assert (error.abs() <= 4 * deviation + 2e-3 * exact.norm()).all()
+    assert (error.norm() <= 3 * deviation.norm() + 2e-3 * exact.norm()).all()
+
+
+def second_moment(method: Method, steps: int = 1500) -> float:
+    """Mean squared norm of the estimates, as a multiple of the gradient's."""
+    model = small()
+    names = [name for name, _ in model.named_parameters()]
+    exact = flattened(exact_gradient(model, batch()), names)
+    found = gradients(captured_by(method, model, batch()), batch(), steps)
+    moments = [float(flattened(g, names).square().sum()) for g in found]
+    return sum(moments) / len(moments) / float(exact.square().sum())
+
+
+@pytest.mark.parametrize("directions", [1, 4])
+def test_the_second_moment_is_that_of_the_analysis(directions: int) -> None:
+    """(d + m + 1) / m for normal directions (arXiv 2506.21833)."""
+    d = sum(p.numel() for p in small().parameters())
+    expected = (d + directions + 1) / directions
+    steps = 1500 if directions == 1 else 500
+    assert second_moment(ForwardGradient(directions=directions), steps) == pytest.approx(expected, rel=0.15)
+
+
+def test_signs_have_less_variance_than_normal_numbers() -> None:
+    """(d + m - 1) / m: of a direction of signs, the norm is no chance."""
+    d = sum(p.numel() for p in small().parameters())
+    assert second_moment(ForwardGradient(law="rademacher")) == pytest.approx(d, rel=0.15)
+
+
+def test_spsa_is_the_forward_gradient_up_to_epsilon() -> None:
+    """With the same directions; its finite difference errs by eps^2 only."""
+    slopes = run(captured_by(ForwardGradient(law="rademacher"), small(), batch()), batch())[0]
+    for epsilon, near in ((1e-1, 1e-1), (1e-2, 1e-3)):
+        found = run(captured_by(Spsa(epsilon=epsilon), small(), batch()), batch())[0]
+        difference = found.notes["coefficients"] - slopes.notes["coefficients"]
+        assert float(difference.abs()) < near * float(slopes.notes["coefficients"].abs())
+
+
+def test_sign_keeps_only_which_loss_was_larger() -> None:
+    (plain,) = run(captured_by(Spsa(directions=5), small(), batch()), batch())
+    (sign,) = run(captured_by(Spsa(directions=5, sign=True), small(), batch()), batch())
+    assert torch.equal(sign.notes["coefficients"] * 5, plain.notes["coefficients"].sign())
+
+
+def test_the_head_of_elastic_has_its_exact_gradient() -> None:
+    model = small()
+    exact = exact_gradient(model, batch())
+    (found,) = gradients(captured_by(Elastic(epsilon=1e-3), model, batch()), batch(), 1)
+    for name in ("2.weight", "2.bias"):
+        assert torch.allclose(found[name], exact[name], rtol=1e-3, atol=1e-6)
+    assert not torch.allclose(found["0.weight"], exact["0.weight"], rtol=1e-1)
+
+
+def test_a_head_may_be_named() -> None:
+    model = network(nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 3))
+    exact = exact_gradient(model, batch())
+    (found,) = gradients(captured_by(Elastic(head=("1", "2")), model, batch()), batch(), 1)
+    assert torch.allclose(found["1.weight"], exact["1.weight"], rtol=1e-3, atol=1e-6)
+
+
+def test_a_head_that_is_not_there() -> None:
+    with pytest.raises(
+        UsageError, match=r"`fc` in `head` has no trainable parameters. Name a module such as `2`"
+    ):
+        captured_by(Elastic(head=("fc",)), small(), batch())
+
+
+@pytest.mark.parametrize("method", EVERY, ids=str)
+@pytest.mark.parametrize(
+    "optimizer", [SGD(lr=0.1, momentum=0.9, weight_decay=1e-2), AdamW()], ids=["sgd", "adamw"]
+)
+def test_a_planned_step_has_the_bits_of_the_plain_one(method: Method, optimizer: SGD | AdamW) -> None:
+    """Under less memory than it takes plainly: nothing about a method is special to the planner."""
+    states = []
+    for planned in (False, True):
+        task = resolve_task("digits-cnn", batch=4)
+        captured = captured_by(method, task.model, task.example_batch, task.loss, optimizer)
+        plain = plain_plan(captured.graph, DEVICE)
+        budget = Budget(int(0.8 * plain.peak_bytes))
+        plan = make_plan(captured.graph, DEVICE, budget, time_limit=5, gap=0.5) if planned else plain
+        with Executor(captured, plan, DEVICE) as executor:
+            for step in range(2):
+                result = executor.step(task.example_batch, step)
+                assert result.peak_bytes == plan.peak_bytes
+            states.append(executor.state())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("method", EVERY[1:], ids=str)
+def test_running_statistics_move_once_a_step(method: Method) -> None:
+    model = network(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2 * 36, 3))
+    x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    run(captured_by(method, model, (x, torch.arange(4) % 3)), (x, torch.arange(4) % 3), steps=3)
+    assert int(model[1].num_batches_tracked) == 3
+    assert float(model[1].running_mean.abs().sum()) > 0
+
+
+def test_zeroth_order_has_the_memory_of_inference() -> None:
+    """Far less than backprop's, and hardly more for more directions."""
+    peaks = {}
+    for method in (Backprop(), Spsa(), Spsa(directions=4)):
+        task = resolve_task("resnet8", batch=8)
+        captured = captured_by(method, task.model, task.example_batch, task.loss)
+        peaks[method] = plain_plan(captured.graph, DEVICE).peak_bytes
+    one, four = peaks[Spsa()], peaks[Spsa(directions=4)]
+    assert one < 0.4 * peaks[Backprop()]
+    assert four < 1.01 * one
+
+
+def test_dropout_is_left_out() -> None:
+    """Two passes of a step must see the same network."""
+    with_dropout = network(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 3))
+    without = network(nn.Linear(3, 4), nn.Identity(), nn.Linear(4, 3))
+    found, plain = (run(captured_by(Spsa(), m, batch()), batch())[0] for m in (with_dropout, without))
+    assert found.loss == plain.loss
+    assert with_dropout[1].training
+
+
+def test_dropout_that_cannot_be_left_out_is_refused() -> None:
+    class Always(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.dropout(x, 0.5, training=True)
+
+    with pytest.raises(ModelUnsupported, match="1: dropout: it draws other masks in each pass of a step"):
+        captured_by(Spsa(), network(nn.Linear(3, 4), Always(), nn.Linear(4, 3)), batch())
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: Spsa(directions=0), "`directions` is 0; it must be at least 1"),
+        (lambda: Spsa(epsilon=0.0), "`epsilon` is 0.0; it must be above 0"),
+        (lambda: ForwardGradient(directions=-1), "`directions` is -1"),
+        (lambda: Elastic(epsilon=float("nan")), "`epsilon` is nan"),
+    ],
+)
+def test_settings_out_of_range(make: object, text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        make()  # type: ignore[operator]
