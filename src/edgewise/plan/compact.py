@@ -7,7 +7,10 @@ same. Where that is not enough and the device has a tier, plans that hold less t
 too, and one that is little dearer is taken.
 """
 
+import time
+
 from edgewise.plan.addresses import Placement, place
+from edgewise.plan.milp import INFINITY
 from edgewise.plan.prefetch import prefetch
 from edgewise.plan.problem import Candidate, Problem, fits, judge
 from edgewise.plan.streaming import streamed_plans
@@ -22,16 +25,25 @@ SHARES = (0.985, 0.96, 0.9, 0.0)
 """Parts of the budget that prefetching may fill, tried in turn; 0 is no prefetching."""
 
 
-def compact(problem: Problem, candidate: Candidate, *, loosen: bool = False) -> tuple[Candidate, Placement]:
+def compact(
+    problem: Problem, candidate: Candidate, *, loosen: bool = False, deadline: float = INFINITY
+) -> tuple[Candidate, Placement]:
     """`candidate` with addresses, its page-ins later where they would not fit the budget otherwise.
 
-    `loosen`: it may give way to another plan, which holds less.
+    Args:
+        problem: what it is a plan for.
+        candidate: a plan that fits.
+        loosen: it may give way to another plan, which holds less.
+        deadline: when to stop trying what takes a smaller arena, by `time.monotonic`.
     """
+    begin = time.monotonic()
     best, placement = candidate, _place(problem, candidate)
+    deadline -= time.monotonic() - begin  # the last trial takes as long
     hurries = problem.overlaps and candidate.certificate.paged_in
     lazy = judge(problem, candidate.order, candidate.homes) if hurries else None
     for share in SHARES if lazy is not None and lazy.steps != best.steps else ():
-        if placement.arena_bytes <= problem.budget.ram_bytes or lazy is None:
+        fills = placement.arena_bytes <= problem.budget.ram_bytes
+        if fills or lazy is None or time.monotonic() > deadline:
             break
         less = problem.with_ram(int(share * problem.budget.ram_bytes))
         trial = lazy.retimed(problem, *prefetch(lazy.steps, lazy.certificate, less, lazy.homes))
@@ -39,13 +51,17 @@ def compact(problem: Problem, candidate: Candidate, *, loosen: bool = False) -> 
         if fits(problem, trial) and found.arena_bytes < placement.arena_bytes:
             best, placement = trial, found
     if loosen and placement.arena_bytes > problem.budget.ram_bytes:
-        return _loosened(problem, best, placement)
+        return _loosened(problem, best, placement, deadline)
     return best, placement
 
 
-def _loosened(problem: Problem, candidate: Candidate, placement: Placement) -> tuple[Candidate, Placement]:
+def _loosened(
+    problem: Problem, candidate: Candidate, placement: Placement, deadline: float
+) -> tuple[Candidate, Placement]:
     """A plan that holds less, if its arena fits and it is little dearer; else `candidate`."""
     for share in HELD:
+        if time.monotonic() > deadline:
+            break
         hold_bytes = int(share * problem.budget.ram_bytes)
         plans = [c for c in streamed_plans(problem, hold_bytes=hold_bytes) if fits(problem, c)]
         if not plans:
