@@ -120,9 +120,14 @@ def candidates(
         if time.monotonic() > deadline:
             return
         is_last = len(problem.ops) > MANY_OPS and level.most > 1 and not level.serial
-        if is_last and found_yet and fits(problem, found_yet[0]):
+        if is_last and found_yet and fits(problem, found_yet[0]) and not _needs_finer(problem, found_yet[0]):
             yield from neighbourhoods(problem, model, found_yet[0], rows, deadline=deadline)
             return
+
+
+def _needs_finer(problem: Problem, best: Candidate) -> bool:
+    """Whether finer programs are to follow, because no search around a plan that pages would."""
+    return len(problem.ops) <= WINDOWED_OPS and known(problem, best) is None
 
 
 def _is_open(problem: Problem, model: Problem, found: list[Candidate], deadline: float) -> bool:

@@ -7,7 +7,7 @@ against the bound of a solver's own restricted model.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import NamedTuple, get_args
@@ -59,8 +59,11 @@ FINISH = 25.0
 MOST_FINISH = 0.25
 """Share of the time limit that is left for them at most."""
 
-LEAST_COMPACTION = 2.0
+LEAST_COMPACTION = 5.0
 """Seconds for making the arena smaller, whatever the time limit."""
+
+OTHERS = 12
+"""Plans of which one may take the place of the best where that has no addresses within the budget."""
 
 CLOSED = 1e-6
 """A gap below this is the rounding of the solver: the plan is called optimal."""
@@ -121,7 +124,15 @@ def make_plan(  # noqa: PLR0913  # the one door to every solver
     if candidate is None:
         raise _infeasible(problem, work.least)
     loosen = work.solver not in PROGRAMS and cost_model == "full"  # POET's model knows no addresses
-    return planned(problem, candidate, bound, work.solver, loosen=loosen, deadline=work.end_of_compaction())
+    return planned(
+        problem,
+        candidate,
+        bound,
+        work.solver,
+        others=work.others(candidate) if loosen else (),
+        loosen=loosen,
+        deadline=work.end_of_compaction(),
+    )
 
 
 def plain_plan(
@@ -202,6 +213,7 @@ class _Work:
         self.begin, self.time_limit = time.monotonic(), time_limit
         self.end = self.deadline = self.begin + time_limit
         self.best: Candidate | None = None
+        self.kinds: dict[tuple[int, int], Candidate] = {}  # recomputations and page-ins -> the cheapest
         self.bound = 0.0
         self.solver = "plain"
 
@@ -225,7 +237,15 @@ class _Work:
             return False
         if self.best is None or _is_better(candidate, self.best):
             self.best = candidate
+        kind = len(candidate.certificate.recomputed), len(candidate.certificate.paged_in)
+        if kind not in self.kinds or candidate.rank < self.kinds[kind].rank:
+            self.kinds[kind] = candidate
         return True
+
+    def others(self, best: Candidate) -> list[Candidate]:
+        """The cheapest plans found of each kind, whose bits are no worse than those of `best`."""
+        found = (c for c in self.kinds.values() if c.certificate.exact or not best.certificate.exact)
+        return sorted(found, key=lambda candidate: candidate.rank)[:OTHERS]
 
     def solve(self, solver: str) -> tuple[Candidate | None, float]:
         """The best candidate and the lower bound of its overhead."""
@@ -406,11 +426,12 @@ def planned(
     bound: float,
     solver: str,
     *,
+    others: Sequence[Candidate] = (),
     loosen: bool = False,
     deadline: float = INFINITY,
 ) -> Plan:
-    """The plan for `candidate`, with addresses, checked; `loosen` and `deadline`: see `compact`."""
-    candidate, placement = compact(problem, candidate, loosen=loosen, deadline=deadline)
+    """The plan for `candidate`, with addresses, checked; `others`, `loosen` and `deadline`: see `compact`."""
+    candidate, placement = compact(problem, candidate, others=others, loosen=loosen, deadline=deadline)
     found, overhead = candidate.certificate, candidate.overhead
     gap = max(0.0, (overhead - bound) / overhead) if overhead > 0 else 0.0
     closed = gap <= CLOSED
