@@ -42,19 +42,18 @@ def compact(
         candidate: a plan that fits.
         others: more of them, the cheapest first.
         loosen: it may give way to another plan, which holds less.
-        deadline: when to stop trying what takes a smaller arena, by `time.monotonic`.
+        deadline: when to stop trying other plans, by `time.monotonic`; retiming this one always has its time.
     """
     begin = time.monotonic()
     best, placement = candidate, _place(problem, candidate)
     if placement.arena_bytes <= problem.budget.ram_bytes:
         return best, placement
     deadline -= time.monotonic() - begin  # the last trial takes as long
-    spare = _first_that_fits(problem, others, deadline)
+    spare = _first_that_fits(problem, others, (time.monotonic() + deadline) / 2)
     hurries = problem.overlaps and candidate.certificate.paged_in
     lazy = judge(problem, candidate.order, candidate.homes) if hurries else None
     for share in SHARES if lazy is not None and lazy.steps != best.steps else ():
-        fills = placement.arena_bytes <= problem.budget.ram_bytes
-        if fills or lazy is None or time.monotonic() > deadline:
+        if placement.arena_bytes <= problem.budget.ram_bytes or lazy is None:
             break
         less = problem.with_ram(int(share * problem.budget.ram_bytes))
         trial = lazy.retimed(problem, *prefetch(lazy.steps, lazy.certificate, less, lazy.homes))
