@@ -5,8 +5,10 @@ the second use pays: a page-in, reading it slice by slice, or running its op aga
 op of each stage. No use is paid for by what another paid, except that one execution brings all its outputs;
 so the least total of this linear program, in which a value may stay in part, is below the overhead of every
 plan that keeps the order of first executions. What runs again needs its operands at some stage of that time,
-in RAM or streamed, so that they are held or paid for too. It is the relaxation of weighted caching (Bansal,
-Buchbinder and Naor, SIAM J. Computing 41(2), 2012, section 2, in its interval form) with recomputation.
+in RAM or streamed, so that they are held or paid for too. The bytes held at a stage are those of the stage
+before and what changed since, so that the program grows with the ops. It is the relaxation of weighted
+caching (Bansal, Buchbinder and Naor, SIAM J. Computing 41(2), 2012, section 2, in its interval form) with
+recomputation.
 """
 
 from collections import defaultdict
@@ -17,9 +19,6 @@ from edgewise.devices import Cost
 from edgewise.plan.ledger import Ledger, Terms
 from edgewise.plan.milp import INFINITY, Watch
 from edgewise.plan.problem import Problem, floor_bytes
-
-MOST_TERMS = 2_000_000
-"""Most entries of all memory rows: longer steps get rows at the fullest stages only."""
 
 
 def caching_bound(problem: Problem, *, time_limit: float, watch: Watch | None = None) -> float:
@@ -244,17 +243,17 @@ class _Caching:
         problem, budget = self.problem, self.problem.budget.ram_bytes
         at_end = sum(problem.bytes[v] for v in problem.required if v not in problem.family_of)
         self._add_start()
-        stages = self._stages()
-        waiting = sorted((*self.held, *self.kept.values()), key=lambda gap: -gap.start)
-        active: list[_Held] = []
+        change: dict[int, Terms] = defaultdict(list)  # stage -> what is held from it on, and no longer
+        for variable, bytes_, start, end in (*self.held, *self.kept.values()):
+            if start + 1 < end:
+                change[max(start + 1, 0)].append((variable, float(bytes_)))
+                change[end].append((variable, -float(bytes_)))
+        before: Terms = []
         for t in range(self.n + 1):
-            while waiting and waiting[-1].start < t:
-                active.append(waiting.pop())
-            if t in stages:
-                active = [gap for gap in active if t < gap.end]
-                terms: Terms = [(gap.variable, float(gap.bytes)) for gap in active]
-                needed, saved = self._working(t) if t < self.n else (at_end, [])
-                self.ledger.memory_row([*terms, *saved], budget - needed)
+            load = self.ledger.load([*before, *change[t]])
+            before = [(load, self.ledger.scale)]
+            needed, saved = self._working(t) if t < self.n else (at_end, [])
+            self.ledger.memory_row([(load, self.ledger.scale), *saved], budget - needed)
 
     def _working(self, t: int) -> tuple[int, Terms]:
         """Bytes that op `t` needs with all its operands in RAM, and what is saved by streaming them."""
@@ -269,9 +268,3 @@ class _Caching:
         sources = sum(problem.bytes[v] for v, birth in enumerate(problem.birth) if birth < 0)
         away = [(var, -float(problem.bytes[problem.families[f].head])) for f, var in self.away.items()]
         self.ledger.memory_row(away, problem.budget.ram_bytes - sources)
-
-    def _stages(self) -> set[int]:
-        """Those with a memory row: all, or as many as there is room for."""
-        lengths = sum(min(gap.end, self.n) - max(gap.start, 0) for gap in self.held)
-        every = max(1, -(-lengths // MOST_TERMS))
-        return {*range(0, self.n, every), self.n}

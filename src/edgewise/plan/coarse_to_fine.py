@@ -132,7 +132,7 @@ def candidates(
             return
         is_last = len(problem.ops) > MANY_OPS and level.most > 1 and not level.serial
         best = _fitting(problem, found_yet)
-        if is_last and best is not None:
+        if is_last and best is not None and not _needs_finer(problem, best):
             yield from neighbourhoods(problem, model, best, rows, deadline=deadline)
             return
 
@@ -158,6 +158,11 @@ def _bettered(
     yield improve(problem, found[0], time_limit=until(NOISE + LESS) - time.monotonic())
     end = deadline if len(problem.ops) > WHOLE_OPS else until(NEARBY)
     yield from neighbourhoods(problem, model, found[0], rows, deadline=end)
+
+
+def _needs_finer(problem: Problem, best: Candidate) -> bool:
+    """Whether finer programs are to follow, because no search around a plan that pages would."""
+    return len(problem.ops) <= WINDOWED_OPS and known(problem, best) is None
 
 
 def _is_open(problem: Problem, model: Problem, found: list[Candidate], deadline: float) -> bool:

@@ -3,11 +3,16 @@
 A page-in that begins early fills RAM that would be free, and where RAM is full all the time there is no
 order of values in it without holes. So where the arena exceeds the budget, the transfers are timed again
 for less and less RAM, at last with none begun early, until it fits. What is computed and paged stays the
-same. Where that is not enough and the device has a tier, plans that hold less than RAM is large are tried
-too, and one that is little dearer is taken.
+same. Waiting for transfers can cost more than what other plans recompute: of those that the search found, the
+cheapest whose arena fits is taken where it costs less. Where none fits and the device has a tier, plans that
+hold less than RAM is large are tried too, and one that is little dearer is taken.
 """
 
+import time
+from collections.abc import Sequence
+
 from edgewise.plan.addresses import Placement, place
+from edgewise.plan.milp import INFINITY
 from edgewise.plan.prefetch import prefetch
 from edgewise.plan.problem import Candidate, Problem, fits, judge
 from edgewise.plan.streaming import streamed_plans
@@ -22,12 +27,29 @@ SHARES = (0.985, 0.96, 0.9, 0.0)
 """Parts of the budget that prefetching may fill, tried in turn; 0 is no prefetching."""
 
 
-def compact(problem: Problem, candidate: Candidate, *, loosen: bool = False) -> tuple[Candidate, Placement]:
+def compact(
+    problem: Problem,
+    candidate: Candidate,
+    *,
+    others: Sequence[Candidate] = (),
+    loosen: bool = False,
+    deadline: float = INFINITY,
+) -> tuple[Candidate, Placement]:
     """`candidate` with addresses, its page-ins later where they would not fit the budget otherwise.
 
-    `loosen`: it may give way to another plan, which holds less.
+    Args:
+        problem: what it is a plan for.
+        candidate: a plan that fits.
+        others: more of them, the cheapest first.
+        loosen: it may give way to another plan, which holds less.
+        deadline: when to stop trying other plans, by `time.monotonic`; retiming this one always has its time.
     """
+    begin = time.monotonic()
     best, placement = candidate, _place(problem, candidate)
+    if placement.arena_bytes <= problem.budget.ram_bytes:
+        return best, placement
+    deadline -= time.monotonic() - begin  # the last trial takes as long
+    spare = _first_that_fits(problem, others, (time.monotonic() + deadline) / 2)
     hurries = problem.overlaps and candidate.certificate.paged_in
     lazy = judge(problem, candidate.order, candidate.homes) if hurries else None
     for share in SHARES if lazy is not None and lazy.steps != best.steps else ():
@@ -35,17 +57,45 @@ def compact(problem: Problem, candidate: Candidate, *, loosen: bool = False) -> 
             break
         less = problem.with_ram(int(share * problem.budget.ram_bytes))
         trial = lazy.retimed(problem, *prefetch(lazy.steps, lazy.certificate, less, lazy.homes))
+        if spare is not None and spare[0].rank <= trial.rank:
+            return spare
         found = _place(problem, trial)
         if fits(problem, trial) and found.arena_bytes < placement.arena_bytes:
             best, placement = trial, found
+    if spare is not None and _is_worth_it(problem, spare[0], best, placement):
+        return spare
     if loosen and placement.arena_bytes > problem.budget.ram_bytes:
-        return _loosened(problem, best, placement)
+        return _loosened(problem, best, placement, deadline)
     return best, placement
 
 
-def _loosened(problem: Problem, candidate: Candidate, placement: Placement) -> tuple[Candidate, Placement]:
+def _first_that_fits(
+    problem: Problem, others: Sequence[Candidate], deadline: float
+) -> tuple[Candidate, Placement] | None:
+    """The first of `others` with an arena within the budget."""
+    for other in others:
+        if time.monotonic() > deadline:
+            break
+        placement = _place(problem, other)
+        if placement.arena_bytes <= problem.budget.ram_bytes:
+            return other, placement
+    return None
+
+
+def _is_worth_it(problem: Problem, spare: Candidate, best: Candidate, placement: Placement) -> bool:
+    """Whether `spare`, whose arena fits, is better than `best`, or little dearer where that does not fit."""
+    if placement.arena_bytes <= problem.budget.ram_bytes:
+        return spare.rank < best.rank
+    return spare.overhead <= LITTLE_DEARER * best.overhead
+
+
+def _loosened(
+    problem: Problem, candidate: Candidate, placement: Placement, deadline: float
+) -> tuple[Candidate, Placement]:
     """A plan that holds less, if its arena fits and it is little dearer; else `candidate`."""
     for share in HELD:
+        if time.monotonic() > deadline:
+            break
         hold_bytes = int(share * problem.budget.ram_bytes)
         plans = [c for c in streamed_plans(problem, hold_bytes=hold_bytes) if fits(problem, c)]
         if not plans:

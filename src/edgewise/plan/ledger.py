@@ -25,6 +25,7 @@ class Ledger:
         costs = (*problem.op_costs, *problem.read_costs, *problem.write_costs)
         positive = [price for cost in costs if (price := problem.primary(cost)) > 0]
         self.unit = sum(positive) / len(positive) if positive else 1.0
+        self.scale = max(1, problem.budget.ram_bytes) / ROW_SCALE
         self.seconds: Terms = []
         self.joules: Terms = []
         self.link: Terms = []
@@ -46,8 +47,13 @@ class Ledger:
 
     def memory_row(self, terms: Terms, room: int) -> None:
         """`terms`, in bytes, take no more than `room`."""
-        scale = max(1, self.problem.budget.ram_bytes) / ROW_SCALE
-        self.model.row([(var, x / scale) for var, x in terms], -INFINITY, room / scale + 2 * SLACK)
+        self.model.row([(var, x / self.scale) for var, x in terms], -INFINITY, room / self.scale + 2 * SLACK)
+
+    def load(self, terms: Terms) -> int:
+        """A variable, in units of `scale` bytes, for no less than the bytes of `terms`."""
+        load = self.model.variable(0.0, INFINITY, 0.0)
+        self.model.row([(load, -1.0), *((var, x / self.scale) for var, x in terms)], -INFINITY, 2 * SLACK)
+        return load
 
     def limit(self) -> None:
         """The limits of the budget; and where transfers overlap, compute waits while the link is busier."""

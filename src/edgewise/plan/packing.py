@@ -13,6 +13,8 @@ import random
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 EXACT = 7
 """Most blocks that are placed in every order."""
 
@@ -27,6 +29,10 @@ ROUNDS = 1000
 
 RUN = 40
 """Rounds of a search before it starts from another order."""
+
+
+CROWD = 64
+"""Neighbours of a block on average from which arrays are faster than lists."""
 
 
 class Block(NamedTuple):
@@ -145,6 +151,10 @@ class _Squeaky:
         self.blocks, self.bound, self.neighbours = blocks, bound, _neighbours(blocks)
         self.rounds = min(ROUNDS, work // (1 + sum(map(len, self.neighbours))))
         self.dice = random.Random(0)  # noqa: S311  # a plan must be the same every time
+        self.is_crowd = sum(map(len, self.neighbours)) > CROWD * len(blocks)
+        if self.is_crowd:
+            self.sizes = np.array([block.size for block in blocks], dtype=np.int64)
+            self.crowds = [np.array(found, dtype=np.int64) for found in self.neighbours]
 
     def run(self, start: list[int]) -> Packing:
         starts: list[Packing] = []
@@ -190,6 +200,27 @@ class _Squeaky:
 
     def _place(self, order: list[int]) -> Packing:
         """Place blocks in `order`, each as low as it can."""
+        return self._place_crowd(order) if self.is_crowd else self._place_few(order)
+
+    def _place_crowd(self, order: list[int]) -> Packing:
+        """As `_place_few`, by arrays: faster where blocks have many neighbours."""
+        top, offsets = 0, np.full(len(self.blocks), -1)
+        for b in order:
+            near = self.crowds[b]
+            begins = offsets[near]
+            placed = np.flatnonzero(begins >= 0)
+            near, begins = near[placed], begins[placed]
+            by_begin = np.argsort(begins)
+            begins = begins[by_begin]
+            ends = np.zeros(len(near) + 1, dtype=np.int64)  # of all below
+            np.maximum.accumulate(begins + self.sizes[near[by_begin]], out=ends[1:])
+            holes = begins - ends[:-1] >= self.sizes[b]
+            first = int(holes.argmax()) if len(holes) else 0
+            offsets[b] = ends[first] if len(holes) and holes[first] else ends[-1]
+            top = max(top, int(offsets[b] + self.sizes[b]))
+        return Packing(top, offsets.tolist(), order)
+
+    def _place_few(self, order: list[int]) -> Packing:
         blocks, neighbours = self.blocks, self.neighbours
         offsets = [-1] * len(blocks)
         top = 0

@@ -7,7 +7,7 @@ against the bound of a solver's own restricted model.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import NamedTuple, get_args
@@ -53,6 +53,18 @@ LEAST_SECONDS = 5.0
 WORTH_THE_BITS = 0.01
 """Share of the overhead that a plan must save which takes sums in another order than the plain one."""
 
+FINISH = 25.0
+"""Addresses and the last check take about so many times as long as judging a plan."""
+
+MOST_FINISH = 0.25
+"""Share of the time limit that is left for them at most."""
+
+LEAST_COMPACTION = 5.0
+"""Seconds for making the arena smaller, whatever the time limit."""
+
+OTHERS = 12
+"""Plans of which one may take the place of the best where that has no addresses within the budget."""
+
 CLOSED = 1e-6
 """A gap below this is the rounding of the solver: the plan is called optimal."""
 
@@ -94,7 +106,8 @@ def make_plan(  # noqa: PLR0913  # the one door to every solver
         cost_model: `full`, or POET's, in which paging takes no time.
         solver: one of `SOLVERS`.
         gap: the solver stops when its own model is solved to this share of the overhead.
-        time_limit: seconds for the whole call, roughly. Ctrl-C ends it early with the best plan so far.
+        time_limit: seconds for the whole call; addresses may take a little more. Ctrl-C ends it early with
+            the best plan so far.
         progress: called now and then with the best overhead so far and the bound.
 
     Raises:
@@ -111,7 +124,15 @@ def make_plan(  # noqa: PLR0913  # the one door to every solver
     if candidate is None:
         raise _infeasible(problem, work.least)
     loosen = work.solver not in PROGRAMS and cost_model == "full"  # POET's model knows no addresses
-    return planned(problem, candidate, bound, work.solver, loosen=loosen)
+    return planned(
+        problem,
+        candidate,
+        bound,
+        work.solver,
+        others=work.others(candidate) if loosen else (),
+        loosen=loosen,
+        deadline=work.end_of_compaction(),
+    )
 
 
 def plain_plan(
@@ -190,14 +211,19 @@ class _Work:
     ) -> None:
         self.problem, self.gap, self.progress = problem, gap, progress
         self.begin, self.time_limit = time.monotonic(), time_limit
-        self.deadline = self.begin + time_limit
+        self.end = self.deadline = self.begin + time_limit
         self.best: Candidate | None = None
+        self.kinds: dict[tuple[int, int], Candidate] = {}  # recomputations and page-ins -> the cheapest
         self.bound = 0.0
         self.solver = "plain"
 
     def left(self) -> float:
         """Seconds until the time limit, at least a little."""
         return max(0.5, self.deadline - time.monotonic())
+
+    def end_of_compaction(self) -> float:
+        """Until when a smaller arena may be looked for, by `time.monotonic`: always a little."""
+        return max(self.end, time.monotonic() + LEAST_COMPACTION)
 
     def say(self, phase: str, incumbent: float | None = None, bound: float | None = None) -> None:
         if self.progress is not None:
@@ -211,14 +237,25 @@ class _Work:
             return False
         if self.best is None or _is_better(candidate, self.best):
             self.best = candidate
+        kind = len(candidate.certificate.recomputed), len(candidate.certificate.paged_in)
+        if kind not in self.kinds or candidate.rank < self.kinds[kind].rank:
+            self.kinds[kind] = candidate
         return True
+
+    def others(self, best: Candidate) -> list[Candidate]:
+        """The cheapest plans found of each kind, whose bits are no worse than those of `best`."""
+        found = (c for c in self.kinds.values() if c.certificate.exact or not best.certificate.exact)
+        return sorted(found, key=lambda candidate: candidate.rank)[:OTHERS]
 
     def solve(self, solver: str) -> tuple[Candidate | None, float]:
         """The best candidate and the lower bound of its overhead."""
         problem = self.problem
+        begin = time.monotonic()
         plain = judge(problem, plain_order(problem.graph))
         if self.offer(plain):
             return self.best, self.best.overhead if self.best else 0.0
+        finish = FINISH * (time.monotonic() - begin)
+        self.deadline -= min(finish, MOST_FINISH * self.time_limit)
         if least_possible(problem) > problem.budget.ram_bytes:
             return None, INFINITY
         try:
@@ -384,10 +421,17 @@ class _Work:
 
 
 def planned(
-    problem: Problem, candidate: Candidate, bound: float, solver: str, *, loosen: bool = False
+    problem: Problem,
+    candidate: Candidate,
+    bound: float,
+    solver: str,
+    *,
+    others: Sequence[Candidate] = (),
+    loosen: bool = False,
+    deadline: float = INFINITY,
 ) -> Plan:
-    """The plan for `candidate`, with addresses, checked; `loosen`: see `compact`."""
-    candidate, placement = compact(problem, candidate, loosen=loosen)
+    """The plan for `candidate`, with addresses, checked; `others`, `loosen` and `deadline`: see `compact`."""
+    candidate, placement = compact(problem, candidate, others=others, loosen=loosen, deadline=deadline)
     found, overhead = candidate.certificate, candidate.overhead
     gap = max(0.0, (overhead - bound) / overhead) if overhead > 0 else 0.0
     closed = gap <= CLOSED

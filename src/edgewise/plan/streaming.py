@@ -2,13 +2,16 @@
 
 RAM is a cache of the slower tier. Each op in turn takes the option and the streamed operands that cost least
 together with what must leave RAM for them; what leaves is what costs least to have again for each byte and
-stage until it is wanted: Belady's rule (IBM Systems Journal 5(2), 1966) with weights. Nothing is computed
-twice. The pass is greedy, so it is made several times, with more or fewer small parameters pinned in RAM and
-more or less eager to bring in whole what will be read again; the replay says which is best.
+stage until it is wanted: Belady's rule (IBM Systems Journal 5(2), 1966) with weights. That only grows until
+then, so that a heap of what it was is a heap of lower bounds, of which no more than the top need be brought
+up to date: a pass takes time in proportion to the ops. Nothing is computed twice. The pass is greedy, so it
+is made several times, with more or fewer small parameters pinned in RAM and more or less eager to bring in
+whole what will be read again; the replay says which is best.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from heapq import heapify, heappop, heappush, heapreplace
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -86,6 +89,92 @@ class _Choice(NamedTuple):
     evict_bytes: int
 
 
+class _Idle(NamedTuple):
+    """What it cost to lose value `v` for each byte and stage when it was last looked at, and its next use."""
+
+    price: float
+    v: int
+    again: int
+
+
+class _Leaving:
+    """Values that may leave RAM, the cheapest to lose first, as far as anybody asks."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.bytes = problem.bytes
+        self.heap: list[_Idle] = []
+        self.again: dict[int, int] = {}  # what may leave, and when it is wanted
+        self.loss: dict[int, float] = {}
+        self.all_bytes = 0
+        self.now = 0
+        self.operands: frozenset[int] = frozenset()
+        self.drawn: list[_Idle] = []
+        self.sizes, self.losses = [0], [0.0]  # of the first so many together
+
+    def add(self, v: int, again: int, loss: float) -> None:
+        """`v` is in RAM until stage `again` wants it."""
+        if self.again.get(v) == again:
+            return  # it stands in the heap
+        self.discard(v)
+        if self.bytes[v]:
+            self.again[v], self.loss[v] = again, loss
+            self.all_bytes += self.bytes[v]
+            heappush(self.heap, self._at(v, again))
+
+    def _at(self, v: int, again: int) -> _Idle:
+        left = max(1, again - self.now)
+        return _Idle(self.loss[v] / self.bytes[v] / left, v, again)
+
+    def discard(self, v: int) -> None:
+        """`v` is not in RAM any more, or stays for good."""
+        if self.again.pop(v, None) is not None:
+            self.all_bytes -= self.bytes[v]
+
+    def turn(self, t: int, operands: Iterable[int]) -> None:
+        """It is the turn of op `t`, and its `operands` do not leave."""
+        for idle in self.drawn:
+            heappush(self.heap, idle)
+        self.now, self.operands = t, frozenset(operands)
+        self.drawn, self.sizes, self.losses = [], [0], [0.0]
+        # where most of the heap is out of date, what is left of it is made anew
+        if len(self.heap) > 2 * len(self.again) + 8:
+            self.heap = [self._at(v, again) for v, again in self.again.items()]
+            heapify(self.heap)
+
+    @property
+    def most_bytes(self) -> int:
+        """How much could leave."""
+        return self.all_bytes - sum(self.bytes[v] for v in self.operands if v in self.again)
+
+    def first(self, bytes_: int) -> list[int]:
+        """The values that leave to make room for so many bytes."""
+        return [idle.v for idle in self.drawn[: self._count(bytes_)]]
+
+    def loss_of(self, bytes_: int) -> float:
+        """What it costs to make room for so many bytes."""
+        return self.losses[self._count(bytes_)]
+
+    def _count(self, bytes_: int) -> int:
+        while self.sizes[-1] < bytes_:
+            idle = self._next()
+            self.drawn.append(idle)
+            self.sizes.append(self.sizes[-1] + self.bytes[idle.v])
+            self.losses.append(self.losses[-1] + self.loss[idle.v])
+        return bisect_left(self.sizes, bytes_)
+
+    def _next(self) -> _Idle:
+        """Draw the next value; what it costs now is no less than the heap says."""
+        while True:
+            idle = self.heap[0]
+            if self.again.get(idle.v) != idle.again or idle.v in self.operands:
+                heappop(self.heap)  # an operand is added again after the op that reads it
+                continue
+            now = self._at(idle.v, idle.again)
+            if now.price <= idle.price:
+                return heappop(self.heap)
+            heapreplace(self.heap, now)
+
+
 class _Pass:
     """State of the pass: what is in RAM, and what the tier holds a good copy of."""
 
@@ -96,20 +185,24 @@ class _Pass:
         members = [problem.families[f].members for f in range(len(problem.families))]
         self.pinned = frozenset(v for f in pinned for v in members[f])
         self.stored = {problem.families[f].head for f in range(len(members)) if f not in pinned}
-        sources = (v for v, birth in enumerate(problem.birth) if birth < 0)
-        self.ram = {v for v in sources if v not in self.stored}
-        self.live = sum(problem.bytes[v] for v in self.ram)
         self.at_end = {v for v in problem.required if v not in problem.family_of}
         self.order: list[Action] = []
+        self.ram: set[int] = set()
+        self.live = 0
+        self.leaving = _Leaving(problem)
+        for v, birth in enumerate(problem.birth):
+            if birth < 0 and v not in self.stored:
+                self._hold(v, -1)
 
     def run(self) -> list[Action] | None:
         """The order of actions; `None` where an op does not fit beside what is pinned."""
         for t, op in enumerate(self.problem.ops):
-            victims = self._victims(t)
-            choice = self._choose(t, op, victims)
+            self.leaving.turn(t, (*self.problem.reads[t], *self.problem.outputs[t]))
+            choice = self._choose(t, op)
             if choice is None:
                 return None
-            self._evict(victims, choice.evict_bytes)
+            for v in self.leaving.first(choice.evict_bytes):
+                self._leave(v)
             self._execute(t, op, choice)
         self.order += [Action("in", self.problem.names[v]) for v in sorted(self.at_end - self.ram)]
         return self.order
@@ -122,28 +215,23 @@ class _Pass:
             return uses[at]
         return len(self.problem.ops) if v in self.at_end else None
 
-    # -- what must leave --
-
-    def _victims(self, t: int) -> list[tuple[float, int]]:
-        """Values that op `t` does not need, the cheapest to lose first, each with what losing it costs."""
-        operands = {*self.problem.reads[t], *self.problem.outputs[t]}
-        found = []
-        for v in self.ram - operands - self.pinned:
-            size, again = self.problem.bytes[v], self._next(v, t)
-            if size and again is not None:
-                found.append((self._loss(v) / size / (again - t), v))
-        found.sort()
-        return [(self._loss(v), v) for _, v in found]
+    # -- what is in RAM --
 
     def _loss(self, v: int) -> float:
         return self.prices.read[v] + (0.0 if v in self.stored else self.prices.write[v])
 
-    def _evict(self, victims: list[tuple[float, int]], bytes_: int) -> None:
-        for _, v in victims:
-            if bytes_ <= 0:
-                return
-            bytes_ -= self.problem.bytes[v]
-            self._leave(v)
+    def _hold(self, v: int, t: int) -> None:
+        self.ram.add(v)
+        self.live += self.problem.bytes[v]
+        self._await(v, t)
+
+    def _await(self, v: int, t: int) -> None:
+        """After op `t`, `v` may leave RAM until its next use."""
+        again = self._next(v, t)
+        if again is not None and v not in self.pinned:
+            self.leaving.add(v, again, self._loss(v))
+        else:
+            self.leaving.discard(v)
 
     def _leave(self, v: int) -> None:
         if v not in self.stored:
@@ -154,21 +242,20 @@ class _Pass:
     def _drop(self, v: int) -> None:
         self.ram.discard(v)
         self.live -= self.problem.bytes[v]
+        self.leaving.discard(v)
 
     # -- how an op runs --
 
-    def _choose(self, t: int, op: Op, victims: list[tuple[float, int]]) -> _Choice | None:
-        sizes = [0, *accumulate(self.problem.bytes[v] for _, v in victims)]
-        losses = [0.0, *accumulate(loss for loss, _ in victims)]
+    def _choose(self, t: int, op: Op) -> _Choice | None:
+        most = self.leaving.most_bytes
         room, hold = (limit - self.live for limit in (self.problem.budget.ram_bytes, self.hold_bytes))
         best: _Choice | None = None
         for option in op.options:
             for way in self._ways(t, op, option) if self._is_usable(t, option) else ():
-                if way.ram_bytes - room > sizes[-1]:
+                if way.ram_bytes - room > most:
                     continue
-                evict = min(way.ram_bytes - hold, sizes[-1])
-                count = bisect_left(sizes, evict)
-                weight = way.weight + losses[count]
+                evict = min(way.ram_bytes - hold, most)
+                weight = way.weight + self.leaving.loss_of(evict)
                 if best is None or weight < best.weight:
                     best = _Choice(weight, option, frozenset(way.streamed), evict)
         return best
@@ -220,7 +307,7 @@ class _Pass:
                 self._leave(v)
             elif v not in choice.streamed and v not in self.ram:
                 self.order.append(Action("in", names[v]))
-                self._hold(v)
+                self._hold(v, t)
         option = choice.option.name if choice.option.is_tiled else ""
         streamed = frozenset(names[v] for v in choice.streamed)
         self.order.append(Action("compute", op.name, option, streamed))
@@ -228,21 +315,21 @@ class _Pass:
             if v in choice.streamed:
                 self.stored.add(v)
             else:
-                self._hold(v)
+                self._hold(v, t)
         for old, new in op.updates:
-            self._update(problem.index[old], problem.index[new])
-        for v in [v for v in self.ram if v not in self.pinned and self._next(v, t) is None]:
-            self._drop(v)
+            self._update(problem.index[old], problem.index[new], t)
+        # besides what the op reads and makes, only what nobody ever reads is done with after the first op
+        done = self.ram if t == 0 else self.ram.intersection((*problem.reads[t], *problem.outputs[t]))
+        for v in list(done):
+            self._await(v, t)
+            if v not in self.pinned and self._next(v, t) is None:
+                self._drop(v)
 
-    def _hold(self, v: int) -> None:
-        self.ram.add(v)
-        self.live += self.problem.bytes[v]
-
-    def _update(self, old: int, new: int) -> None:
+    def _update(self, old: int, new: int, t: int) -> None:
         """A pinned value is replaced in RAM; any other goes back to the tier, where it lives."""
         if old in self.ram:
             self._drop(old)
         if new in self.pinned:
-            self._hold(new)
+            self._hold(new, t)
         else:
             self.stored.add(new)
