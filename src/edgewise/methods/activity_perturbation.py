@@ -145,6 +145,7 @@ class _Call:
 
     site: _Site
     output: Tensor
+    noise: Tensor
     unit: Unit
 
 
@@ -193,7 +194,7 @@ class _Perturbed(Listener):
         value, tangent = _unpack(output)
         noise = self._noise(site, value)
         moved = _dual(value.detach(), noise if tangent is None else tangent.detach() + noise)
-        self._calls.append(_Call(site, value, self.relus.follow(moved)))
+        self._calls.append(_Call(site, value, noise, self.relus.follow(moved)))
         return moved
 
     def block(self, path: str, output: Tensor) -> Tensor:
@@ -223,7 +224,7 @@ class _Perturbed(Listener):
         return pytree.tree_unflatten(leaves, spec)
 
     def _noise(self, site: _Site, like: Tensor) -> Tensor:
-        """The same numbers each time it is asked, so that none are kept."""
+        """Drawn once in a step; a plan may forget it and draw the same again."""
         like = like.detach()
         stream = site.stream + self.first_stream
         if self.settings.shared:
@@ -240,7 +241,7 @@ class _Perturbed(Listener):
         self._calls = []
 
     def _output_gradient(self, call: _Call, slopes_BPG: Tensor) -> Tensor:
-        noise, reach = self._noise(call.site, call.output), call.site.reach
+        noise, reach = call.noise, call.site.reach
         slopes_BPG = reach.gather(slopes_BPG)  # type: ignore[union-attr]
         if slopes_BPG.shape[1:] == (1, 1):
             found = noise * slopes_BPG.view(-1, *(1,) * (noise.ndim - 1))
