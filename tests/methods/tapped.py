@@ -1,4 +1,4 @@
-"""Models with blocks, their steps from states of choice, and the replicated losses as the paper defines them."""
+"""Models with blocks, their steps from states of choice, and the paper's replicated losses."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -17,7 +17,8 @@ from tests.methods.steps import captured_by, exact_gradient, network, run
 from tests.methods.tapped import BLOCKS, gradients_at, images, mixer, replicated, with_heads
 from tests.support import DEVICE, plan_of, random_order
 
-LOCAL = [LocalLosses(BLOCKS), ActivityPerturbation(BLOCKS), ActivityPerturbation(BLOCKS, patches=True, groups=2)]
+DIVIDED = ActivityPerturbation(BLOCKS, patches=True, groups=2)
+LOCAL = [LocalLosses(BLOCKS), ActivityPerturbation(BLOCKS), DIVIDED]
 
 
 def vectors(width: int = 3) -> tuple[Tensor, Tensor]:
@@ -118,7 +119,9 @@ def test_heads_learn() -> None:
         assert losses[-1] < 0.8 * losses[0]
 
 
-@pytest.mark.parametrize("method", [LOCAL[0], LOCAL[2], ActivityPerturbation(directions=2, shared=True)], ids=str)
+@pytest.mark.parametrize(
+    "method", [LOCAL[0], DIVIDED, ActivityPerturbation(directions=2, shared=True)], ids=str
+)
 def test_a_planned_step_has_the_bits_of_the_plain_one(method: Method) -> None:
     states = []
     for planned in (False, True):

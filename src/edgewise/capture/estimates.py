@@ -26,7 +26,8 @@ class Estimate:
     """What an estimator makes of a batch.
 
     `gradients` holds one for each parameter to be updated, of its shape; parameters left out stay as they
-    are. A state of the method that has a gradient is updated like a parameter. `notes` are small tensors that are read after each step, as the scalars of a zeroth-order step are.
+    are. A state of the method that has a gradient is updated like a parameter. `notes` are small tensors that
+    are read after each step, as the scalars of a zeroth-order step are.
     """
 
     loss: Tensor

@@ -329,7 +329,7 @@ class Lowering:
 
 
 def _is_made(node: fx.Node, item: int) -> bool:
-    """Whether a result is really made: batch norm's fake results stand for those too that its mask leaves out."""
+    """Whether a result is really made: batch norm's fake ones are there too if its mask leaves them out."""
     return node.target is not aten.native_batch_norm_backward.default or bool(node.args[9][item])  # type: ignore[index]
 
 

@@ -1,6 +1,6 @@
 """Forward gradients on activities: noise on what layers put out, and the slope of the loss along it.
 
-    z' = z + u (u at value 0)      c_n = sum over all noise of (dL/dz_n . u_n)      grad z_n = c_n u_n [active]
+    z' = z + u (u at value 0)     c_n = sum over all noise of (dL/dz_n . u_n)     grad z_n = c_n u_n [active]
 
 for each sample n (arXiv 2210.03310, section 3). One pass with tangents gives all c_n; the parameters of a
 layer get theirs from grad z by a backward pass through that layer alone. Of a layer from p to q units, in a
@@ -37,16 +37,18 @@ from edgewise.methods.reach import Reach, reaches
 from edgewise.methods.relus import Relus, Unit
 from edgewise.methods.settings import ActivityPerturbation
 from edgewise.methods.taps import (
-    Call,
     Listener,
     Survey,
     Taps,
     by_patches,
     check_blocks,
+    dual,
     from_patches,
     refuse,
     samples,
     survey,
+    unpack,
+    without_tangents,
 )
 from edgewise.methods.zeros import without_zeros
 
@@ -88,15 +90,14 @@ def layers_of(model: nn.Module, named: tuple[str, ...]) -> dict[str, tuple[str, 
     Raises:
         ModelUnsupported: a parameter belongs to no layer, or a norm mixes the samples of a batch.
     """
-    whole = {path: () for path in named}
     layers: dict[str, tuple[str, ...]] = {}
     parts = []
     for path, own in owners(model).items():
-        above = next((layer for layer in whole if path == layer or path.startswith(f"{layer}.")), None)
+        above = next((layer for layer in named if f"{path}.".startswith(f"{layer}.")), None)
         if above is not None:
             layers[above] = (*layers.get(above, ()), *own)
         elif any(True for _ in model.get_submodule(path).children()):
-            parts += [f"{name}: parameter: it belongs to no layer, but to a module of modules" for name in own]
+            parts += [f"{n}: parameter: it belongs to no layer, but to a module of modules" for n in own]
         else:
             layers[path] = own
     parts += [
@@ -104,14 +105,12 @@ def layers_of(model: nn.Module, named: tuple[str, ...]) -> dict[str, tuple[str, 
         for path, module in model.named_modules()
         if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
     ]
-    refuse(model, parts, METHOD, "Name such a module in `layers`, freeze the parameter, or put norms over the "
-                                 "batch into eval mode.")  # fmt: skip
+    hint = "Name such a module in `layers`, freeze the parameter, or put norms over the batch into eval mode."
+    refuse(model, parts, METHOD, hint)
     return layers
 
 
-def _check_calls(
-    model: nn.Module, found: Survey, layers: Mapping[str, tuple[str, ...]], batch: int
-) -> None:
+def _check_calls(model: nn.Module, found: Survey, layers: Mapping[str, tuple[str, ...]], batch: int) -> None:
     """Refuse layers that are never called, and outputs that have no sample an entry of their first axis."""
     called = {call.layer for call in found.calls}
     parts = [f"{path}: layer: it is not called in a pass" for path in layers if path not in called]
@@ -123,13 +122,11 @@ def _check_calls(
             parts.append(
                 f"{call.layer}: layer: its output {list(out.shape)} has no axis of {batch} samples in front"
             )
-    refuse(model, list(dict.fromkeys(parts)), METHOD,
-           "Name a module around such a layer in `layers`, or freeze its parameters.")  # fmt: skip
+    hint = "Name a module around such a layer in `layers`, or freeze its parameters."
+    refuse(model, list(dict.fromkeys(parts)), METHOD, hint)
 
 
-def _sites(
-    found: Survey, layers: Mapping[str, tuple[str, ...]], reached: list[Reach]
-) -> tuple[_Site, ...]:
+def _sites(found: Survey, layers: Mapping[str, tuple[str, ...]], reached: list[Reach]) -> tuple[_Site, ...]:
     """All calls of layers; the last is exact if the model's own loss is what it learns from."""
     last = len(found.calls) - 1
     exact = {last} if found.calls[last].segment == len(found.features) else set()
@@ -191,15 +188,15 @@ class _Perturbed(Listener):
         self._count += 1
         if site.reach is None:
             return output
-        value, tangent = _unpack(output)
+        value, tangent = unpack(output)
         noise = self._noise(site, value)
-        moved = _dual(value.detach(), noise if tangent is None else tangent.detach() + noise)
+        moved = dual(value.detach(), noise if tangent is None else tangent.detach() + noise)
         self._calls.append(_Call(site, value, noise, self.relus.follow(moved)))
         return moved
 
     def block(self, path: str, output: Tensor) -> Tensor:
         """A local loss: its head's gradient, and the slopes for the layers of the segment."""
-        value, tangent = _unpack(output)
+        value, tangent = unpack(output)
         features = value.detach().requires_grad_()
         head = Head.of(path, self.forward, self.states)
         loss = head.loss(features)
@@ -207,18 +204,17 @@ class _Perturbed(Listener):
         self._add(head.names, own)
         self.losses[path] = loss.detach()
         moved = None if tangent is None else by_patches(gradient * tangent.detach())
-        forward_ad.exit_dual_level()  # no tensor of this segment has a tangent any more
-        if moved is not None:
-            self._close(moved.unflatten(2, (self.settings.groups, -1)).sum(3))
-        forward_ad.enter_dual_level()
-        return value.detach()
+        with without_tangents():
+            if moved is not None:
+                self._close(torch.unflatten(moved, 2, (self.settings.groups, -1)).sum(3))
+            return value.detach()
 
     def end(self, output: Any) -> Any:
         """The output without tangents, which are kept."""
         leaves, spec = pytree.tree_flatten(output)
         for index, leaf in enumerate(leaves):
             if isinstance(leaf, Tensor) and leaf.is_floating_point():
-                value, tangent = _unpack(leaf)
+                value, tangent = unpack(leaf)
                 leaves[index] = value if value.requires_grad else value.detach().requires_grad_()
                 self._outputs.append((leaves[index], None if tangent is None else tangent.detach()))
         return pytree.tree_unflatten(leaves, spec)
@@ -228,8 +224,10 @@ class _Perturbed(Listener):
         like = like.detach()
         stream = site.stream + self.first_stream
         if self.settings.shared:
-            return direction(like[0], stream, self.settings.law).expand_as(like)
-        return direction(like, stream, self.settings.law)
+            shared: Tensor = direction(like[0], stream, self.settings.law)
+            return shared.expand_as(like)
+        own: Tensor = direction(like, stream, self.settings.law)
+        return own
 
     def _close(self, slopes_BPG: Tensor) -> None:
         """The gradients of the segment's layers."""
@@ -246,7 +244,7 @@ class _Perturbed(Listener):
         if slopes_BPG.shape[1:] == (1, 1):
             found = noise * slopes_BPG.view(-1, *(1,) * (noise.ndim - 1))
         else:
-            noise_BPGC = by_patches(noise).unflatten(2, (slopes_BPG.shape[2], -1))
+            noise_BPGC = torch.unflatten(by_patches(noise), 2, (slopes_BPG.shape[2], -1))
             found = from_patches((noise_BPGC * slopes_BPG.unsqueeze(3)).flatten(2), noise.shape)
         active = call.unit.active()
         return found if active is None else found * active
@@ -256,16 +254,6 @@ class _Perturbed(Listener):
             if gradient is not None:
                 known = self.gradients.get(name)
                 self.gradients[name] = gradient if known is None else known + gradient
-
-
-def _unpack(tensor: Tensor) -> tuple[Tensor, Tensor | None]:
-    value, tangent = forward_ad.unpack_dual(tensor)  # type: ignore[no-untyped-call]
-    return value, tangent
-
-
-def _dual(value: Tensor, tangent: Tensor) -> Tensor:
-    made: Tensor = forward_ad.make_dual(value, tangent)  # type: ignore[no-untyped-call]
-    return made
 
 
 def estimate(
@@ -280,15 +268,10 @@ def estimate(
     """Loss: the model's own; the local ones are notes."""
     gradients: dict[str, Tensor] = {}
     for index in range(settings.directions):
-        taps.listener = one = _Perturbed(
-            forward, parameters, states, settings, sites, index * len(sites)
-        )
+        taps.listener = one = _Perturbed(forward, parameters, states, settings, sites, index * len(sites))
         loss = one.run()
         for name, gradient in one.gradients.items():
             part = gradient / settings.directions if settings.directions > 1 else gradient
             gradients[name] = gradients[name] + part if name in gradients else part
     notes = {f"local_loss.{block}": found for block, found in one.losses.items()}
     return Estimate(loss, gradients, notes)
-
-
-__all__ = ["Call", "estimate", "layers_of", "trace"]

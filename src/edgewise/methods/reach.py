@@ -6,7 +6,6 @@ half against the second) find all that mixing layers do: convolutions, attention
 Weights are positive random numbers in these passes, since trained or zero weights could hide a way.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,16 @@ from torch.autograd import forward_ad
 
 from edgewise.errors import UsageError
 from edgewise.methods.settings import ActivityPerturbation
-from edgewise.methods.taps import Listener, Survey, Taps, by_patches, from_patches
+from edgewise.methods.taps import (
+    Listener,
+    Survey,
+    Taps,
+    by_patches,
+    dual,
+    from_patches,
+    unpack,
+    without_tangents,
+)
 
 
 @dataclass(frozen=True)
@@ -116,16 +124,15 @@ class _Trial(Listener):
         change_BPD = by_patches(torch.randn(output.shape, generator=self._generator, dtype=output.dtype))
         positions, groups = self._halves(change_BPD)
         moved_BPD = change_BPD * positions[:, None] * groups
-        return forward_ad.make_dual(output.detach(), from_patches(moved_BPD, output.shape))  # type: ignore[no-untyped-call,no-any-return]
+        return dual(output.detach(), from_patches(moved_BPD, output.shape))
 
     def block(self, path: str, output: Tensor) -> Tensor:
         """See what has moved."""
         del path
-        value, tangent = forward_ad.unpack_dual(output)  # type: ignore[no-untyped-call]
+        value, tangent = unpack(output)
         self.leaks.append((False, False) if tangent is None else self._leaks(by_patches(tangent.detach())))
-        forward_ad.exit_dual_level()
-        forward_ad.enter_dual_level()
-        return value.detach()  # type: ignore[no-any-return]
+        with without_tangents():
+            return value.detach()
 
     def _halves(self, features_BPD: Tensor) -> tuple[Tensor, Tensor]:
         """Masks [P] and [D]."""
@@ -137,5 +144,3 @@ class _Trial(Listener):
         positions, groups = self._halves(moved_BPD)
         moved = (moved_BPD != 0) | ~moved_BPD.isfinite()
         return bool(moved[:, ~positions].any()), bool(moved[:, :, ~groups].any())
-
-

@@ -6,13 +6,14 @@ need not cover the model, and no layer is left without a loss.
 """
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
@@ -53,19 +54,26 @@ class Taps:
         """Tap the model's modules."""
         with ExitStack() as stack:
             for path in self.layers:
-                self._tap(stack, path, lambda path, output: self.listener.layer(path, output))
+                self._tap(stack, path, self._at_layer)
             for path in self.blocks:
-                self._tap(stack, path, lambda path, output: self.listener.block(path, output))
-            self._tap(stack, "", lambda _, output: self.listener.end(output))
+                self._tap(stack, path, self._at_block)
+            self._tap(stack, "", self._at_end)
             yield
 
-    def _tap(self, stack: ExitStack, path: str, tell: Any) -> None:
+    def _at_layer(self, path: str, output: Any) -> Any:
+        return self.listener.layer(path, output)
+
+    def _at_block(self, path: str, output: Any) -> Any:
+        return self.listener.block(path, output)
+
+    def _at_end(self, _: str, output: Any) -> Any:
+        return self.listener.end(output)
+
+    def _tap(self, stack: ExitStack, path: str, tell: Callable[[str, Any], Any]) -> None:
         module = self.model.get_submodule(path)
         stack.callback(module.register_forward_hook(lambda _m, _a, out: tell(path, out)).remove)
 
-    def run(
-        self, inputs: Any, listener: Listener, parameters: dict[str, Tensor] | None = None
-    ) -> None:
+    def run(self, inputs: Any, listener: Listener, parameters: dict[str, Tensor] | None = None) -> None:
         """A real pass in which nothing is changed: buffers are copies, random numbers are given back."""
         state = {**(parameters or {}), **{name: b.clone() for name, b in self.model.named_buffers()}}
         args, kwargs = call_arguments(inputs)
@@ -181,6 +189,28 @@ def refuse(model: nn.Module, parts: Sequence[str], method: str, hint: str) -> No
         )
 
 
+@contextmanager
+def without_tangents() -> Iterator[None]:
+    """Outside of forward differentiation, which goes on behind it; no tensor has its tangent any more."""
+    forward_ad.exit_dual_level()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        forward_ad.enter_dual_level()  # type: ignore[no-untyped-call]
+
+
+def unpack(tensor: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Value and tangent."""
+    value, tangent = forward_ad.unpack_dual(tensor)  # type: ignore[no-untyped-call]
+    return value, tangent
+
+
+def dual(value: Tensor, tangent: Tensor) -> Tensor:
+    """The inverse of `unpack`."""
+    made: Tensor = forward_ad.make_dual(value, tangent)  # type: ignore[no-untyped-call]
+    return made
+
+
 def by_patches(y: Tensor) -> Tensor:
     """[B, P, D], a view: P positions (one, if there are none) of D channels.
 
@@ -195,4 +225,4 @@ def from_patches(y_BPD: Tensor, shape: Sequence[int]) -> Tensor:
     """The inverse of `by_patches`."""
     if len(shape) == 2:
         return y_BPD.squeeze(1)
-    return y_BPD if len(shape) == 3 else y_BPD.transpose(1, 2).unflatten(2, tuple(shape[2:]))
+    return y_BPD if len(shape) == 3 else torch.unflatten(y_BPD.transpose(1, 2), 2, tuple(shape[2:]))

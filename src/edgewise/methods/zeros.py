@@ -12,7 +12,7 @@ from torch import fx
 from edgewise.capture import JointGraph
 
 aten = torch.ops.aten
-_MADE = {aten.zeros.default, aten.zeros_like.default, aten.new_zeros.default, aten._efficientzerotensor.default}  # noqa: SLF001
+_MADE = {aten.zeros.default, aten.zeros_like.default, aten.new_zeros.default}
 _KEPT = {
     aten.t.default, aten.transpose.int, aten.view.default, aten.permute.default, aten.expand.default,
     aten.unsqueeze.default, aten.clone.default, aten._to_copy.default, aten._unsafe_view.default,  # noqa: SLF001

@@ -1,9 +1,10 @@
 """LocalMixer: an MLP-mixer that keeps positions and groups of channels apart (arXiv 2210.03310, section 5).
 
-A block is token mixing (norm, linear over positions, norm, ReLU), channel mixing (the same over channels), and
-a linear layer within each group of channels with norms of its own, plus a shortcut, then ReLU. The first block
-has no token mixing and no shortcut. So behind its channel mixing, a block can have a loss for each position and
-group. Norms have no parameters and belong to the linear layer that they stand around: one layer, one module.
+A block is token mixing (norm, linear over positions, norm, ReLU), channel mixing (the same over channels),
+and a linear layer within each group of channels with norms of its own, plus a shortcut, then ReLU. The first
+block has no token mixing and no shortcut. So behind its channel mixing, a block can have a loss for each
+position and group. Norms have no parameters and belong to the linear layer that they stand around: one layer,
+one module.
 
 Legend: B batch, P positions (patches), D channels, G groups.
 """
@@ -52,7 +53,7 @@ class MixChannels(nn.Module):
     def forward(self, x_BPD: Tensor) -> Tensor:
         """The mixed channels."""
         batch, positions, _ = x_BPD.shape
-        x_GND = _normalized(x_BPD.unflatten(2, (self.groups, -1))).flatten(0, 1).transpose(0, 1)
+        x_GND = _normalized(torch.unflatten(x_BPD, 2, (self.groups, -1))).flatten(0, 1).transpose(0, 1)
         mixed_NGD = _normalized(torch.baddbmm(self.bias, x_GND, self.weight)).transpose(0, 1)
         return mixed_NGD.reshape(batch, positions, -1)
 
@@ -104,7 +105,8 @@ class LocalMixer(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Class scores [B, classes], from the mean over positions."""
         side = self.size // self.patches
-        x_BCPHQW = x_BCHW.unflatten(3, (self.patches, side)).unflatten(2, (self.patches, side))
+        x_BCHQW = torch.unflatten(x_BCHW, 3, (self.patches, side))
+        x_BCPHQW = torch.unflatten(x_BCHQW, 2, (self.patches, side))
         x_BPD = x_BCPHQW.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
         scores: Tensor = self.head(_normalized(self.blocks(x_BPD).mean(dim=1)))
         return scores
