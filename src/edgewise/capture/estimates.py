@@ -26,7 +26,8 @@ class Estimate:
     """What an estimator makes of a batch.
 
     `gradients` holds one for each parameter to be updated, of its shape; parameters left out stay as they
-    are. `notes` are small tensors that are read after each step, as the scalars of a zeroth-order step are.
+    are. A state of the method that has a gradient is updated like a parameter. `notes` are small tensors that
+    are read after each step, as the scalars of a zeroth-order step are.
     """
 
     loss: Tensor
@@ -47,8 +48,13 @@ class Forward:
     def __call__(self, parameters: Mapping[str, Tensor], *, keep: bool = False) -> Tensor:
         """The loss, one number, with `parameters` in the place of those of the same name."""
         buffers = self._buffers if keep else {name: b.clone() for name, b in self._buffers.items()}
-        own = {n: t for n, t in self._module.held().items() if n not in self._buffers}
+        kept = self._buffers.keys() | self._module.states
+        own = {n: t for n, t in self._module.held().items() if n not in kept}
         return self._module.loss_of({**own, **parameters, **buffers}, self._leaves)
+
+    def loss(self, output: Any) -> Tensor:
+        """The loss of the batch's targets against any output: that of a head within the model, say."""
+        return self._module.compare(output, self._leaves)
 
 
 Estimator = Callable[[Forward, Parameters, dict[str, Tensor]], Estimate]

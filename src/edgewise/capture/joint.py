@@ -82,11 +82,15 @@ class LossModule(nn.Module):
 
     def loss_of(self, state: dict[str, Tensor], leaves: tuple[Tensor, ...]) -> Tensor:
         """The loss of a batch, with `state` in the place of the model's parameters and buffers."""
-        model, loss, spec, constants = self._hidden
-        inputs, targets = pytree.tree_unflatten(fill(constants, leaves), spec)
-        args, kwargs = call_arguments(inputs)
+        model, _, spec, constants = self._hidden
+        args, kwargs = call_arguments(pytree.tree_unflatten(fill(constants, leaves), spec)[0])
         output = torch.func.functional_call(model, state, args, kwargs, tie_weights=True)
-        value = loss(output, targets)
+        return self.compare(output, leaves)
+
+    def compare(self, output: Any, leaves: tuple[Tensor, ...]) -> Tensor:
+        """The loss of `output` against the targets of a batch."""
+        _, loss, spec, constants = self._hidden
+        value = loss(output, pytree.tree_unflatten(fill(constants, leaves), spec)[1])
         if not isinstance(value, Tensor) or value.numel() != 1 or not value.is_floating_point():
             found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise UsageError(

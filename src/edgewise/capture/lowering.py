@@ -258,7 +258,7 @@ class Lowering:
         if isinstance(result, Tensor):
             outputs, kept = [self.new_value(node, result)], None
         else:
-            indices = tuple(i for i, t in enumerate(result) if isinstance(t, Tensor))
+            indices = tuple(i for i, t in enumerate(result) if isinstance(t, Tensor) and _is_made(node, i))
             outputs = [self.new_value(node, result[i], suffix=f".{i}", item=i) for i in indices]
             kept = indices
         in_place = self._in_place(node, tuple(slots), kwargs) if kept is None else {}
@@ -326,6 +326,11 @@ class Lowering:
             if same and fills and alone and result.untyped_storage().nbytes() == self.values[name].bytes
             else None
         )
+
+
+def _is_made(node: fx.Node, item: int) -> bool:
+    """Whether a result is really made: batch norm's fake ones are there too if its mask leaves them out."""
+    return node.target is not aten.native_batch_norm_backward.default or bool(node.args[9][item])  # type: ignore[index]
 
 
 def _problem(result: Any, tensors: list[Tensor], shared: list[bool], target: Any) -> str | None:

@@ -1,6 +1,23 @@
 """Ways to get gradients, one file each: every one makes a Graph that is planned, priced, checked and run."""
 
 from edgewise.methods.capture import capture_with
-from edgewise.methods.settings import Backprop, Elastic, ForwardGradient, Method, Spsa
+from edgewise.methods.settings import (
+    ActivityPerturbation,
+    Backprop,
+    Elastic,
+    ForwardGradient,
+    LocalLosses,
+    Method,
+    Spsa,
+)
 
-__all__ = ["Backprop", "Elastic", "ForwardGradient", "Method", "Spsa", "capture_with"]
+__all__ = [
+    "ActivityPerturbation",
+    "Backprop",
+    "Elastic",
+    "ForwardGradient",
+    "LocalLosses",
+    "Method",
+    "Spsa",
+    "capture_with",
+]

@@ -6,13 +6,23 @@ from typing import Any
 from torch import nn
 
 from edgewise.capture import Captured, Loss, Optimizer, Trace, capture
-from edgewise.methods import elastic, forward_gradient, spsa
-from edgewise.methods.settings import Backprop, Elastic, ForwardGradient, Method, Spsa
+from edgewise.methods import activity_perturbation, elastic, forward_gradient, local_losses, spsa
+from edgewise.methods.settings import (
+    ActivityPerturbation,
+    Backprop,
+    Elastic,
+    ForwardGradient,
+    LocalLosses,
+    Method,
+    Spsa,
+)
 
 _TRACES: dict[type, Callable[[Any], Trace]] = {
     ForwardGradient: forward_gradient.trace,
     Spsa: spsa.trace,
     Elastic: elastic.trace,
+    LocalLosses: local_losses.trace,
+    ActivityPerturbation: activity_perturbation.trace,
 }
 
 

@@ -52,7 +52,49 @@ class Elastic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
         _check_epsilon(self.epsilon)
 
 
-Method = Backprop | ForwardGradient | Spsa | Elastic
+class LocalLosses(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="local-losses"
+):
+    """Backprop from a loss at the end of each module in `blocks`; none goes from a block into the one before.
+
+    Without `stop_gradients`, every loss reaches all that lies before it.
+    """
+
+    blocks: tuple[str, ...]
+    stop_gradients: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.blocks:
+            raise UsageError("Method local-losses: `blocks` is empty; name the modules that end in a loss.")
+
+
+class ActivityPerturbation(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="activity-perturbation"
+):
+    """Forward gradients on what layers put out: noise on it, and the slope of the loss along the noise.
+
+    `blocks` are modules that end in a local loss, `patches` and `groups` divide each of these by positions
+    and groups of channels. `shared` noise is that of all samples of a batch. Modules in `layers` count as one
+    layer each: the gradient within them is exact.
+    """
+
+    blocks: tuple[str, ...] = ()
+    patches: bool = False
+    groups: int = 1
+    directions: int = 1
+    law: Law = "normal"
+    shared: bool = False
+    layers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_directions(self.directions)
+        if self.groups < 1:
+            raise UsageError(f"Method: `groups` is {self.groups}; it must be at least 1.")
+        if not self.blocks and (self.patches or self.groups > 1):
+            raise UsageError("Method: `patches` and `groups` divide the losses of `blocks`; name some.")
+
+
+Method = Backprop | ForwardGradient | Spsa | Elastic | LocalLosses | ActivityPerturbation
 
 
 def _check_directions(directions: int) -> None:

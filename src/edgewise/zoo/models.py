@@ -15,6 +15,7 @@ from edgewise.errors import EdgewiseError, UsageError
 
 ZOO = {
     "digits-cnn": "edgewise.zoo.digits_cnn:DigitsCNN",
+    "local-mixer": "edgewise.zoo.local_mixer:LocalMixer",
     "mlp": "edgewise.zoo.mlp:MLP",
     "mobilenetv2": "edgewise.zoo.mobilenetv2:MobileNetV2",
     "resnet18": "edgewise.zoo.resnet:resnet18",
