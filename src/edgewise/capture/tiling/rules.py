@@ -51,6 +51,8 @@ def nest_of(run: Run, outputs: tuple[str, ...], layouts: Mapping[str, Layout]) -
     """The nest of what `run` executes; `None` if it can only be executed whole."""
     nest: Nest | None = None
     match run:
+        case UpdateKernel(changes) if any(change.rows is not None for change in changes):
+            pass  # some rows of a parameter are no slices of it along one axis
         case UpdateKernel(changes, optimizer, None):
             nest = updating.plain(changes[0], optimizer, layouts)
         case UpdateKernel(changes, optimizer, Draft() as producer):

@@ -1,0 +1,156 @@
+"""Int8 training: whole numbers in the forward pass, and gradients in the float network's proportion."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgewise.capture import SGD
+from edgewise.errors import ModelUnsupported, UsageError
+from edgewise.methods import Backprop, QuantizedLayer, SparseUpdate, fold_norms, quantize
+from edgewise.plan import Budget, make_plan, plain_plan
+from edgewise.run import Executor
+from tests.methods.steps import captured_by, exact_gradient, gradients, network, run
+from tests.support import DEVICE
+
+
+def batch(samples: int = 16) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(samples, 1, 8, 8, generator=generator), torch.arange(samples) % 3
+
+
+def floats() -> nn.Sequential:
+    """Layers whose weights differ in size by orders of magnitude, as they do after training."""
+    model = network(
+        nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 8, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(128, 3)
+    )
+    with torch.no_grad():
+        model[0].weight.mul_(torch.logspace(-2, 0, 6)[:, None, None, None])
+        model[2].weight.mul_(3)
+        model[5].weight.mul_(0.3)
+    return model
+
+
+def int8(*, scaled: bool = True) -> nn.Sequential:
+    model = floats()
+    assert quantize(model, [batch()[0]], scaled=scaled) == ("0", "2", "5")
+    return model
+
+
+def test_parameters_are_whole_numbers_of_eight_bits() -> None:
+    for layer in (m for m in int8().modules() if isinstance(m, QuantizedLayer)):
+        assert torch.equal(layer.weight, layer.weight.round())
+        assert float(layer.weight.abs().amax()) == 127
+
+
+def test_the_sums_are_those_of_integers() -> None:
+    """Bit for bit what an int8 convolution with an int64 sum makes."""
+    layer = int8()[2]
+    x_q = torch.randint(-128, 128, (2, 6, 5, 5), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        layer.weight += 0.3  # fractions are kept between steps, and rounded away here
+        found = layer.accumulated(x_q.float())
+    whole = layer.weight.detach().round().clamp(-127, 127).long()
+    patches = nn.functional.unfold(x_q.double(), 3).long()
+    expected = (whole.flatten(1) @ patches).reshape(2, 8, 3, 3)
+    assert torch.equal(found.long(), expected)
+    assert torch.equal(found, found.round())
+
+
+def test_outputs_are_eight_bits_and_near_the_float_network() -> None:
+    model = int8()
+    with torch.no_grad():
+        out, expected = model(batch()[0]), floats()(batch()[0])
+    steps = out / model[5].output_scale
+    assert torch.allclose(steps, steps.round(), atol=1e-3)
+    assert float((out - expected).norm() / expected.norm()) < 0.1
+
+
+def ratios(model: nn.Module, found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """||W|| / ||G|| of each output channel of a weight."""
+    weights = {name: p.detach() for name, p in model.named_parameters() if p.dim() > 1}
+    return {n: w.flatten(1).norm(dim=1) / found[n].flatten(1).norm(dim=1) for n, w in weights.items()}
+
+
+def test_scaling_gives_the_ratio_of_the_float_network() -> None:
+    """Without it, the ratio is off by s_w^-2: ten thousand times and more."""
+    exact = ratios(floats(), exact_gradient(floats(), batch()))
+    for scaled in (True, False):
+        model = int8(scaled=scaled)
+        (found,) = gradients(captured_by(Backprop(), model, batch()), batch(), 1)
+        for name, ratio in ratios(model, found).items():
+            off = ratio / exact[name]
+            s_w = model.get_submodule(name.rpartition(".")[0]).weight_scale
+            assert torch.allclose(off if scaled else off * s_w.square(), torch.ones_like(off), rtol=0.3)
+            assert scaled or float(off.min()) > 1e3
+
+
+def test_the_gradient_of_a_bias_is_scaled_too() -> None:
+    plain, scaled = (
+        next(gradients(captured_by(Backprop(), int8(scaled=s), batch()), batch(), 1)) for s in (False, True)
+    )
+    layer = int8()[0]
+    divisor = (layer.input_scale * layer.weight_scale).square()
+    # What the weights lose in a step is rounded at the size of the weights.
+    assert torch.allclose(scaled["0.bias"] * divisor, plain["0.bias"], rtol=1e-2, atol=1e-6)
+
+
+def test_gradients_stop_where_the_output_is_out_of_range() -> None:
+    layer = nn.Linear(1, 2, bias=False)
+    nn.init.constant_(layer.weight, 1.0)
+    made = QuantizedLayer(layer, input_scale=1.0, output_scale=0.5, scaled=False)
+    x = torch.tensor([[10.0], [100.0]], requires_grad=True)  # the second needs 200 steps of 0.5
+    (found,) = torch.autograd.grad(made(x)[:, 0].sum(), x)
+    assert made(x)[1, 0] == 127 * 0.5
+    assert torch.equal(found, torch.tensor([[1.0], [0.0]]))
+
+
+def test_it_learns_with_scaling_and_hardly_without() -> None:
+    """At a learning rate of the float network."""
+    losses = {}
+    for scaled in (True, False):
+        results = run(captured_by(Backprop(), int8(scaled=scaled), batch(), optimizer=SGD(lr=0.1)), batch(), 20)
+        losses[scaled] = results[-1].loss / results[0].loss
+    assert losses[True] < 0.9
+    assert losses[False] > 0.95
+
+
+def test_a_sparse_step_of_int8_layers_planned_has_the_bits_of_the_plain_one() -> None:
+    """Channels of an int8 weight stand alone, scaling and all."""
+    settings, states = SparseUpdate({"2": (1, 4), "5": 1.0}, ("5",)), []
+    for planned in (False, True):
+        model = int8()
+        captured = captured_by(settings, model, batch(), optimizer=SGD(lr=0.1))
+        plan = plain_plan(captured.graph, DEVICE)
+        if planned:
+            plan = make_plan(captured.graph, DEVICE, Budget(int(0.9 * plan.peak_bytes)), time_limit=5, gap=0.5)
+        with Executor(captured, plan, DEVICE) as executor:
+            executor.step(batch(), 0)
+            states.append(executor.state())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    moved = (states[0]["2.weight"] != int8()[2].weight).flatten(1).any(1)
+    assert moved.nonzero().flatten().tolist() == [1, 4]
+
+
+def test_norms_are_folded_into_the_same_function() -> None:
+    model = network(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)))
+    model[1].running_mean.fill_(0.3)
+    model[3][1].running_var.fill_(2.0)
+    before = model.eval()(batch()[0])
+    assert fold_norms(model) == ("1", "3.1")
+    assert torch.allclose(model(batch()[0]), before, atol=1e-5)
+
+
+def test_what_cannot_be_quantized_is_named() -> None:
+    model = network(nn.Conv2d(1, 4, 3, padding=1, padding_mode="reflect"), nn.ReLU(), nn.BatchNorm2d(4))
+    with pytest.raises(ModelUnsupported, match="because of 2 part") as caught:
+        quantize(model, [batch()[0]])
+    assert [part.partition(";")[0] for part in caught.value.parts] == [
+        "2: BatchNorm2d: it works in floats",
+        "0: Conv2d: it pads with `reflect`",
+    ]
+
+
+@pytest.mark.parametrize("model", [network(nn.ReLU()), floats()])
+def test_nothing_to_quantize(model: nn.Sequential) -> None:
+    with pytest.raises(UsageError, match="Quantization takes a batch, and a convolution or linear layer"):
+        quantize(model, [batch()[0]] if len(model) == 1 else [])
