@@ -9,7 +9,7 @@ from edgewise.errors import ModelUnsupported, UsageError
 from edgewise.methods import Backprop, QuantizedLayer, SparseUpdate, fold_norms, quantize
 from edgewise.plan import Budget, make_plan, plain_plan
 from edgewise.run import Executor
-from tests.methods.steps import captured_by, exact_gradient, gradients, network, run
+from tests.methods.steps import captured_by, exact_gradient, network, run
 from tests.support import DEVICE
 
 
@@ -21,7 +21,12 @@ def batch(samples: int = 16) -> tuple[Tensor, Tensor]:
 def floats() -> nn.Sequential:
     """Layers whose weights differ in size by orders of magnitude, as they do after training."""
     model = network(
-        nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 8, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(128, 3)
+        nn.Conv2d(1, 6, 3),
+        nn.ReLU(),
+        nn.Conv2d(6, 8, 3, bias=False),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(128, 3),
     )
     with torch.no_grad():
         model[0].weight.mul_(torch.logspace(-2, 0, 6)[:, None, None, None])
@@ -39,7 +44,7 @@ def int8(*, scaled: bool = True) -> nn.Sequential:
 def test_parameters_are_whole_numbers_of_eight_bits() -> None:
     for layer in (m for m in int8().modules() if isinstance(m, QuantizedLayer)):
         assert torch.equal(layer.weight, layer.weight.round())
-        assert float(layer.weight.abs().amax()) == 127
+        assert float(layer.weight.detach().abs().amax()) == 127
 
 
 def test_the_sums_are_those_of_integers() -> None:
@@ -60,8 +65,10 @@ def test_outputs_are_eight_bits_and_near_the_float_network() -> None:
     model = int8()
     with torch.no_grad():
         out, expected = model(batch()[0]), floats()(batch()[0])
-    steps = out / model[5].output_scale
+        steps = model[:3](batch()[0]) / model[2].output_scale
     assert torch.allclose(steps, steps.round(), atol=1e-3)
+    assert float(steps.abs().max()) == pytest.approx(127)
+    assert model[5].output_scale is None
     assert float((out - expected).norm() / expected.norm()) < 0.1
 
 
@@ -76,22 +83,20 @@ def test_scaling_gives_the_ratio_of_the_float_network() -> None:
     exact = ratios(floats(), exact_gradient(floats(), batch()))
     for scaled in (True, False):
         model = int8(scaled=scaled)
-        (found,) = gradients(captured_by(Backprop(), model, batch()), batch(), 1)
-        for name, ratio in ratios(model, found).items():
-            off = ratio / exact[name]
-            s_w = model.get_submodule(name.rpartition(".")[0]).weight_scale
+        for name, ratio in ratios(model, exact_gradient(model, batch())).items():
+            alive = exact[name].isfinite()  # a channel that ReLU shuts off has no gradient at all
+            assert int(alive.sum()) >= len(alive) - 1
+            off = (ratio / exact[name])[alive]
+            s_w = model.get_submodule(name.rpartition(".")[0]).weight_scale[alive]
             assert torch.allclose(off if scaled else off * s_w.square(), torch.ones_like(off), rtol=0.3)
             assert scaled or float(off.min()) > 1e3
 
 
 def test_the_gradient_of_a_bias_is_scaled_too() -> None:
-    plain, scaled = (
-        next(gradients(captured_by(Backprop(), int8(scaled=s), batch()), batch(), 1)) for s in (False, True)
-    )
+    plain, scaled = (exact_gradient(int8(scaled=s), batch())["0.bias"] for s in (False, True))
     layer = int8()[0]
     divisor = (layer.input_scale * layer.weight_scale).square()
-    # What the weights lose in a step is rounded at the size of the weights.
-    assert torch.allclose(scaled["0.bias"] * divisor, plain["0.bias"], rtol=1e-2, atol=1e-6)
+    assert torch.allclose(scaled * divisor, plain, rtol=1e-5)
 
 
 def test_gradients_stop_where_the_output_is_out_of_range() -> None:
@@ -104,14 +109,15 @@ def test_gradients_stop_where_the_output_is_out_of_range() -> None:
     assert torch.equal(found, torch.tensor([[1.0], [0.0]]))
 
 
-def test_it_learns_with_scaling_and_hardly_without() -> None:
-    """At a learning rate of the float network."""
-    losses = {}
-    for scaled in (True, False):
-        results = run(captured_by(Backprop(), int8(scaled=scaled), batch(), optimizer=SGD(lr=0.1)), batch(), 20)
-        losses[scaled] = results[-1].loss / results[0].loss
-    assert losses[True] < 0.9
-    assert losses[False] > 0.95
+def test_it_learns_as_the_float_network_with_scaling_and_not_without() -> None:
+    """By how much the loss falls, at the same learning rate; no activation or weight leaves its range yet."""
+    falls = []
+    for model in (floats(), int8(scaled=True), int8(scaled=False)):
+        results = run(captured_by(Backprop(), model, batch(), optimizer=SGD(lr=0.02)), batch(), 10)
+        falls.append(results[0].loss - results[-1].loss)
+    assert falls[0] > 0.015
+    assert falls[1] == pytest.approx(falls[0], rel=0.15)
+    assert falls[2] < 0.01 * falls[0]
 
 
 def test_a_sparse_step_of_int8_layers_planned_has_the_bits_of_the_plain_one() -> None:
@@ -122,7 +128,9 @@ def test_a_sparse_step_of_int8_layers_planned_has_the_bits_of_the_plain_one() ->
         captured = captured_by(settings, model, batch(), optimizer=SGD(lr=0.1))
         plan = plain_plan(captured.graph, DEVICE)
         if planned:
-            plan = make_plan(captured.graph, DEVICE, Budget(int(0.9 * plan.peak_bytes)), time_limit=5, gap=0.5)
+            plan = make_plan(
+                captured.graph, DEVICE, Budget(int(0.9 * plan.peak_bytes)), time_limit=5, gap=0.5
+            )
         with Executor(captured, plan, DEVICE) as executor:
             executor.step(batch(), 0)
             states.append(executor.state())
@@ -132,7 +140,9 @@ def test_a_sparse_step_of_int8_layers_planned_has_the_bits_of_the_plain_one() ->
 
 
 def test_norms_are_folded_into_the_same_function() -> None:
-    model = network(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)))
+    model = network(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
+    )
     model[1].running_mean.fill_(0.3)
     model[3][1].running_var.fill_(2.0)
     before = model.eval()(batch()[0])

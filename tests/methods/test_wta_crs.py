@@ -87,7 +87,7 @@ def test_bias_and_input_gradients_are_exact() -> None:
 
 
 def test_only_the_chosen_rows_are_kept() -> None:
-    """In the graph: of 640 rows, the weight's gradient reads the 64 that were gathered in the forward pass."""
+    """In the graph: of 640 rows, the weight's gradient reads 64, gathered in the forward pass."""
     x = torch.randn(640, 6, generator=torch.Generator().manual_seed(1))
     peaks = []
     for share in (1.0, 0.1):
@@ -115,7 +115,9 @@ def test_a_planned_step_has_the_bits_of_the_plain_one() -> None:
         captured = captured_by(Backprop(), small(), batch())
         plan = plain_plan(captured.graph, DEVICE)
         if planned:
-            plan = make_plan(captured.graph, DEVICE, Budget(int(0.85 * plan.peak_bytes)), time_limit=5, gap=0.5)
+            plan = make_plan(
+                captured.graph, DEVICE, Budget(int(0.85 * plan.peak_bytes)), time_limit=5, gap=0.5
+            )
         with Executor(captured, plan, DEVICE) as executor:
             for step in range(3):
                 assert executor.step(batch(), step).peak_bytes == plan.peak_bytes

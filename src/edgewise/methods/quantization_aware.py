@@ -14,7 +14,8 @@ scaling (section 3.1 of the paper) puts it right, so that a learning rate means 
 
 Parameters are int8-valued floats that keep their fractions between steps and are rounded in the forward pass.
 All products and sums of whole numbers are exact below 2^24. Between layers, tensors are floats on the grid of
-s_y, so that whatever else the model does (poolings, sums, activations) works as before.
+s_y, so that whatever else the model does (poolings, sums, activations) works as before. The layer that ends
+the model hands its sums to the loss unrounded: 8 bits set on an untrained head would bound what it can learn.
 """
 
 from collections.abc import Iterable
@@ -34,14 +35,14 @@ class _Round(torch.autograd.Function):
     """The nearest whole number, within limits; slope 1 inside them and `outside` beyond."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, least: int, most: int, outside: bool) -> Tensor:  # type: ignore[no-untyped-def,override]  # noqa: ANN001
+    def forward(ctx, x: Tensor, least: int, most: int, outside: bool) -> Tensor:  # type: ignore[no-untyped-def]  # noqa: ANN001
         """Rounded and clamped."""
         rounded = x.round()
         ctx.save_for_backward(*(() if outside else ((rounded >= least) & (rounded <= most),)))
         return rounded.clamp(least, most)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[no-untyped-def,override]  # noqa: ANN001
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[no-untyped-def]  # noqa: ANN001
         """The gradient where the mask, if there is one, lets it through."""
         (inside,) = ctx.saved_tensors or (None,)
         return (gradient if inside is None else gradient.masked_fill(~inside, 0)), None, None, None
@@ -51,13 +52,13 @@ class _Scaled(torch.autograd.Function):
     """The parameter itself; its gradient divided by `divisor`."""
 
     @staticmethod
-    def forward(ctx, parameter: Tensor, divisor: Tensor) -> Tensor:  # type: ignore[no-untyped-def,override]  # noqa: ANN001
+    def forward(ctx, parameter: Tensor, divisor: Tensor) -> Tensor:  # type: ignore[no-untyped-def]  # noqa: ANN001
         """As it is."""
         ctx.save_for_backward(divisor)
         return parameter.view_as(parameter)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def,override]  # noqa: ANN001
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]  # noqa: ANN001
         """Quantization-aware scaling."""
         (divisor,) = ctx.saved_tensors
         return gradient / divisor, None
@@ -73,15 +74,16 @@ class QuantizedLayer(nn.Module):
     """A convolution or linear layer of int8-valued weights, in the place of the float `layer`.
 
     `weight` and `bias` are W_q and b_q; `weight_scale` (one for each output channel), `input_scale` and
-    `output_scale` are s_w, s_x and s_y. `scaled` says whether gradients get quantization-aware scaling.
+    `output_scale` are s_w, s_x and s_y; without s_y, outputs are not rounded to 8 bits. `scaled` says whether
+    gradients get quantization-aware scaling.
     """
 
     weight_scale: Tensor
     input_scale: Tensor
-    output_scale: Tensor
+    output_scale: Tensor | None
 
     def __init__(
-        self, layer: nn.Conv2d | nn.Linear, input_scale: float, output_scale: float, *, scaled: bool
+        self, layer: nn.Conv2d | nn.Linear, input_scale: float, output_scale: float | None, *, scaled: bool
     ) -> None:
         super().__init__()
         weight = layer.weight.detach()
@@ -94,7 +96,9 @@ class QuantizedLayer(nn.Module):
             )
         self.register_buffer("weight_scale", s_w)
         self.register_buffer("input_scale", weight.new_tensor(input_scale))
-        self.register_buffer("output_scale", weight.new_tensor(output_scale))
+        self.register_buffer(
+            "output_scale", None if output_scale is None else weight.new_tensor(output_scale)
+        )
         self.scaled = scaled
         self._of: dict[str, Any] = {}
         if isinstance(layer, nn.Conv2d):
@@ -105,7 +109,8 @@ class QuantizedLayer(nn.Module):
 
     def accumulated(self, x_q: Tensor) -> Tensor:
         """W_q x_q + b_q: whole numbers."""
-        weight, bias = self.weight, self.bias
+        weight: Tensor = self.weight
+        bias: Tensor | None = self.bias
         if self.scaled:
             weight = _Scaled.apply(weight, _rows(self.weight_scale.square(), weight))  # type: ignore[no-untyped-call]
             if bias is not None:
@@ -118,11 +123,12 @@ class QuantizedLayer(nn.Module):
         return nn.functional.linear(x_q, weight, bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The layer's output on the grid of `output_scale`."""
+        """The layer's output in floats, on the grid of `output_scale` if there is one."""
         sums = self.accumulated(rounded(x / self.input_scale, LEAST, MOST))
-        effective = self.input_scale * self.weight_scale / self.output_scale
-        shape = (-1, 1, 1) if self._of else (-1,)
-        return rounded(sums * effective.view(shape), LEAST, MOST) * self.output_scale
+        factor = (self.input_scale * self.weight_scale).view((-1, 1, 1) if self._of else (-1,))
+        if self.output_scale is None:
+            return sums * factor
+        return rounded(sums * (factor / self.output_scale), LEAST, MOST) * self.output_scale
 
 
 def _rows(factors: Tensor, weight: Tensor) -> Tensor:
@@ -152,7 +158,8 @@ def quantize(model: nn.Module, batches: Iterable[Any], *, scaled: bool = True) -
         )
     for path, (of_input, of_output) in ranges.items():
         parent, _, name = path.rpartition(".")
-        made = QuantizedLayer(layers[path], of_input / MOST, of_output / MOST, scaled=scaled)
+        output_scale = None if of_output is None else of_output / MOST
+        made = QuantizedLayer(layers[path], of_input / MOST, output_scale, scaled=scaled)
         setattr(model.get_submodule(parent), name, made.train(layers[path].training))
     return tuple(ranges)
 
@@ -178,13 +185,15 @@ def _check(model: nn.Module) -> None:
 
 def _ranges(
     model: nn.Module, layers: dict[str, Any], batches: Iterable[Any]
-) -> dict[str, tuple[float, float]]:
-    """Largest absolute input and output of each layer over the batches."""
+) -> dict[str, tuple[float, float | None]]:
+    """Largest absolute input and output of each layer over the batches; no output of the model's own."""
     found: dict[str, tuple[float, float]] = {}
+    last: dict[str, Tensor] = {}
 
     def hook(path: str) -> Any:
         def note(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             of_input, of_output = found.get(path, (1e-12, 1e-12))
+            last[path] = output
             found[path] = (
                 max(of_input, float(inputs[0].abs().max())),
                 max(of_output, float(output.abs().max())),
@@ -199,13 +208,13 @@ def _ranges(
         with torch.no_grad():
             for inputs in batches:
                 args, kwargs = call_arguments(inputs)
-                model(*args, **kwargs)
+                end = model(*args, **kwargs)
     finally:
         for handle in handles:
             handle.remove()
         for module, mode in modes.items():
             module.training = mode
-    return found
+    return {path: (x, None if last[path] is end else y) for path, (x, y) in found.items()}
 
 
 def fold_norms(model: nn.Module) -> tuple[str, ...]:

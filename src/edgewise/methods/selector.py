@@ -114,8 +114,9 @@ class _Probe:
         with torch.enable_grad():
             value = loss(model(*args, **kwargs), targets)
             calls = [(path, output) for path, made in self.outputs.items() for output in made]
-            gradients = torch.autograd.grad(value, [output for _, output in calls], allow_unused=True)
-        samples = len(calls[0][1]) if calls else 0
+            made = [output for _, output in calls]
+            gradients = torch.autograd.grad(value, made, allow_unused=True) if made else ()
+        samples = len(targets)
         self.samples += samples
         for (path, output), gradient in zip(calls, gradients, strict=True):
             if gradient is not None:

@@ -54,13 +54,13 @@ class _Sampled(torch.autograd.Function):
     """`x W^T + b`, of which x is saved by rows."""
 
     @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, rows: Tensor, factor: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, rows: Tensor, factor: Tensor) -> Tensor:
         """All rows of the output; `rows` and `factor` are what the backward pass will use."""
         del rows, factor
         return nn.functional.linear(x, weight, bias)
 
     @staticmethod
-    def setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def,override]  # noqa: ANN001
+    def setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
         """Save k rows of x."""
         del output
         x, weight, bias, rows, factor = inputs
@@ -68,7 +68,7 @@ class _Sampled(torch.autograd.Function):
         ctx.save_for_backward(x.index_select(0, rows) * factor[:, None], weight, rows)
 
     @staticmethod
-    def backward(ctx, gradient):  # type: ignore[no-untyped-def,override]  # noqa: ANN001, ANN205
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN205
         """Exact for x and bias; estimated for the weight."""
         kept, weight, rows = ctx.saved_tensors
         of_x = gradient @ weight if ctx.needs_input_grad[0] else None
