@@ -148,6 +148,8 @@ def test_norms_are_folded_into_the_same_function() -> None:
     before = model.eval()(batch()[0])
     assert fold_norms(model) == ("1", "3.1")
     assert torch.allclose(model(batch()[0]), before, atol=1e-5)
+    assert all(p.requires_grad for p in model.parameters())
+    assert model[0].bias is not None
 
 
 def test_what_cannot_be_quantized_is_named() -> None:

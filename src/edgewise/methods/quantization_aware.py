@@ -229,8 +229,9 @@ def fold_norms(model: nn.Module) -> tuple[str, ...]:
         for index in range(len(parent) - 1):
             conv, norm = parent[index], parent[index + 1]
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                parent[index] = torch.nn.utils.fuse_conv_bn_eval(conv.eval(), norm.eval())
-                parent[index].train(parent.training)
+                fused = torch.nn.utils.fuse_conv_bn_eval(conv.eval(), norm.eval())
+                fused.bias.requires_grad_(fused.weight.requires_grad)
+                parent[index] = fused.train(parent.training)
                 parent[index + 1] = nn.Identity()
                 folded.append(f"{path}.{index + 1}" if path else str(index + 1))
     return tuple(folded)
