@@ -7,10 +7,7 @@ from torch import Tensor, nn
 from edgewise.capture import SGD
 from edgewise.errors import ModelUnsupported, UsageError
 from edgewise.methods import Backprop, QuantizedLayer, SparseUpdate, fold_norms, quantize
-from edgewise.plan import Budget, make_plan, plain_plan
-from edgewise.run import Executor
-from tests.methods.steps import captured_by, exact_gradient, network, run
-from tests.support import DEVICE
+from tests.methods.steps import captured_by, exact_gradient, network, run, states_under_random_plans
 
 
 def batch(samples: int = 16) -> tuple[Tensor, Tensor]:
@@ -122,20 +119,11 @@ def test_it_learns_as_the_float_network_with_scaling_and_not_without() -> None:
 
 def test_a_sparse_step_of_int8_layers_planned_has_the_bits_of_the_plain_one() -> None:
     """Channels of an int8 weight stand alone, scaling and all."""
-    settings, states = SparseUpdate({"2": (1, 4), "5": 1.0}, ("5",)), []
-    for planned in (False, True):
-        model = int8()
-        captured = captured_by(settings, model, batch(), optimizer=SGD(lr=0.1))
-        plan = plain_plan(captured.graph, DEVICE)
-        if planned:
-            plan = make_plan(
-                captured.graph, DEVICE, Budget(int(0.9 * plan.peak_bytes)), time_limit=5, gap=0.5
-            )
-        with Executor(captured, plan, DEVICE) as executor:
-            executor.step(batch(), 0)
-            states.append(executor.state())
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    moved = (states[0]["2.weight"] != int8()[2].weight).flatten(1).any(1)
+    settings = SparseUpdate({"2": (1, 4), "5": 1.0}, ("5",))
+    captured = captured_by(settings, int8(), batch(), optimizer=SGD(lr=0.1))
+    plain, *others = states_under_random_plans(captured, batch())
+    assert all(torch.equal(plain[name], other[name]) for other in others for name in plain)
+    moved = (plain["2.weight"] != int8()[2].weight).flatten(1).any(1)
     assert moved.nonzero().flatten().tolist() == [1, 4]
 
 

@@ -7,9 +7,15 @@ from torch import Tensor, nn
 from edgewise.errors import UsageError
 from edgewise.methods import Backprop, WtaCrsLinear, use_wta_crs
 from edgewise.methods.wta_crs import rows_kept, sampled
-from edgewise.plan import Budget, make_plan, plain_plan
-from edgewise.run import Executor
-from tests.methods.steps import captured_by, exact_gradient, flattened, gradients, network
+from edgewise.plan import plain_plan
+from tests.methods.steps import (
+    captured_by,
+    exact_gradient,
+    flattened,
+    gradients,
+    network,
+    states_under_random_plans,
+)
 from tests.support import DEVICE
 
 
@@ -110,19 +116,8 @@ def test_only_the_chosen_rows_are_kept() -> None:
 
 def test_a_planned_step_has_the_bits_of_the_plain_one() -> None:
     """Rows are drawn by counters, so recomputing them draws the same."""
-    states = []
-    for planned in (False, True):
-        captured = captured_by(Backprop(), small(), batch())
-        plan = plain_plan(captured.graph, DEVICE)
-        if planned:
-            plan = make_plan(
-                captured.graph, DEVICE, Budget(int(0.85 * plan.peak_bytes)), time_limit=5, gap=0.5
-            )
-        with Executor(captured, plan, DEVICE) as executor:
-            for step in range(3):
-                assert executor.step(batch(), step).peak_bytes == plan.peak_bytes
-            states.append(executor.state())
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    plain, *others = states_under_random_plans(captured_by(Backprop(), small(), batch()), batch(), steps=3)
+    assert all(torch.equal(plain[name], other[name]) for other in others for name in plain)
 
 
 def test_it_is_an_ordinary_layer_in_evaluation_and_on_few_rows() -> None:

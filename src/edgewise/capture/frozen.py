@@ -23,7 +23,12 @@ from edgewise.capture.joint import JointGraph
 
 aten = torch.ops.aten
 _CLAMPS = (aten.threshold_backward.default, aten.hardtanh_backward.default)
-_SAME = {aten.detach.default, aten.alias.default, aten.view.default, operator.getitem}
+_SAME = {
+    aten.detach.default, aten.alias.default, aten.view.default, aten.t.default, aten.transpose.int,
+    aten.permute.default, aten.unsqueeze.default, aten.squeeze.dim, aten.expand.default, aten.slice.Tensor,
+    aten.select.int, operator.getitem,
+}  # fmt: skip
+"""Ops whose result is a view of their operand."""
 
 
 def keep_less(joint: JointGraph) -> None:
@@ -83,12 +88,12 @@ def _by_mask(joint: JointGraph, node: fx.Node, backward: set[fx.Node]) -> None:
     if _readers(origin) & backward != {node}:
         return
     with node.graph.inserting_after(origin):
-        mask = call_like(origin, aten.le.Scalar, origin, limits[0])
+        mask = call_like(node, aten.le.Scalar, origin, limits[0])
     if len(limits) == 2:
         with node.graph.inserting_after(mask):
-            above = call_like(origin, aten.ge.Scalar, origin, limits[1])
+            above = call_like(node, aten.ge.Scalar, origin, limits[1])
         with node.graph.inserting_after(above):
-            mask = call_like(origin, aten.logical_or.default, mask, above)
+            mask = call_like(node, aten.logical_or.default, mask, above)
     with node.graph.inserting_before(node):
         _replace(joint, node, call_like(node, aten.masked_fill.Scalar, gradient, mask, 0))
 
