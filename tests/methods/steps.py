@@ -1,5 +1,6 @@
 """Steps of a method on small models, run plainly: what the tests of all methods share."""
 
+import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ from edgewise.capture import SGD, Captured, Optimizer
 from edgewise.methods import Method, capture_with
 from edgewise.plan import plain_plan
 from edgewise.run import Executor, StepResult
-from tests.support import DEVICE
+from tests.support import DEVICE, plan_of, random_order
 
 PLAIN = SGD(lr=1.0)
 """Under this optimizer, the gradient of a step is what the weights lose in it."""
@@ -43,6 +44,26 @@ def gradients(captured: Captured, batch: Any, steps: int) -> Iterator[dict[str, 
             after = executor.state()
             yield {name: before[name] - after[name] for name in before}
             executor.load_state(before)
+
+
+def states_under_random_plans(captured: Captured, batch: Any, steps: int = 2) -> list[dict[str, Tensor]]:
+    """What some steps make of the model, first by the plain plan, then with values recomputed and paged.
+
+    No plan takes a sum in another order, so the bits must agree. Each execution's peak is that of its plan.
+    """
+    states, start = [], None
+    plans = [plain_plan(captured.graph, DEVICE)]
+    for seed in range(2):
+        order, homes = random_order(captured.graph, random.Random(seed), forget=0.4, page=0.3)
+        plans.append(plan_of(order, captured.graph, homes=homes))
+    for plan in plans:
+        with Executor(captured, plan, DEVICE) as executor:
+            start = start or executor.state()
+            executor.load_state(start)
+            for step in range(steps):
+                assert executor.step(batch, step).peak_bytes == plan.peak_bytes
+            states.append(executor.state())
+    return states
 
 
 def run(captured: Captured, batch: Any, steps: int = 1, first: int = 0) -> list[StepResult]:

@@ -26,6 +26,10 @@ SourceKind = Literal["parameter", "frozen", "buffer", "state", "input", "constan
 """A `state` is of the method that makes the gradients, and starts at zero; a `buffer` is of the model."""
 
 
+Runs = tuple[tuple[int, int], ...]
+"""Indices along the first dim of a tensor, as runs `(start, stop)` in ascending order."""
+
+
 @dataclass(frozen=True)
 class Source:
     """One placeholder of the joint graph: where its tensor comes from."""
@@ -41,7 +45,8 @@ class JointGraph:
     """A functional FX graph of one forward and backward pass.
 
     `gradients` maps a parameter's name to the node of its gradient (parameters without one are left out),
-    `mutations` a buffer's name to its new value. `notes` are small results to be read after each step.
+    `mutations` a buffer's name to its new value. `notes` are small results to be read after each step. A
+    parameter in `rows` has a gradient for these rows only, and the others stay.
     """
 
     module: fx.GraphModule
@@ -50,6 +55,7 @@ class JointGraph:
     gradients: dict[str, fx.Node]
     mutations: dict[str, fx.Node]
     notes: dict[str, fx.Node] = field(default_factory=dict)
+    rows: dict[str, Runs] = field(default_factory=dict)
 
 
 class LossModule(nn.Module):

@@ -1,5 +1,8 @@
 """What a step changes for the next: the optimizer's updates of parameters, and buffers carried over.
 
+Where a parameter has a gradient for some of its rows only, these alone are updated, as views of it, and its
+optimizer states have these rows only.
+
 A large gradient that nobody but its parameter's update reads is made within the update: it dies there, and
 where the update is tiled it is never whole.
 """
@@ -9,10 +12,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
+from edgewise.capture.joint import Runs
 from edgewise.capture.kernels import Memory, Program, Slot, Tensors
-from edgewise.capture.lowering import STEP, Draft, Lowering
+from edgewise.capture.lowering import STEP, Draft, Layout, Lowering
 from edgewise.capture.optimizers import Optimizer
 from edgewise.graph import Kind, Op, Option, Value
 
@@ -30,12 +35,22 @@ class Change:
     gradient: Slot
     parameter: str
     states: dict[str, str]
+    rows: Runs | None = None
+    """The rows that have a gradient; all if `None`."""
 
     def apply(self, optimizer: Optimizer, tensors: Tensors) -> None:
         """Change parameter and states in place."""
         gradient = self.program.slots(tensors)[self.gradient.index]
         states = {name: tensors[value] for name, value in self.states.items()}
-        optimizer.update(tensors[self.parameter], gradient, states, int(tensors[STEP]))
+        if self.rows is None:
+            optimizer.update(tensors[self.parameter], gradient, states, int(tensors[STEP]))
+            return
+        begin = 0
+        for start, stop in self.rows:
+            part = slice(begin, begin + stop - start)
+            own = {name: state[part] for name, state in states.items()}
+            optimizer.update(tensors[self.parameter][start:stop], gradient[part], own, int(tensors[STEP]))
+            begin = part.stop
 
 
 class Piecewise(ABC):
@@ -147,7 +162,8 @@ class Updates:
         program, (slot,) = self.low.program((self.low.joint.gradients[parameter],))
         own = {state: f"{parameter}.{state}" for state in self.optimizer.state_names}
         self.states.update(dict.fromkeys(own.values(), parameter))
-        return Change(program, slot, parameter, own)
+        rows = self.low.joint.rows.get(parameter)
+        return Change(program, slot, parameter, own, rows)
 
     def _updated(self) -> set[str]:
         return {old for draft in self.drafts for old, _ in draft.op.updates}
@@ -187,12 +203,12 @@ class Updates:
         low = self.low
         names = [change.parameter for change in changes]
         updates = tuple(
-            (old, _next(low, old, change.parameter))
+            (old, _next(low, old, change))
             for change in changes
             for old in (change.parameter, *change.states.values())
         )
         operands, kind = changes[0].program.operands, "optimizer"
-        flops = sum(low.layouts[name].count for name in names)
+        flops = sum(low.fake[low.joint.gradients[name]].numel() for name in names)
         if producer is not None:
             operands, kind = producer.op.inputs, producer.op.kind
             flops += producer.op.flops
@@ -213,24 +229,41 @@ class Updates:
         """Most that is held at once: all gradients while they are made, then one fewer after each update."""
         values, scratch = self.low.values, self.optimizer.scratch
         if producer is None:
-            return scratch * values[changes[0].parameter].bytes
+            return scratch * self._updated_bytes(changes[0])
         if isinstance(producer.run, Piecewise):
             return (1 + scratch) * producer.run.scratch_bytes
         held = [values[change.program.operands[0]].bytes for change in changes]
         needs = [sum(held) + producer.op.options[0].workspace_bytes]
-        needs += [sum(held[i:]) + scratch * values[c.parameter].bytes for i, c in enumerate(changes)]
+        needs += [sum(held[i:]) + scratch * self._updated_bytes(c) for i, c in enumerate(changes)]
         return max(needs)
 
+    def _updated_bytes(self, change: Change) -> int:
+        """Bytes of the part of a parameter that is updated."""
+        if change.rows is None:
+            return self.low.values[change.parameter].bytes
+        gradient = self.low.fake[self.low.joint.gradients[change.parameter]]
+        return int(gradient.numel() * gradient.element_size())
 
-def _next(low: Lowering, old: str, parameter: str) -> str:
+
+def _next(low: Lowering, old: str, change: Change) -> str:
     """Declare `old`, the parameter or a state of its, and what replaces it; the name of the latter."""
-    value = low.values[parameter]
-    kind: Kind = "parameter" if old == parameter else "state"
+    value, layout = low.values[change.parameter], low.layouts[change.parameter]
+    kind: Kind = "parameter" if old == change.parameter else "state"
+    size, shape = value.bytes, value.shape
+    if change.rows is not None and kind == "state":
+        layout = _with_rows(layout, change.rows)
+        size, shape = layout.storage_bytes, layout.size
     new = low.next_version(old)
     for made in (old, new):
-        low.values[made] = Value(made, value.bytes, kind, value.shape, value.dtype)
-        low.layouts[made] = low.layouts[parameter]
+        low.values[made] = Value(made, size, kind, shape, value.dtype)
+        low.layouts[made] = layout
     return new
+
+
+def _with_rows(layout: Layout, rows: Runs) -> Layout:
+    """A dense layout of these rows of `layout`."""
+    count = sum(stop - start for start, stop in rows)
+    return Layout.of(torch.empty((count, *layout.size[1:]), dtype=layout.dtype, device="meta"))
 
 
 def _carry(low: Lowering, program: Program, slot: Slot, buffer: str) -> Draft:

@@ -1,6 +1,8 @@
 """Ways to get gradients, one file each: every one makes a Graph that is planned, priced, checked and run."""
 
 from edgewise.methods.capture import capture_with
+from edgewise.methods.quantization_aware import QuantizedLayer, fold_norms, quantize
+from edgewise.methods.selector import Potential, potentials, select
 from edgewise.methods.settings import (
     ActivityPerturbation,
     Backprop,
@@ -8,8 +10,10 @@ from edgewise.methods.settings import (
     ForwardGradient,
     LocalLosses,
     Method,
+    SparseUpdate,
     Spsa,
 )
+from edgewise.methods.wta_crs import WtaCrsLinear, use_wta_crs
 
 __all__ = [
     "ActivityPerturbation",
@@ -18,6 +22,15 @@ __all__ = [
     "ForwardGradient",
     "LocalLosses",
     "Method",
+    "Potential",
+    "QuantizedLayer",
+    "SparseUpdate",
     "Spsa",
+    "WtaCrsLinear",
     "capture_with",
+    "fold_norms",
+    "potentials",
+    "quantize",
+    "select",
+    "use_wta_crs",
 ]

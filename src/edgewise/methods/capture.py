@@ -6,23 +6,24 @@ from typing import Any
 from torch import nn
 
 from edgewise.capture import Captured, Loss, Optimizer, Trace, capture
-from edgewise.methods import activity_perturbation, elastic, forward_gradient, local_losses, spsa
-from edgewise.methods.settings import (
-    ActivityPerturbation,
-    Backprop,
-    Elastic,
-    ForwardGradient,
-    LocalLosses,
-    Method,
-    Spsa,
+from edgewise.methods import (
+    activity_perturbation,
+    elastic,
+    forward_gradient,
+    local_losses,
+    settings,
+    sparse_update,
+    spsa,
 )
+from edgewise.methods.settings import Backprop, Method
 
 _TRACES: dict[type, Callable[[Any], Trace]] = {
-    ForwardGradient: forward_gradient.trace,
-    Spsa: spsa.trace,
-    Elastic: elastic.trace,
-    LocalLosses: local_losses.trace,
-    ActivityPerturbation: activity_perturbation.trace,
+    settings.ForwardGradient: forward_gradient.trace,
+    settings.Spsa: spsa.trace,
+    settings.Elastic: elastic.trace,
+    settings.LocalLosses: local_losses.trace,
+    settings.ActivityPerturbation: activity_perturbation.trace,
+    settings.SparseUpdate: sparse_update.trace,
 }
 
 

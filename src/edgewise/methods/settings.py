@@ -1,5 +1,6 @@
 """What can be set of each method; a recipe's `[method]`. Nothing here imports torch."""
 
+from itertools import pairwise
 from typing import Literal
 
 import msgspec
@@ -94,7 +95,39 @@ class ActivityPerturbation(
             raise UsageError("Method: `patches` and `groups` divide the losses of `blocks`; name some.")
 
 
-Method = Backprop | ForwardGradient | Spsa | Elastic | LocalLosses | ActivityPerturbation
+Channels = float | tuple[int, ...]
+"""Output channels of a weight: a share of them, the first ones, or their indices in ascending order."""
+
+
+class SparseUpdate(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="sparse-update"
+):
+    """Backprop for the weights and biases below some module paths only; `""` is the whole model.
+
+    `weights` (all parameters of two dims or more) go by channels; `biases` are all those of one dim, scales
+    of norms included.
+    """
+
+    weights: dict[str, Channels] = {}
+    biases: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for path, channels in self.weights.items():
+            if isinstance(channels, tuple):
+                good = channels and channels[0] >= 0 and all(a < b for a, b in pairwise(channels))
+            else:
+                good = 0 < channels <= 1
+            if not good:
+                raise UsageError(
+                    f"Method sparse-update: `weights` of `{path}` are {channels}; they must be a share above "
+                    "0 and at most 1, or channels in ascending order."
+                )
+
+    def __hash__(self) -> int:
+        return hash((tuple(sorted(self.weights)), self.biases))
+
+
+Method = Backprop | ForwardGradient | Spsa | Elastic | LocalLosses | ActivityPerturbation | SparseUpdate
 
 
 def _check_directions(directions: int) -> None:

@@ -20,6 +20,17 @@ from edgewise.capture.updates import flat
 Layouts = Mapping[str, Layout]
 
 
+def nest_of(kernel: DirectionKernel | PerturbedKernel | AlongKernel, output: str, layouts: Layouts) -> Nest:
+    """The nest of an op that draws a direction and makes `output`."""
+    match kernel:
+        case DirectionKernel():
+            return direction(kernel, output)
+        case PerturbedKernel():
+            return perturbed(kernel, output, layouts)
+        case AlongKernel():
+            return along(kernel, output, layouts)
+
+
 def perturbed(kernel: PerturbedKernel, output: str, layouts: Layouts) -> Nest:
     """The sum w + scale z, where w is read and the sum stored slice by slice."""
     layout, along = layouts[output], along_dims(layouts[output].size)
