@@ -8,21 +8,24 @@ from torch import Tensor, nn
 
 from edgewise.capture import SGD, AdamW, Captured
 from edgewise.errors import CorruptArtifact, UsageError
-from edgewise.methods import Backprop, Elastic, ForwardGradient, Method, Spsa
+from edgewise.methods import Backprop, Elastic, ForwardGradient, Method, Spsa, Svrg, TopShare
 from edgewise.methods.replay import LogWriter, State, read_log, replay
 from edgewise.plan import plain_plan
 from edgewise.run import Executor
 from tests.methods.steps import captured_by, network
 from tests.support import DEVICE
 
-METHODS = [
-    Spsa(),
-    Spsa(directions=3),
-    Spsa(directions=2, sign=True, law="normal"),
-    ForwardGradient(),
-    ForwardGradient(directions=2, law="rademacher"),
+SGD_, MOMENTUM = SGD(0.05), SGD(0.05, momentum=0.9, weight_decay=1e-2)
+RUNS = [
+    (Spsa(), SGD_),
+    (Spsa(directions=3), MOMENTUM),
+    (Spsa(directions=2, sign=True, law="normal"), AdamW()),
+    (Spsa(directions=2, in_place=True), MOMENTUM),
+    (Spsa(svrg=Svrg(4, 2)), AdamW()),
+    (Spsa(top=TopShare(0.2, 2)), MOMENTUM),
+    (ForwardGradient(), AdamW()),
+    (ForwardGradient(directions=2, law="rademacher"), SGD_),
 ]
-OPTIMIZERS = {"sgd": SGD(0.05), "momentum": SGD(0.05, momentum=0.9, weight_decay=1e-2), "adamw": AdamW()}
 
 
 def small() -> nn.Sequential:
@@ -48,10 +51,9 @@ def same(one: State, other: State) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("method", METHODS, ids=str)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_replay_has_the_bits_of_the_run(method: Method, optimizer: str, tmp_path: Path) -> None:
-    captured = captured_by(method, small(), batch(0), optimizer=OPTIMIZERS[optimizer])
+@pytest.mark.parametrize(("method", "optimizer"), RUNS, ids=str)
+def test_a_replay_has_the_bits_of_the_run(method: Method, optimizer: SGD | AdamW, tmp_path: Path) -> None:
+    captured = captured_by(method, small(), batch(0), optimizer=optimizer)
     begin, end = logged_run(tmp_path / "run.log", captured, 6)
     assert not same(begin, end)
     assert same(replay(captured, read_log(tmp_path / "run.log"), begin), end)

@@ -47,7 +47,8 @@ class Forward:
     def __call__(self, parameters: Mapping[str, Tensor], *, keep: bool = False) -> Tensor:
         """The loss, one number, with `parameters` in the place of those of the same name."""
         buffers = self._buffers if keep else {name: b.clone() for name, b in self._buffers.items()}
-        own = {n: t for n, t in self._module.held().items() if n not in self._buffers}
+        apart = {*self._buffers, *self._module.states}
+        own = {n: t for n, t in self._module.held().items() if n not in apart}
         return self._module.loss_of({**own, **parameters, **buffers}, self._leaves)
 
 

@@ -71,11 +71,14 @@ def sign_scratch_bytes(count: int) -> int:
 
 
 def _words(
-    count: int, step: int, stream: int, seed: int, *, chunk: int | None = None
+    count: int, step: int, stream: int, seed: int, *, chunk: int | None = None, skip: int = 0
 ) -> Iterator[tuple[int, torch.Tensor]]:
-    """`(offset, words)` in chunks that cover `count` numbers; the last chunk may reach beyond."""
+    """`(offset, words)` in chunks that cover `count` numbers but for the first `skip` chunks.
+
+    The last chunk may reach beyond.
+    """
     chunk = chunk or _chunk(count)
-    for first in range(0, -(-count // 4), chunk):
+    for first in range(skip * chunk, -(-count // 4), chunk):
         counters = torch.arange(first, min(first + chunk, -(-count // 4)), dtype=torch.int64)
         yield first * 4, philox(counters, step, stream, seed).view(-1)
 
@@ -103,12 +106,14 @@ def uniform(shape: Shape, dtype: torch.dtype, step: int, stream: int, seed: int)
     return out
 
 
-def normal_pieces(count: int, step: int, stream: int, seed: int) -> Iterator[tuple[int, torch.Tensor]]:
-    """`(offset, flat float64 piece)` that together hold `count` standard normal numbers.
+def normal_pieces(
+    count: int, step: int, stream: int, seed: int, skip: int = 0
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """`(offset, flat float64 piece)` that hold `count` standard normal numbers, less the first `skip` pieces.
 
     Box-Muller: two from each pair of words.
     """
-    for offset, words in _words(count, step, stream, seed):
+    for offset, words in _words(count, step, stream, seed, skip=skip):
         pairs = words.view(-1, 2).to(torch.float64).add_(0.5).mul_(2.0**-32)
         radius = pairs[:, 0].log().mul_(-2).sqrt_()
         angle = pairs[:, 1].mul(2 * math.pi)
@@ -125,12 +130,14 @@ def normal(shape: Shape, dtype: torch.dtype, step: int, stream: int, seed: int) 
     return out
 
 
-def sign_pieces(count: int, step: int, stream: int, seed: int) -> Iterator[tuple[int, torch.Tensor]]:
-    """`(offset, flat float32 piece)` that together hold `count` numbers, 1 or -1 with equal chances.
+def sign_pieces(
+    count: int, step: int, stream: int, seed: int, skip: int = 0
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """`(offset, flat float32 piece)` that hold `count` numbers, 1 or -1 at equal chances, less `skip` pieces.
 
     A word makes 32 of them, its lowest bit first: one call of the generator in 128 elements.
     """
     bits = torch.arange(32)
-    for offset, words in _words(-(-count // 32), step, stream, seed, chunk=_sign_chunk(count)):
+    for offset, words in _words(-(-count // 32), step, stream, seed, chunk=_sign_chunk(count), skip=skip):
         signs = ((words.unsqueeze(1) >> bits) & 1).view(-1)[: count - 32 * offset]
         yield 32 * offset, signs.to(torch.float32).mul_(2).sub_(1)
