@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from edgewise.capture import SGD, AdamW
 from edgewise.errors import ModelUnsupported, UsageError
-from edgewise.methods import Backprop, Elastic, ForwardGradient, Method, Spsa, Svrg, TopShare
+from edgewise.methods import Backprop, Elastic, Extrapolated, ForwardGradient, Method, Spsa, Svrg
 from edgewise.plan import Budget, make_plan, plain_plan
 from edgewise.run import Executor
 from edgewise.zoo.task import resolve_task
@@ -23,11 +23,11 @@ UNBIASED = [
 ]
 EVERY = [
     Backprop(),
+    Extrapolated(),
     *UNBIASED,
     Spsa(sign=True),
-    Spsa(directions=2, in_place=True),
-    Spsa(top=TopShare(0.2, 2)),
-    ForwardGradient(svrg=Svrg(4, 1)),
+    Spsa(in_place=True),
+    Spsa(svrg=Svrg(4, 1)),
 ]
 
 

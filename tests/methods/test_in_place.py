@@ -64,22 +64,16 @@ def test_the_estimate_is_that_of_spsa() -> None:
     assert torch.allclose(apart.notes["coefficients"], in_place.notes["coefficients"], rtol=1e-3, atol=1e-5)
 
 
-def moved(method: Spsa, steps: int, optimizer: SGD) -> tuple[Tensor, Tensor]:
-    """The largest weight, and how far any has gone, after steps that change nothing but by rounding."""
-    captured = captured_by(method, small(), batch(), optimizer=optimizer)
+def test_weights_drift_by_rounding_only() -> None:
+    """Three roundings a step; a walk by eps sqrt(2) a step would be a hundred times further."""
+    steps, epsilon = 150, 1e-3
+    captured = captured_by(Spsa(epsilon=epsilon, in_place=True), small(), batch(), optimizer=SGD(0.0))
     with Executor(captured, plain_plan(captured.graph, DEVICE), DEVICE) as executor:
         before = executor.state()
         for step in range(steps):
             executor.step(batch(), step)
         after = executor.state()
-    gaps = [(after[name] - before[name]).abs().max() for name in before]
-    return torch.stack([w.abs().max() for w in after.values()]).max(), torch.stack(gaps).max()
-
-
-def test_weights_drift_by_rounding_only_and_without_in_place_not_at_all() -> None:
-    """Three roundings a step and direction; a walk by eps sqrt(2) a step would be 1e4 times further."""
-    steps, epsilon, still = 300, 1e-3, SGD(0.0)
-    largest, gap = moved(Spsa(epsilon=epsilon, in_place=True), steps, still)
+    largest = max(float(w.abs().max()) for w in after.values())
+    gap = max(float((after[name] - before[name]).abs().max()) for name in before)
     assert 0 < gap <= steps * 3 * 2**-24 * (largest + epsilon)
     assert gap < 1e-2 * epsilon * (2 * steps) ** 0.5
-    assert moved(Spsa(epsilon=epsilon), steps, still)[1] == 0

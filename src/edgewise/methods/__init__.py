@@ -1,6 +1,25 @@
 """Ways to get gradients, one file each: every one makes a Graph that is planned, priced, checked and run."""
 
 from edgewise.methods.capture import capture_with
-from edgewise.methods.settings import Backprop, Elastic, ForwardGradient, Method, Spsa, Svrg, TopShare
+from edgewise.methods.settings import (
+    Backprop,
+    Elastic,
+    Extrapolated,
+    ForwardGradient,
+    Method,
+    Spsa,
+    Svrg,
+    TopShare,
+)
 
-__all__ = ["Backprop", "Elastic", "ForwardGradient", "Method", "Spsa", "Svrg", "TopShare", "capture_with"]
+__all__ = [
+    "Backprop",
+    "Elastic",
+    "Extrapolated",
+    "ForwardGradient",
+    "Method",
+    "Spsa",
+    "Svrg",
+    "TopShare",
+    "capture_with",
+]

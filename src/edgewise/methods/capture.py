@@ -6,13 +6,14 @@ from typing import Any
 from torch import nn
 
 from edgewise.capture import Captured, Loss, Optimizer, Trace, capture
-from edgewise.methods import elastic, forward_gradient, spsa
-from edgewise.methods.settings import Backprop, Elastic, ForwardGradient, Method, Spsa
+from edgewise.methods import elastic, extrapolation, forward_gradient, spsa
+from edgewise.methods.settings import Backprop, Elastic, Extrapolated, ForwardGradient, Method, Spsa
 
 _TRACES: dict[type, Callable[[Any], Trace]] = {
     ForwardGradient: forward_gradient.trace,
     Spsa: spsa.trace,
     Elastic: elastic.trace,
+    Extrapolated: extrapolation.trace,
 }
 
 

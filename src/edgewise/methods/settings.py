@@ -93,7 +93,19 @@ class Elastic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
         _check_epsilon(self.epsilon)
 
 
-Method = Backprop | ForwardGradient | Spsa | Elastic
+class Extrapolated(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="extrapolated"
+):
+    """The gradient by backprop at the point that a step of `rate` would lead to."""
+
+    rate: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rate < float("inf"):
+            raise UsageError(f"Method: `rate` is {self.rate}; it must be zero or positive.")
+
+
+Method = Backprop | ForwardGradient | Spsa | Elastic | Extrapolated
 
 
 def _check_directions(directions: int) -> None:
