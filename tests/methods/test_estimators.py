@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from edgewise.capture import SGD, AdamW
 from edgewise.errors import ModelUnsupported, UsageError
-from edgewise.methods import Backprop, Elastic, ForwardGradient, Method, Spsa
+from edgewise.methods import Backprop, Elastic, Extrapolated, ForwardGradient, Method, Spsa, Svrg
 from edgewise.plan import Budget, make_plan, plain_plan
 from edgewise.run import Executor
 from edgewise.zoo.task import resolve_task
@@ -21,7 +21,14 @@ UNBIASED = [
     Spsa(directions=2, law="normal"),
     Elastic(),
 ]
-EVERY = [Backprop(), *UNBIASED, Spsa(sign=True)]
+EVERY = [
+    Backprop(),
+    Extrapolated(),
+    *UNBIASED,
+    Spsa(sign=True),
+    Spsa(in_place=True),
+    Spsa(svrg=Svrg(4, 1)),
+]
 
 
 def small() -> nn.Sequential:

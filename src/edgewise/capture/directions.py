@@ -4,14 +4,15 @@ A zeroth-order step moves the weights along a direction z, and its gradient is a
 z is a function of (seed, stream, training step), as everything random is (`philox`), so three ops need no z
 in RAM: `perturbed` makes w + scale z piece by piece, `direction` makes z itself (for a tangent), and `along`
 makes sum_i c_i z_i, which is handed to the optimizer's update piece by piece, so that it is never whole
-either. This is the seed trick of MeZO (arXiv 2305.17333, algorithm 1), without a generator whose state
-depends on what was drawn before.
+either. A fourth, `nudged`, moves w itself, so that not even a layer of w + scale z stands beside w. This is
+the seed trick of MeZO (arXiv 2305.17333, algorithm 1), without a generator whose state depends on what was
+drawn before.
 
 The ops exist for tracing only: `REWRITES` says how they are lowered. Elements of z follow the parameter's
 storage, from its first byte to its last.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch import Tensor, fx
 from edgewise.capture import philox
 from edgewise.capture.kernels import Memory, Program, Slot, Tensors
 from edgewise.capture.lowering import STEP, Layout, Lowering, Rewrite
-from edgewise.capture.updates import Piecewise, flat
+from edgewise.capture.updates import Nudge, Piecewise, flat
 from edgewise.graph import Op, Option
 
 FIRST_STREAM = 1 << 31
@@ -53,20 +54,37 @@ def step_number(like: Tensor) -> Tensor:
 
 
 @torch.library.custom_op("edgewise::direction", mutates_args=())
-def direction(like: Tensor, stream: int, law: str) -> Tensor:
-    """z, of the shape of `like`."""
+def direction(like: Tensor, stream: int, law: str, threshold: Tensor | None = None) -> Tensor:
+    """z, of the shape of `like`; zero where |like| is below `threshold`."""
     raise NotImplementedError("drawn only in a captured step")
 
 
 @torch.library.custom_op("edgewise::perturbed", mutates_args=())
-def perturbed(w: Tensor, stream: int, law: str, scale: float) -> Tensor:
-    """The sum w + scale z."""
+def perturbed(w: Tensor, stream: int, law: str, scale: float, threshold: Tensor | None = None) -> Tensor:
+    """The sum w + scale z; as it is where |w| is below `threshold`."""
     raise NotImplementedError("drawn only in a captured step")
 
 
 @torch.library.custom_op("edgewise::along", mutates_args=())
-def along(coefficients: Tensor, like: Tensor, streams: list[int], law: str) -> Tensor:
-    """sum_i coefficients[i] z_i, of the shape of `like`; z_i is drawn from `streams[i]`."""
+def along(
+    coefficients: Tensor, like: Tensor, streams: list[int], law: str, threshold: Tensor | None = None
+) -> Tensor:
+    """sum_i coefficients[i] z_i, of the shape of `like`; zero where |like| is below `threshold`.
+
+    z_i is drawn from `streams[i]`.
+    """
+    raise NotImplementedError("drawn only in a captured step")
+
+
+@torch.library.custom_op("edgewise::along_at", mutates_args=())
+def along_at(coefficients: Tensor, steps: Tensor, like: Tensor, streams: list[int], law: str) -> Tensor:
+    """As `along`, where z_i is that of step `steps[i]`."""
+    raise NotImplementedError("drawn only in a captured step")
+
+
+@torch.library.custom_op("edgewise::nudged", mutates_args=())
+def nudged(w: Tensor, streams: list[int], law: str, scales: list[float]) -> Tensor:
+    """The sum w + sum_i scales[i] z_i in the place of w, which nothing may read afterwards."""
     raise NotImplementedError("drawn only in a captured step")
 
 
@@ -74,6 +92,39 @@ step_number.register_fake(lambda like: like.new_empty((), dtype=torch.int64))
 direction.register_fake(lambda like, *_: torch.empty_like(like))
 perturbed.register_fake(lambda w, *_: torch.empty_like(w))
 along.register_fake(lambda _, like, *__: torch.empty_like(like))
+along_at.register_fake(lambda _, __, like, *___: torch.empty_like(like))
+nudged.register_fake(lambda w, *_: torch.empty_like(w))
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """sum_i coefficients[i] z_i, piece by piece: no more than three pieces are there at once."""
+
+    streams: tuple[int, ...]
+    law: str
+    seed: int
+
+    def pieces(
+        self, coefficients: Sequence[float] | Tensor, steps: Sequence[int], begin: int, count: int
+    ) -> Iterator[tuple[int, Tensor]]:
+        """`(offset, flat piece)` that cover `count` elements from `begin` on; z_i is that of `steps[i]`."""
+        draw = LAWS[self.law].pieces
+        for offset, piece in draw(count, steps[0], self.streams[0], self.seed, begin):
+            total = piece.mul_(coefficients[0])
+            for i, stream in enumerate(self.streams[1:], 1):
+                if coefficients[i]:
+                    others = draw(total.numel(), steps[i], stream, self.seed, begin + offset)
+                    for at, part in others:
+                        total[at : at + part.numel()].add_(part.mul_(coefficients[i]))
+            yield offset, total
+
+    def scratch_bytes(self, count: int) -> int:
+        """RAM that `pieces` works in."""
+        return (min(len(self.streams), 2) + 1) * LAWS[self.law].scratch_bytes(count)
+
+    def flops(self, count: int) -> int:
+        """To draw, scale and add."""
+        return 2 * len(self.streams) * count
 
 
 @dataclass(frozen=True)
@@ -105,25 +156,31 @@ class DirectionKernel:
 
 @dataclass(frozen=True)
 class PerturbedKernel:
-    """w + scale z, whole or a run of it; `program` has w in its first slot and the step in the last."""
+    """w + scale z, or z where there is no scale, whole or a run of it; zero where |w| is below a threshold.
 
-    program: Program
+    `operands` are w, and the threshold if there is one.
+    """
+
+    operands: tuple[str, ...]
     stream: int
     law: str
-    scale: float
+    scale: float | None
     seed: int
 
     def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
         """The whole sum."""
         del option, first, memory
-        w, step = self.program.slots(tensors)
-        return (self.moved(w, int(step), 0),)
+        w, *threshold = (tensors[name] for name in self.operands)
+        return (self.moved(w, int(tensors[STEP]), 0, *threshold),)
 
-    def moved(self, w: Tensor, step: int, begin: int) -> Tensor:
+    def moved(self, w: Tensor, step: int, begin: int, threshold: Tensor | None = None) -> Tensor:
         """The sum for the part `w` of the parameter that begins at element `begin` of its storage."""
-        out: Tensor = w.clone(memory_format=torch.preserve_format)
+        out = w.clone(memory_format=torch.preserve_format) if self.scale is not None else torch.zeros_like(w)
+        scale = 1.0 if self.scale is None else self.scale
         for offset, piece in LAWS[self.law].pieces(out.numel(), step, self.stream, self.seed, begin):
-            flat(out)[offset : offset + piece.numel()] += piece.mul_(self.scale)
+            if threshold is not None:
+                _keep_top(piece, w, offset, threshold)
+            flat(out)[offset : offset + piece.numel()] += piece.mul_(scale)
         return out
 
     def scratch_bytes(self, count: int) -> int:
@@ -133,15 +190,17 @@ class PerturbedKernel:
 
 @dataclass(frozen=True)
 class AlongKernel(Piecewise):
-    """sum_i c_i z_i, whole or piece by piece."""
+    """sum_i c_i z_i, whole or piece by piece.
+
+    `slots` are c, or c and steps (`earlier`), or c, parameter and threshold.
+    """
 
     program: Program
-    coefficients: Slot
-    streams: tuple[int, ...]
-    law: str
-    seed: int
+    slots: tuple[Slot, ...]
+    drawn: Drawn
     like: Layout
     """Layout of the parameter."""
+    earlier: bool
 
     def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
         """The whole sum."""
@@ -153,22 +212,32 @@ class AlongKernel(Piecewise):
 
     def pieces(self, tensors: Tensors) -> Iterator[tuple[int, Tensor]]:
         """`(offset, flat piece)` that cover the sum."""
-        coefficients = self.program.slots(tensors)[self.coefficients.index]
-        yield from self.run(coefficients, int(tensors[STEP]), 0, self.like.count)
+        filled = self.program.slots(tensors)
+        read = [filled[slot.index] for slot in self.slots]
+        for offset, total in self.run(
+            read[:2] if self.earlier else read[:1], int(tensors[STEP]), 0, self.like.count
+        ):
+            if self.keeps_top:
+                _keep_top(total, read[1], offset, read[2])
+            yield offset, total
 
-    def run(self, coefficients: Tensor, step: int, begin: int, count: int) -> Iterator[tuple[int, Tensor]]:
-        """`(offset, flat piece)` that cover `count` elements of the sum from element `begin` on."""
-        draw = LAWS[self.law].pieces
-        each = [draw(count, step, stream, self.seed, begin) for stream in self.streams]
-        for parts in zip(*each, strict=True):
-            total = parts[0][1].mul_(coefficients[0])
-            for index, (_, part) in enumerate(parts[1:], 1):
-                total.add_(part.mul_(coefficients[index]))
-            yield parts[0][0], total.to(self.like.dtype)
+    def run(self, read: Sequence[Tensor], step: int, begin: int, count: int) -> Iterator[tuple[int, Tensor]]:
+        """`(offset, flat piece)` that cover `count` elements of the sum from element `begin` on.
+
+        `read` are the tensors of `slots`; no threshold is looked at.
+        """
+        steps = read[1].tolist() if self.earlier else [step] * len(self.drawn.streams)
+        for offset, total in self.drawn.pieces(read[0], steps, begin, count):
+            yield offset, total.to(self.like.dtype)
+
+    @property
+    def keeps_top(self) -> bool:
+        """Whether elements of small weights are left out."""
+        return len(self.slots) == 3
 
     def scratch_bytes_of(self, count: int) -> int:
         """RAM that a run of `count` elements is made in."""
-        return (len(self.streams) + 1) * LAWS[self.law].scratch_bytes(count)
+        return self.drawn.scratch_bytes(count)
 
     @property
     def scratch_bytes(self) -> int:
@@ -176,42 +245,104 @@ class AlongKernel(Piecewise):
         return self.scratch_bytes_of(self.like.count)
 
 
+def _keep_top(piece: Tensor, w: Tensor, offset: int, threshold: Tensor) -> Tensor:
+    """`piece`, that of `w` at `offset`, made zero where |w| is below `threshold`."""
+    return piece.masked_fill_(flat(w)[offset : offset + piece.numel()].abs() < threshold, 0)
+
+
+@dataclass(frozen=True)
+class NudgeKernel(Nudge):
+    """Adds sum_i scales[i] z_i to the parameter `old`, in place, piece by piece."""
+
+    old: str
+    scales: tuple[float, ...]
+    drawn: Drawn
+
+    def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
+        """Change the parameter; nothing is returned."""
+        del option, first, memory
+        parameter = flat(tensors[self.old])
+        for offset, piece in self.pieces(tensors):
+            parameter[offset : offset + piece.numel()] += piece
+        return ()
+
+    def pieces(self, tensors: Tensors) -> Iterator[tuple[int, Tensor]]:
+        """`(offset, flat piece)` that cover what is added."""
+        count = tensors[self.old].numel()
+        return self.drawn.pieces(self.scales, [int(tensors[STEP])] * len(self.scales), 0, count)
+
+
 def _step(low: Lowering, node: fx.Node) -> None:
     low.base[node, None] = STEP
 
 
 def _direction(low: Lowering, node: fx.Node) -> None:
-    _, stream, law = node.args
+    args: Any = (*node.args, None)
+    like, stream, law, threshold = args[:4]
+    if threshold is not None:
+        _moved(low, node, (like, threshold), (stream, law, None))
+        return
     fake, output = low.fake[node], low.new_value(node, low.fake[node])
-    kernel = DirectionKernel(stream, str(law), low.seed, Layout.of(fake))  # type: ignore[arg-type]
+    kernel = DirectionKernel(stream, law, low.seed, Layout.of(fake))
     option = Option("whole", workspace_bytes=kernel.scratch_bytes(fake.numel()))
     op = Op(output, (STEP,), (output,), fake.numel(), "random", options=(option,))
     low.add(op, kernel, backward=False)
 
 
 def _perturbed(low: Lowering, node: fx.Node) -> None:
-    args: Any = node.args
-    w, stream, law, scale = args
-    program, _ = low.program((w,))
+    args: Any = (*node.args, None)
+    w, stream, law, scale, threshold = args[:5]
+    _moved(low, node, (w,) if threshold is None else (w, threshold), (stream, law, scale))
+
+
+def _moved(low: Lowering, node: fx.Node, read: tuple[fx.Node, ...], settings: tuple[Any, Any, Any]) -> None:
+    program, _ = low.program(read)
     assert not program.views  # noqa: S101  # what is perturbed is a parameter, not a view of one
     fake, output = low.fake[node], low.new_value(node, low.fake[node])
-    operands = Program((*program.operands, STEP), ())
-    kernel = PerturbedKernel(operands, stream, law, scale, low.seed)
+    kernel = PerturbedKernel(program.operands, *settings, low.seed)
     option = Option("whole", workspace_bytes=kernel.scratch_bytes(fake.numel()))
-    op = Op(output, kernel.program.operands, (output,), 2 * fake.numel(), "random", options=(option,))
+    inputs = (*program.operands, STEP)
+    op = Op(output, inputs, (output,), 2 * fake.numel(), "random", options=(option,))
     low.add(op, kernel, backward=False)
 
 
 def _along(low: Lowering, node: fx.Node) -> None:
-    coefficients, _, streams, law = node.args
-    program, (slot,) = low.program((coefficients,))
+    coefficients, like, streams, law, threshold = (*node.args, None)[:5]
+    read = (coefficients,) if threshold is None else (coefficients, like, threshold)
+    _add_along(low, node, read, (streams, law), earlier=False)
+
+
+def _along_at(low: Lowering, node: fx.Node) -> None:
+    coefficients, steps, _, streams, law = node.args
+    _add_along(low, node, (coefficients, steps), (streams, law), earlier=True)
+
+
+def _add_along(
+    low: Lowering, node: fx.Node, read: tuple[Any, ...], settings: tuple[Any, Any], *, earlier: bool
+) -> None:
+    program, slots = low.program(read)
     fake = low.fake[node]
     output = low.new_value(node, fake)
-    kernel = AlongKernel(program, slot, tuple(streams), str(law), low.seed, Layout.of(fake))  # type: ignore[arg-type]
+    drawn = Drawn(tuple(settings[0]), str(settings[1]), low.seed)
+    kernel = AlongKernel(program, slots, drawn, Layout.of(fake), earlier)
     option = Option("whole", workspace_bytes=kernel.scratch_bytes)
-    flops = 2 * len(kernel.streams) * fake.numel()
-    op = Op(output, (*program.operands, STEP), (output,), flops, "random", options=(option,))
+    op = Op(
+        output, (*program.operands, STEP), (output,), drawn.flops(fake.numel()), "random", options=(option,)
+    )
     low.add(op, kernel, backward=node not in low.forward)
+
+
+def _nudged(low: Lowering, node: fx.Node) -> None:
+    w, streams, law, scales = node.args
+    fake, old = low.fake[node], low.base[w, None]  # type: ignore[index]
+    new = low.next_version(old)
+    low.declare(new, fake, "parameter")
+    low.base[node, None] = new
+    drawn = Drawn(tuple(streams), str(law), low.seed)  # type: ignore[arg-type]
+    option = Option("whole", workspace_bytes=drawn.scratch_bytes(fake.numel()))
+    op = Op(f"{new}:nudge", (STEP,), (), drawn.flops(fake.numel()), "random", recomputable=False,
+            updates=((old, new),), options=(option,), layer=old.rpartition(".")[0])  # fmt: skip
+    low.add(op, NudgeKernel(old, tuple(scales), drawn), backward=False)  # type: ignore[arg-type]
 
 
 REWRITES: dict[Any, Rewrite] = {
@@ -219,5 +350,7 @@ REWRITES: dict[Any, Rewrite] = {
     torch.ops.edgewise.direction.default: _direction,
     torch.ops.edgewise.perturbed.default: _perturbed,
     torch.ops.edgewise.along.default: _along,
+    torch.ops.edgewise.along_at.default: _along_at,
+    torch.ops.edgewise.nudged.default: _nudged,
 }
 """How each op of this file is lowered."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from edgewise.capture import directions, effects
+from edgewise.capture import directions, effects, schedules
 from edgewise.capture.assemble import Assembled, Reading, assemble
 from edgewise.capture.joint import JointGraph, Loss, split_batch, trace_joint
 from edgewise.capture.kernels import Run
@@ -100,7 +100,7 @@ def capture(
     _check_model(model)
     batch = pytree.tree_map_only(torch.Tensor, _alone, example_batch)
     joint = _trace(model, loss, batch, trace)
-    low = Lowering(joint, seed, {**effects.REWRITES, **directions.REWRITES})
+    low = Lowering(joint, seed, {**effects.REWRITES, **directions.REWRITES, **schedules.REWRITES})
     low.run()
     if low.unsupported:
         raise _unsupported(model, tuple(dict.fromkeys(low.unsupported)))

@@ -10,7 +10,7 @@ where the update is tiled it is never whole.
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -29,10 +29,14 @@ Smaller ones are better made before: what they are made of may leave RAM before 
 
 @dataclass(frozen=True)
 class Change:
-    """What one parameter's update reads and changes: the gradient is a slot of a program of views."""
+    """What one parameter's update reads and changes: the gradient is a slot of a program of views.
+
+    `parameter` is the value that holds the parameter `name` when its update comes.
+    """
 
     program: Program
     gradient: Slot
+    name: str
     parameter: str
     states: dict[str, str]
     rows: Runs | None = None
@@ -70,13 +74,29 @@ class Piecewise(ABC):
         """RAM that `pieces` works in."""
 
 
+class Nudge(ABC):
+    """What adds something to a parameter in place, piece by piece, without a result of its own."""
+
+    @abstractmethod
+    def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
+        """Change the parameter; nothing is returned."""
+
+    @abstractmethod
+    def pieces(self, tensors: Tensors) -> Iterator[tuple[int, Tensor]]:
+        """`(offset, flat piece)` that cover what is added, cut as `Piecewise.pieces` of the same law are."""
+
+
 @dataclass(frozen=True)
 class UpdateKernel:
-    """The optimizer's update of one parameter, or of all whose gradients `producer` makes, in place."""
+    """The optimizer's update of one parameter, or of all whose gradients `producer` makes, in place.
+
+    `nudge` is added to the parameter before, in the same pass; only with a `producer` that makes pieces.
+    """
 
     changes: tuple[Change, ...]
     optimizer: Optimizer
     producer: Draft | None = None
+    nudge: Draft | None = None
 
     def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
         """Change parameters and states; nothing is returned."""
@@ -101,8 +121,11 @@ class UpdateKernel:
         (change,) = self.changes
         parameter = flat(tensors[change.parameter])
         states = {name: flat(tensors[value]) for name, value in change.states.items()}
+        nudge = self.nudge.run.pieces(tensors) if self.nudge and isinstance(self.nudge.run, Nudge) else None
         for offset, piece in producer.pieces(tensors):
             part = slice(offset, offset + piece.numel())
+            if nudge is not None:
+                parameter[part] += next(nudge)[1]
             own = {name: state[part] for name, state in states.items()}
             self.optimizer.update(parameter[part], piece, own, int(tensors[STEP]))
 
@@ -148,9 +171,12 @@ class Updates:
             absorbed = self._absorbed(producer, changes)
             if absorbed:
                 self.drafts.remove(producer)
-                self._insert(self._update(absorbed, producer), producer.op.inputs)
                 for change in absorbed:
-                    del changes[change.parameter]
+                    del changes[change.name]
+                nudge = self._last_nudge(absorbed, producer)
+                if nudge is not None:
+                    absorbed = (self._before(absorbed[0], nudge),)
+                self._insert(self._update(absorbed, producer, nudge), producer.op.inputs)
         for change in changes.values():
             self._insert(self._update((change,)), change.program.operands)
         for buffer, node in joint.mutations.items():
@@ -162,8 +188,26 @@ class Updates:
         program, (slot,) = self.low.program((self.low.joint.gradients[parameter],))
         own = {state: f"{parameter}.{state}" for state in self.optimizer.state_names}
         self.states.update(dict.fromkeys(own.values(), parameter))
-        rows = self.low.joint.rows.get(parameter)
-        return Change(program, slot, parameter, own, rows)
+        follow = dict(pair for draft in self.drafts for pair in draft.op.updates)
+        now = parameter
+        while now in follow:
+            now = follow[now]
+        return Change(program, slot, parameter, now, own, self.low.joint.rows.get(parameter))
+
+    def _last_nudge(self, changes: tuple[Change, ...], producer: Draft) -> Draft | None:
+        """What made the parameter what its update finds, if nobody but the update reads that."""
+        if not isinstance(producer.run, Piecewise) or self._readers[changes[0].parameter]:
+            return None
+        made = changes[0].parameter
+        found = (d for d in self.drafts if isinstance(d.run, Nudge) and d.op.updates[0][1] == made)
+        return next(found, None)
+
+    def _before(self, change: Change, nudge: Draft) -> Change:
+        """`change` with `nudge` taken into it: it finds the parameter as it was before."""
+        self.drafts.remove(nudge)
+        ((old, new),) = nudge.op.updates
+        del self.low.values[new]
+        return replace(change, parameter=old)
 
     def _updated(self) -> set[str]:
         return {old for draft in self.drafts for old, _ in draft.op.updates}
@@ -199,7 +243,9 @@ class Updates:
         ]
         self.drafts.insert(max(after, default=len(self.drafts) - 1) + 1, draft)
 
-    def _update(self, changes: tuple[Change, ...], producer: Draft | None = None) -> Draft:
+    def _update(
+        self, changes: tuple[Change, ...], producer: Draft | None = None, nudge: Draft | None = None
+    ) -> Draft:
         low = self.low
         names = [change.parameter for change in changes]
         updates = tuple(
@@ -208,22 +254,24 @@ class Updates:
             for old in (change.parameter, *change.states.values())
         )
         operands, kind = changes[0].program.operands, "optimizer"
-        flops = sum(low.fake[low.joint.gradients[name]].numel() for name in names)
+        flops = sum(low.fake[low.joint.gradients[change.name]].numel() for change in changes)
         if producer is not None:
             operands, kind = producer.op.inputs, producer.op.kind
-            flops += producer.op.flops
+            flops += producer.op.flops + (nudge.op.flops if nudge else 0)
+        workspace = self._workspace_bytes(changes, producer)
+        workspace += nudge.op.options[0].workspace_bytes if nudge else 0
         op = Op(
-            f"{names[0]}:update",
+            f"{changes[0].name}:update",
             (*(name for name in operands if name not in names), STEP),
             (),
             flops,
             kind,
             recomputable=False,
             updates=updates,
-            options=(Option("whole", workspace_bytes=self._workspace_bytes(changes, producer)),),
-            layer=names[0].rpartition(".")[0],
+            options=(Option("whole", workspace_bytes=workspace),),
+            layer=changes[0].name.rpartition(".")[0],
         )
-        return Draft(op, UpdateKernel(changes, self.optimizer, producer), backward=True)
+        return Draft(op, UpdateKernel(changes, self.optimizer, producer, nudge), backward=True)
 
     def _workspace_bytes(self, changes: tuple[Change, ...], producer: Draft | None) -> int:
         """Most that is held at once: all gradients while they are made, then one fewer after each update."""

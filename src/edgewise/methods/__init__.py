@@ -7,11 +7,14 @@ from edgewise.methods.settings import (
     ActivityPerturbation,
     Backprop,
     Elastic,
+    Extrapolated,
     ForwardGradient,
     LocalLosses,
     Method,
     SparseUpdate,
     Spsa,
+    Svrg,
+    TopShare,
 )
 from edgewise.methods.wta_crs import WtaCrsLinear, use_wta_crs
 
@@ -19,6 +22,7 @@ __all__ = [
     "ActivityPerturbation",
     "Backprop",
     "Elastic",
+    "Extrapolated",
     "ForwardGradient",
     "LocalLosses",
     "Method",
@@ -26,6 +30,8 @@ __all__ = [
     "QuantizedLayer",
     "SparseUpdate",
     "Spsa",
+    "Svrg",
+    "TopShare",
     "WtaCrsLinear",
     "capture_with",
     "fold_norms",

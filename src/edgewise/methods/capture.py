@@ -9,6 +9,7 @@ from edgewise.capture import Captured, Loss, Optimizer, Trace, capture
 from edgewise.methods import (
     activity_perturbation,
     elastic,
+    extrapolation,
     forward_gradient,
     local_losses,
     settings,
@@ -24,6 +25,7 @@ _TRACES: dict[type, Callable[[Any], Trace]] = {
     settings.LocalLosses: local_losses.trace,
     settings.ActivityPerturbation: activity_perturbation.trace,
     settings.SparseUpdate: sparse_update.trace,
+    settings.Extrapolated: extrapolation.trace,
 }
 
 

@@ -15,32 +15,44 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from edgewise.capture import Trace
-from edgewise.capture.directions import along, direction
-from edgewise.capture.estimates import Estimate, Forward, Parameters, trace_estimate
+from edgewise.capture.directions import direction
+from edgewise.capture.estimates import Estimate, Forward, Parameters
+from edgewise.methods import slopes
 from edgewise.methods.settings import ForwardGradient
-from edgewise.methods.spsa import streams_of
+from edgewise.methods.slopes import Measured
+from edgewise.methods.spsa import Streams, streams_of
 
 
 def trace(settings: ForwardGradient) -> Trace:
     """The step of forward gradients as a trace for `capture`."""
-    return partial(trace_estimate, estimator=partial(estimate, settings=settings))
+    return partial(slopes.trace, estimator=partial(estimate, settings=settings), settings=settings)
 
 
 def estimate(
-    forward: Forward, parameters: Parameters, _: dict[str, Tensor], *, settings: ForwardGradient
+    forward: Forward, parameters: Parameters, states: dict[str, Tensor], *, settings: ForwardGradient
 ) -> Estimate:
     """Loss: that of the last pass, all are the same."""
     streams = streams_of(parameters, settings.directions)
-    slopes = []
     with torch.no_grad():
-        for i in range(settings.directions):
-            with forward_ad.dual_level():
-                duals = {
-                    n: forward_ad.make_dual(w, direction(w, streams[n][i], settings.law))  # type: ignore[no-untyped-call]
-                    for n, w in parameters.items()
-                }
-                loss, slope = forward_ad.unpack_dual(forward(duals, keep=i == 0).reshape(()))  # type: ignore[no-untyped-call]
-            slopes.append(torch.zeros_like(loss) if slope is None else slope)
-        c = torch.stack(slopes) / settings.directions
-        gradients = {n: along(c, w, streams[n], settings.law) for n, w in parameters.items()}
-    return Estimate(loss, gradients, {"coefficients": c})
+        measure = partial(_measure, forward, streams, settings)
+        return slopes.estimate(measure, parameters, states, streams, settings)
+
+
+def _measure(
+    forward: Forward,
+    streams: Streams,
+    settings: ForwardGradient,
+    parameters: Parameters,
+    thresholds: Parameters,
+    *,
+    keep: bool,
+) -> Measured:
+    """One pass with tangents for each direction."""
+    each = []
+    for i in range(settings.directions):
+        v = {n: direction(w, streams[n][i], settings.law, thresholds.get(n)) for n, w in parameters.items()}
+        with forward_ad.dual_level():
+            duals = {n: forward_ad.make_dual(w, v[n]) for n, w in parameters.items()}  # type: ignore[no-untyped-call]
+            loss, slope = forward_ad.unpack_dual(forward(duals, keep=keep and i == 0).reshape(()))  # type: ignore[no-untyped-call]
+        each.append(torch.zeros_like(loss) if slope is None else slope)
+    return Measured(loss, torch.stack(each) / settings.directions, parameters)

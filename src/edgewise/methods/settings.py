@@ -15,28 +15,69 @@ class Backprop(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     """The exact gradient by backpropagation."""
 
 
+class TopShare(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Only the largest `share` of each parameter is moved and updated; chosen anew every `every` steps."""
+
+    share: float = 0.01
+    every: int = 100
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise UsageError(f"Method: `share` is {self.share}; it must be in (0, 1].")
+        _check_steps(every=self.every)
+
+
+class Svrg(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Variance reduction by a snapshot every `every` steps, with the mean over the `batches` that follow."""
+
+    every: int = 256
+    batches: int = 16
+
+    def __post_init__(self) -> None:
+        _check_steps(every=self.every, batches=self.batches)
+        if self.batches >= self.every:
+            raise UsageError(
+                f"Method: `batches` is {self.batches}; it must be below `every`, {self.every}, or no step is "
+                "left that gains by the snapshot."
+            )
+
+
 class ForwardGradient(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="forward-gradient"
 ):
-    """The mean of (grad . v) v over random directions v, one forward pass with tangents each."""
+    """The mean of (grad . v) v over random directions v, one forward pass with tangents each.
+
+    Either `top` or `svrg` makes the variance less.
+    """
 
     directions: int = 1
     law: Law = "normal"
+    top: TopShare | None = None
+    svrg: Svrg | None = None
 
     def __post_init__(self) -> None:
         _check_directions(self.directions)
+        _check_one_of(top=self.top, svrg=self.svrg)
 
 
 class Spsa(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="spsa"):
-    """Zeroth order: two losses for each of some random directions. `sign` keeps only which was larger."""
+    """Zeroth order: two losses for each of some random directions. `sign` keeps only which was larger.
+
+    `in_place` moves the weights themselves, as MeZO does: the memory of inference to the byte, but each step
+    leaves them a rounding or two off where they were. Either `top` or `svrg` makes the variance less.
+    """
 
     directions: int = 1
     epsilon: float = 1e-3
     sign: bool = False
     law: Law = "rademacher"
+    in_place: bool = False
+    top: TopShare | None = None
+    svrg: Svrg | None = None
 
     def __post_init__(self) -> None:
         _check_directions(self.directions)
+        _check_one_of(in_place=self.in_place, top=self.top, svrg=self.svrg)
         _check_epsilon(self.epsilon)
 
 
@@ -127,12 +168,46 @@ class SparseUpdate(
         return hash((tuple(sorted(self.weights)), self.biases))
 
 
-Method = Backprop | ForwardGradient | Spsa | Elastic | LocalLosses | ActivityPerturbation | SparseUpdate
+class Extrapolated(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="extrapolated"
+):
+    """The gradient by backprop at the point that a step of `rate` would lead to."""
+
+    rate: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rate < float("inf"):
+            raise UsageError(f"Method: `rate` is {self.rate}; it must be zero or positive.")
+
+
+Method = (
+    Backprop
+    | ForwardGradient
+    | Spsa
+    | Elastic
+    | LocalLosses
+    | ActivityPerturbation
+    | SparseUpdate
+    | Extrapolated
+)
 
 
 def _check_directions(directions: int) -> None:
     if directions < 1:
         raise UsageError(f"Method: `directions` is {directions}; it must be at least 1.")
+
+
+def _check_steps(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise UsageError(f"Method: `{name}` is {count}; it must be at least 1.")
+
+
+def _check_one_of(**chosen: object) -> None:
+    """Weights that are moved in place have neither magnitudes to compare nor a snapshot to take."""
+    named = [f"`{name}`" for name, value in chosen.items() if value]
+    if len(named) > 1:
+        raise UsageError(f"Method: {' and '.join(named)} do not go together. Choose one of them.")
 
 
 def _check_epsilon(epsilon: float) -> None:

@@ -7,27 +7,38 @@ the difference (sign-m-SPSA, arXiv 2411.04036, equation 3). No direction is stor
 layer as the pass comes to it, from w, which never changes before its update, so nothing has to be restored
 and nothing drifts; and the update takes c_i z_i piece by piece. What is left is the memory of inference and
 one layer's weights. The notes hold the `coefficients` c_i: with the seed, they are the whole step.
+
+`in_place` is MeZO as published: w itself moves, w -> w + eps z -> w - eps z -> w - lr g, the way back being
+part of the update. No copy of a layer is there, but three sums round: a step of an element w errs by at most
+3 (|w| + eps) 2^-24 in single precision, each time anew, and a step that is interrupted leaves weights to be
+loaded again. The reference code of arXiv 2506.21833 adds a direction on the way back that is not the one it
+came by, so that its weights walk by eps sqrt(2) a step, and perturbs by loading a whole copy of them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from edgewise.capture import Trace
-from edgewise.capture.directions import FIRST_STREAM, along, perturbed
-from edgewise.capture.estimates import Estimate, Forward, Parameters, trace_estimate
+from edgewise.capture.directions import FIRST_STREAM, nudged, perturbed
+from edgewise.capture.estimates import Estimate, Forward, Parameters
+from edgewise.methods import slopes
 from edgewise.methods.settings import Spsa
+from edgewise.methods.slopes import Measured
+
+Streams = dict[str, list[int]]
+"""For each parameter the stream of each direction."""
 
 
 def trace(settings: Spsa) -> Trace:
     """The step of SPSA as a trace for `capture`."""
-    return partial(trace_estimate, estimator=partial(estimate, settings=settings))
+    return partial(slopes.trace, estimator=partial(estimate, settings=settings), settings=settings)
 
 
-def streams_of(names: Iterable[str], directions: int) -> dict[str, list[int]]:
-    """For each parameter the stream of each direction; the same for the same parameters in order."""
+def streams_of(names: Iterable[str], directions: int) -> Streams:
+    """The same for the same parameters in order."""
     listed = list(names)
     return {
         name: [FIRST_STREAM + len(listed) * i + index for i in range(directions)]
@@ -35,20 +46,59 @@ def streams_of(names: Iterable[str], directions: int) -> dict[str, list[int]]:
     }
 
 
-def estimate(forward: Forward, parameters: Parameters, _: dict[str, Tensor], *, settings: Spsa) -> Estimate:
+def estimate(
+    forward: Forward, parameters: Parameters, states: dict[str, Tensor], *, settings: Spsa
+) -> Estimate:
     """Loss: the mean of all that were evaluated."""
     streams = streams_of(parameters, settings.directions)
-    losses: list[Tensor] = []
-    coefficients: list[Tensor] = []
     with torch.no_grad():
-        for i in range(settings.directions):
-            pair: list[Tensor] = []
-            for scale in (settings.epsilon, -settings.epsilon):
-                moved = {n: perturbed(w, streams[n][i], settings.law, scale) for n, w in parameters.items()}
-                pair.append(forward(moved, keep=not losses and not pair).reshape(()))
-            losses += pair
-            difference = pair[0] - pair[1]
-            coefficients.append(difference.sign() if settings.sign else difference / (2 * settings.epsilon))
-        c = torch.stack(coefficients) / settings.directions
-        gradients = {n: along(c, w, streams[n], settings.law) for n, w in parameters.items()}
-    return Estimate(torch.stack(losses).mean(), gradients, {"coefficients": c})
+        measure = partial(_measure, forward, streams, settings)
+        return slopes.estimate(measure, parameters, states, streams, settings)
+
+
+def _measure(
+    forward: Forward,
+    streams: Streams,
+    settings: Spsa,
+    parameters: Parameters,
+    thresholds: Parameters,
+    *,
+    keep: bool,
+) -> Measured:
+    """Two losses for each direction."""
+    moves = _moved_in_place if settings.in_place else _moved
+    places = moves(parameters, streams, settings, thresholds)  # one by one: each may be gone with the next
+    losses = [forward(next(places), keep=keep and i == 0).reshape(()) for i in range(2 * settings.directions)]
+    differences = [plus - minus for plus, minus in zip(losses[::2], losses[1::2], strict=True)]
+    each = [d.sign() if settings.sign else d / (2 * settings.epsilon) for d in differences]
+    return Measured(torch.stack(losses).mean(), torch.stack(each) / settings.directions, next(places))
+
+
+def _moved(
+    parameters: Parameters, streams: Streams, settings: Spsa, thresholds: Parameters
+) -> Iterator[Parameters]:
+    """The weights w + eps z_i and w - eps z_i for each direction, then w."""
+    for i in range(settings.directions):
+        for scale in (settings.epsilon, -settings.epsilon):
+            yield {
+                n: perturbed(w, streams[n][i], settings.law, scale, thresholds.get(n))
+                for n, w in parameters.items()
+            }
+    yield parameters
+
+
+def _moved_in_place(
+    parameters: Parameters, streams: Streams, settings: Spsa, _: Parameters
+) -> Iterator[Parameters]:
+    """The same, each in the place of the one before."""
+    now, eps, law = parameters, settings.epsilon, settings.law
+    for i in range(settings.directions):
+        back = [i - 1] if i else []
+        now = {
+            n: nudged(w, [streams[n][j] for j in (*back, i)], law, [eps] * (len(back) + 1))
+            for n, w in now.items()
+        }
+        yield now
+        now = {n: nudged(w, [streams[n][i]], law, [-2 * eps]) for n, w in now.items()}
+        yield now
+    yield {n: nudged(w, [streams[n][-1]], law, [eps]) for n, w in now.items()}

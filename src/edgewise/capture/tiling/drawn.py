@@ -14,7 +14,7 @@ from edgewise.capture.kernels import Program
 from edgewise.capture.lowering import STEP, Layout
 from edgewise.capture.tiling.broadcast import along_dims, dim_axes
 from edgewise.capture.tiling.calls import value_behind, views_of
-from edgewise.capture.tiling.nest import At, Body, Nest, Operand, Result
+from edgewise.capture.tiling.nest import Along, At, Body, Nest, Operand, Result
 from edgewise.capture.updates import flat
 
 Layouts = Mapping[str, Layout]
@@ -33,34 +33,41 @@ def nest_of(kernel: DirectionKernel | PerturbedKernel | AlongKernel, output: str
 
 def perturbed(kernel: PerturbedKernel, output: str, layouts: Layouts) -> Nest:
     """The sum w + scale z, where w is read and the sum stored slice by slice."""
-    layout, along = layouts[output], along_dims(layouts[output].size)
-    w = Operand(kernel.program.operands[0], None, layout.size, layout.stride, layout.dtype.itemsize, along)
+    layout = layouts[output]
+    w = _whole(kernel.operands[0], layout, along_dims(layout.size))
+    threshold = [_whole(name, layouts[name]) for name in kernel.operands[1:]]
 
     def body(tiles: Sequence[Any], at: At, cut: frozenset[str]) -> tuple[Tensor, ...]:
         del cut
-        part, step = tiles
-        return (kernel.moved(part, int(step), _begin(layout, at)),)
+        part, step, *rest = tiles
+        return (kernel.moved(part, int(step), _begin(layout, at), *rest),)
 
-    return _nest(layout, output, (w, _STEP), body, kernel.scratch_bytes, kernel.program)
+    return _nest(layout, output, (w, _STEP, *threshold), body, kernel.scratch_bytes, Program((), ()))
 
 
 def along(kernel: AlongKernel, output: str, layouts: Layouts) -> Nest:
     """sum_i c_i z_i; as the gradient within an update, it is never stored."""
-    layout = kernel.like
-    slot = kernel.coefficients.index
-    view = views_of(kernel.program, layouts)[slot]
-    value = value_behind(kernel.program, kernel.coefficients)
-    size, stride = tuple(view.shape), view.stride()
-    coefficients = Operand(value, slot, size, stride, view.element_size(), (None,) * view.dim())
+    layout, views = kernel.like, views_of(kernel.program, layouts)
+    read = []
+    for slot in kernel.slots:
+        view, value = views[slot.index], value_behind(kernel.program, slot)
+        dims = (None,) * view.dim()
+        read.append(Operand(value, slot.index, tuple(view.shape), view.stride(), view.element_size(), dims))
 
     def body(tiles: Sequence[Any], at: At, cut: frozenset[str]) -> tuple[Tensor, ...]:
         del cut
         made = _empty(layout, at)
-        for offset, piece in kernel.run(tiles[0], int(tiles[1]), _begin(layout, at), made.numel()):
+        for offset, piece in kernel.run(tiles[1:], int(tiles[0]), _begin(layout, at), made.numel()):
             flat(made)[offset : offset + piece.numel()] = piece
         return (made,)
 
-    return _nest(layout, output, (coefficients, _STEP), body, kernel.scratch_bytes_of, kernel.program)
+    return _nest(layout, output, (_STEP, *read), body, kernel.scratch_bytes_of, kernel.program)
+
+
+def _whole(name: str, layout: Layout, along: tuple[Along, ...] | None = None) -> Operand:
+    """The stored value `name`; all of it for each tile unless its dims follow axes."""
+    dims = along or (None,) * len(layout.size)
+    return Operand(name, None, layout.size, layout.stride, layout.dtype.itemsize, dims)
 
 
 def direction(kernel: DirectionKernel, output: str) -> Nest:

@@ -52,8 +52,8 @@ def nest_of(run: Run, outputs: tuple[str, ...], layouts: Mapping[str, Layout]) -
     """The nest of what `run` executes; `None` if it can only be executed whole."""
     nest: Nest | None = None
     match run:
-        case UpdateKernel(changes) if any(change.rows is not None for change in changes):
-            pass  # some rows of a parameter are no slices of it along one axis
+        case UpdateKernel(changes, nudge=nudge) if nudge or any(c.rows is not None for c in changes):
+            pass  # some rows of a parameter are no slices of it along one axis; a nudge comes before
         case UpdateKernel(changes, optimizer, None):
             nest = updating.plain(changes[0], optimizer, layouts)
         case UpdateKernel(changes, optimizer, Draft() as producer):
@@ -61,7 +61,7 @@ def nest_of(run: Run, outputs: tuple[str, ...], layouts: Mapping[str, Layout]) -
             nest = updating.absorbing(made, changes, optimizer, layouts) if made is not None else None
         case CarryKernel():
             nest = updating.carry(run, layouts)
-        case DirectionKernel() | PerturbedKernel() | AlongKernel():
+        case DirectionKernel() | PerturbedKernel() | AlongKernel(keeps_top=False):
             nest = drawn.nest_of(run, outputs[0], layouts)
         case BatchNormKernel():
             nest = rowwise.batch_norm(run, _call(run.program, run.operands, outputs, layouts), layouts)

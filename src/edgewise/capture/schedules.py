@@ -1,0 +1,122 @@
+"""States of a method that are made anew every so many steps, and stand as they are in between.
+
+`snapshot` keeps a copy of a parameter; `threshold` keeps the magnitude above which the largest elements of a
+parameter lie. Both are updates of the state in place, due in the steps whose number `every` divides, so that
+a resumed run has the same ones. They stand here for tracing; `REWRITES` says how they are lowered. What they
+return is the state, to be read in the step and copied back into it: that copy costs nothing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from edgewise.capture.kernels import Memory, Tensors
+from edgewise.capture.lowering import STEP, Lowering, Rewrite
+from edgewise.capture.updates import flat
+from edgewise.graph import Op
+
+PASSES = 31
+"""Over a parameter, to find one threshold: one for each bit of a positive single-precision number."""
+CHUNK = 1 << 14
+
+
+@torch.library.custom_op("edgewise::snapshot", mutates_args=())
+def snapshot(state: Tensor, w: Tensor, every: int) -> Tensor:
+    """`w` as it was in the last step that is due, this one included."""
+    raise NotImplementedError("known only to a captured step")
+
+
+@torch.library.custom_op("edgewise::threshold", mutates_args=())
+def threshold(state: Tensor, w: Tensor, count: int, every: int) -> Tensor:
+    """The `count`-th largest magnitude in `w`, one number, as of the last step that is due."""
+    raise NotImplementedError("known only to a captured step")
+
+
+snapshot.register_fake(lambda state, *_: torch.empty_like(state))
+threshold.register_fake(lambda state, *_: torch.empty_like(state))
+
+
+@dataclass(frozen=True)
+class RefreshKernel:
+    """`state <- body(source)` in the steps that `every` divides."""
+
+    state: str
+    source: str
+    every: int
+    body: Callable[[Tensor], Tensor]
+
+    def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
+        """Change the state; nothing is returned."""
+        del option, first, memory
+        if int(tensors[STEP]) % self.every == 0:
+            tensors[self.state].copy_(self.body(tensors[self.source]))
+        return ()
+
+
+def kth_magnitude(w: Tensor, count: int) -> Tensor:
+    """The `count`-th largest of |w|, exactly, in pieces of w: no copy of it is sorted.
+
+    The bits of a positive number, read as an integer, are in the order of the numbers: so the answer is found
+    bit by bit, from the highest, each time counting how many elements are at least so large.
+    """
+    elements = flat(w)
+    found = 0
+    for bit in reversed(range(PASSES)):
+        tried = found | 1 << bit
+        bound = torch.tensor(tried, dtype=torch.int32).view(torch.float32)
+        if not bool(bound.isfinite()):
+            continue
+        pieces = (elements[start : start + CHUNK] for start in range(0, elements.numel(), CHUNK))
+        above = sum(int(torch.count_nonzero(piece.abs() >= bound)) for piece in pieces)
+        if above >= count:
+            found = tried
+    return torch.tensor(found, dtype=torch.int32).view(torch.float32)
+
+
+def _snapshot(low: Lowering, node: fx.Node) -> None:
+    every: Any = node.args[2]
+    _refresh(low, node, every, lambda w: w, 1)
+
+
+def _threshold(low: Lowering, node: fx.Node) -> None:
+    count: Any
+    every: Any
+    _, _, count, every = node.args
+    _refresh(low, node, every, lambda w: kth_magnitude(w, count), 2 * PASSES)
+
+
+def _refresh(
+    low: Lowering, node: fx.Node, every: int, body: Callable[[Tensor], Tensor], flops_per_element: int
+) -> None:
+    """An update of the state; its cost is that of a step on average."""
+    arguments: Any = node.args[:2]
+    state, source = (low.base[arg, None] for arg in arguments)
+    new = low.next_version(state)
+    low.declare(new, low.fake[node], "state")
+    low.base[node, None] = new
+    flops = -(-flops_per_element * low.layouts[source].count // every)
+    op = Op(f"{new}:refresh", (source, STEP), (), flops, "copy", recomputable=False,
+            updates=((state, new),), layer=source.rpartition(".")[0])  # fmt: skip
+    low.add(op, RefreshKernel(state, source, every, body), backward=False)
+
+
+def _copy(low: Lowering, node: fx.Node) -> None:
+    """What a tensor becomes that another of its layout is copied over: that other."""
+    old, new, *_ = node.args
+    layouts = [(t.dtype, t.shape, t.stride()) for t in low.fake_of((old, new))]
+    if layouts[0] == layouts[1] and (new, None) in low.base:
+        low.fake[node] = low.fake[new]  # type: ignore[index]
+        low.base[node, None] = low.base[new, None]  # type: ignore[index]
+    else:
+        low.generic(node)
+
+
+REWRITES: dict[Any, Rewrite] = {
+    torch.ops.aten.copy.default: _copy,
+    torch.ops.edgewise.snapshot.default: _snapshot,
+    torch.ops.edgewise.threshold.default: _threshold,
+}
+"""How each op of this file is lowered."""
