@@ -112,7 +112,7 @@ def test_without_stops_all_losses_reach_everything() -> None:
 def test_heads_learn() -> None:
     """They start at zero, where the loss is that of a guess."""
     captured = captured_by(LocalLosses(BLOCKS), mixer(), images(), optimizer=SGD(lr=0.1, momentum=0.9))
-    results = run(captured, images(), steps=6)
+    results = run(captured, images(), steps=8)
     for block in BLOCKS:
         losses = [float(result.notes[f"local_loss.{block}"]) for result in results]
         assert losses[0] == pytest.approx(torch.log(torch.tensor(3.0)).item(), abs=1e-6)
