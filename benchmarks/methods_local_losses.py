@@ -148,7 +148,16 @@ def sampled_variance(method: Method, draws: int, *, samples: int, average: int) 
     return float(means.var(0).mean())
 
 
-def variance_rows(draws: int) -> list[str]:
+def stored(path: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """What is known, unless it is to be measured anew."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known: dict[str, Any] = json.loads(path.read_text()) if path.exists() and not options.anew else {}
+    return known
+
+
+def variance_rows(options: argparse.Namespace) -> list[str]:
+    path = RESULTS / f"variance{options.draws}.json"
+    known = stored(path, options)
     v, s = moments(*layer_and_data())
     rows = []
     for where, size, shared, method, average in (
@@ -160,7 +169,10 @@ def variance_rows(draws: int) -> list[str]:
         predicted = (size + 2) / N * v + (size + 1) * s / (1 if shared else N)
         name = "pq" if where == "weights" else "q"
         formula = f"({name}+2)/N V + ({name}+1){'' if shared else '/N'} S"
-        found = sampled_variance(method, draws, samples=N // average, average=average)
+        if formula not in known:
+            known[formula] = sampled_variance(method, options.draws, samples=N // average, average=average)
+            path.write_text(json.dumps(known))
+        found = known[formula]
         rows.append(
             f"| {'shared' if shared else 'independent'} | {where} | {formula} | {predicted:.4f} "
             f"| {found:.4f} | {found / predicted:.2f} |"
@@ -236,15 +248,14 @@ def batches(samples: int, options: argparse.Namespace, seed: int) -> list[Tensor
 def training_rows(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     """All runs of this size, by method, those of earlier calls too; each is stored as soon as it is there."""
     images = Images.load(options.samples, options.tests)
-    stored = RESULTS / f"{options.steps}x{options.batch}of{options.samples}.json"
-    stored.parent.mkdir(parents=True, exist_ok=True)
-    known: dict[str, Any] = json.loads(stored.read_text()) if stored.exists() and not options.anew else {}
+    path = RESULTS / f"{options.steps}x{options.batch}of{options.samples}.json"
+    known = stored(path, options)
     for seed in range(options.seeds):
         for name in options.methods:
             key = f"{name} {METHODS[name][2]} {seed}"
             if key not in known:
                 known[key] = train(name, seed, images, options) | {"command": options.given}
-                stored.write_text(json.dumps(known, indent=1))
+                path.write_text(json.dumps(known, indent=1))
             print(key, known[key], flush=True)
     found = {
         name: [run for key, run in known.items() if key.startswith(f"{name} {METHODS[name][2]} ")]
@@ -300,7 +311,7 @@ def main() -> None:
     options.given = " ".join(argument for argument in sys.argv[1:] if argument != "--anew")
     torch.set_num_threads(1)
     runs = training_rows(options)
-    write(variance_rows(options.draws), runs, options)
+    write(variance_rows(options), runs, options)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Models with blocks, their steps from states of choice, and the paper's replicated losses."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import torch
@@ -8,10 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgewise.capture import Captured
+from edgewise.methods import Method
 from edgewise.methods.local_losses import head_name
 from edgewise.plan import plain_plan
 from edgewise.run import Executor
 from edgewise.zoo import build_model
+from tests.methods.steps import captured_by
 from tests.support import DEVICE
 
 BLOCKS = ("blocks.0", "blocks.1")
@@ -26,6 +29,13 @@ def mixer() -> nn.Module:
 def images(samples: int = 3, size: int = 4) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     return torch.randn(samples, 1, size, size, generator=generator), torch.arange(samples) % 3
+
+
+@cache
+def mixer_by(method: Method) -> tuple[Captured, dict[str, Tensor]]:
+    """The step of a mixer's own, whose weights no test may change, and heads for it."""
+    captured = captured_by(method, mixer(), images())
+    return captured, with_heads(captured)
 
 
 def with_heads(captured: Captured, scale: float = 1.0) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from edgewise.methods.activity_perturbation import layers_of
 from edgewise.methods.reach import Reach, reaches
 from edgewise.methods.taps import Taps, survey
 from tests.methods.steps import captured_by, exact_gradient, flattened, gradients, network
-from tests.methods.tapped import BLOCKS, gradients_at, images, mixer, with_heads
+from tests.methods.tapped import BLOCKS, gradients_at, images, mixer, mixer_by
 
 
 def batch(samples: int = 5) -> tuple[Tensor, Tensor]:
@@ -86,27 +86,21 @@ def test_estimates_are_unbiased(method: ActivityPerturbation, make: Any, samples
 )
 def test_estimates_of_local_losses_are_unbiased(method: ActivityPerturbation) -> None:
     """Of exactly the gradients that local losses have by backprop."""
-    model = mixer()
-    exact_step = captured_by(LocalLosses(BLOCKS), model, images())
-    heads = with_heads(exact_step)
+    exact_step, heads = mixer_by(LocalLosses(BLOCKS))
     (exact,) = gradients_at(exact_step, images(), heads)
     names = [name for name in exact if exact[name].is_floating_point()]
-    found = [
-        flattened(g, names)
-        for g in gradients_at(captured_by(method, model, images()), images(), heads, steps=150)
-    ]
+    captured, _ = mixer_by(method)
+    found = [flattened(g, names) for g in gradients_at(captured, images(), heads, steps=100)]
     assert_unbiased(torch.stack(found), flattened(exact, names))
 
 
 def test_positions_and_groups_lower_the_variance() -> None:
     """Less noise comes together in one slope: that is what they are for."""
-    model = mixer()
     spread = {}
     for method in (ActivityPerturbation(BLOCKS), ActivityPerturbation(BLOCKS, patches=True, groups=2)):
-        captured = captured_by(method, model, images())
-        heads = with_heads(captured)
+        captured, heads = mixer_by(method)
         found = [
-            g["blocks.1.within.weight"].flatten() for g in gradients_at(captured, images(), heads, steps=60)
+            g["blocks.1.within.weight"].flatten() for g in gradients_at(captured, images(), heads, steps=40)
         ]
         spread[method.patches] = float(torch.stack(found).var(0).sum())
     assert spread[True] < 0.25 * spread[False]
@@ -135,17 +129,15 @@ def test_the_variance_is_that_of_the_theorem(law: Any, shared: bool) -> None:
     squares = apart.mean(0).square().mean() if shared else apart.square().mean() / samples
     method = ActivityPerturbation(law=law, shared=shared)
     found = torch.stack(
-        [g["0.weight"].flatten() for g in gradients(captured_by(method, model, batch()), batch(), 600)]
+        [g["0.weight"].flatten() for g in gradients(captured_by(method, model, batch()), batch(), 400)]
     )
     assert float(found.var(0).mean()) == pytest.approx(float(factor * squares), rel=0.2)
 
 
 def test_the_last_layer_and_the_heads_have_their_exact_gradient() -> None:
-    model = mixer()
-    exact_step = captured_by(LocalLosses(BLOCKS), model, images())
-    heads = with_heads(exact_step)
+    exact_step, heads = mixer_by(LocalLosses(BLOCKS))
     (exact,) = gradients_at(exact_step, images(), heads)
-    (found,) = gradients_at(captured_by(ActivityPerturbation(BLOCKS), model, images()), images(), heads)
+    (found,) = gradients_at(mixer_by(ActivityPerturbation(BLOCKS))[0], images(), heads)
     for name in (*heads, "head.weight", "head.bias"):
         assert torch.allclose(found[name], exact[name], atol=1e-6)
     assert not torch.allclose(found["blocks.1.within.weight"], exact["blocks.1.within.weight"], rtol=0.1)
@@ -166,6 +158,14 @@ def test_a_layer_that_is_used_twice_learns_from_both() -> None:
     captured = captured_by(ActivityPerturbation(law="rademacher"), model, batch())
     found = [flattened(g, list(exact)) for g in gradients(captured, batch(), 300)]
     assert_unbiased(torch.stack(found), flattened(exact, list(exact)))
+
+
+def test_no_work_is_done_on_tangents_of_zero() -> None:
+    """Weights have none, and no product with it is left."""
+    captured, _ = mixer_by(ActivityPerturbation(BLOCKS))
+    assert not [op.name for op in captured.graph.ops if "zeros" in op.name]
+    products = [op for op in captured.graph.ops if op.layer == "blocks.1.channels" and op.kind == "matmul"]
+    assert len(products) == 2, "the value and its tangent"
 
 
 # -- what reaches what -----------------------------------------------------------------------------------

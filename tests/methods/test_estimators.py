@@ -31,6 +31,10 @@ EVERY = [
 ]
 
 
+SLICED = [m for m in EVERY if not getattr(m, "in_place", False) and not getattr(m, "svrg", None)]
+"""Weights that are moved in place, and snapshots of them, are so whole."""
+
+
 def small() -> nn.Sequential:
     return network(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3))
 
@@ -131,11 +135,14 @@ def test_a_planned_step_has_the_bits_of_the_plain_one(method: Method, optimizer:
     """With every value paged out and in that can be: nothing about a method is special to the planner."""
     x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(2))
     batch, states = (x, torch.arange(4) % 3), []
+    in_place = getattr(method, "in_place", False)
     for planned in (False, True):
         captured = captured_by(method, convolutional(), batch, optimizer=optimizer)
         plain = plain_plan(captured.graph, DEVICE)
-        budget = Budget(plain.peak_bytes)
-        plan = make_plan(captured.graph, DEVICE, budget, solver="page-everything") if planned else plain
+        budget = Budget(plain.peak_bytes - (64 if in_place else 0))
+        solver = "auto" if in_place else "page-everything"  # which leaves no room to move weights in place
+        settings = {"solver": solver, "time_limit": 2, "gap": 0.5}
+        plan = make_plan(captured.graph, DEVICE, budget, **settings) if planned else plain
         with Executor(captured, plan, DEVICE) as executor:
             for step in range(2):
                 assert executor.step(batch, step).peak_bytes == plan.peak_bytes
@@ -143,7 +150,7 @@ def test_a_planned_step_has_the_bits_of_the_plain_one(method: Method, optimizer:
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-@pytest.mark.parametrize("method", EVERY, ids=str)
+@pytest.mark.parametrize("method", SLICED, ids=str)
 def test_weights_larger_than_ram_are_moved_slice_by_slice(method: Method) -> None:
     """A linear layer of 48 KiB in 20 KiB; its direction, its sum with it, and its update are loops then."""
     model = network(nn.Linear(96, 128), nn.ReLU(), nn.Linear(128, 3))

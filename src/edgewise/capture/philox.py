@@ -66,8 +66,8 @@ def _sign_chunk(count: int) -> int:
 
 
 def sign_scratch_bytes(count: int) -> int:
-    """Bytes of scratch needed while `count` signs are drawn: a chunk of words, and its bits as int64."""
-    return _sign_chunk(count) * (8 * _SCRATCH_TENSORS + 128 * (8 + 8 + 4))
+    """Bytes of scratch needed while `count` signs are drawn: a chunk of words, its bits, and the signs."""
+    return _sign_chunk(count) * (8 * _SCRATCH_TENSORS + 128 * (4 + 4))
 
 
 def _words(
@@ -136,10 +136,11 @@ def sign_pieces(
     They are those from the `first` on. A word makes 32 of them, its lowest bit first: one call of the
     generator in 128 elements.
     """
-    bits, skipped = torch.arange(32), first % 128
+    bits, skipped = torch.arange(32, dtype=torch.int32), first % 128
     chunk, words_needed = _sign_chunk(count), -(-(count + skipped) // 32)
     for offset, words in _words(words_needed, step, stream, seed, first=first // 128, chunk=chunk):
-        signs = ((words.unsqueeze(1) >> bits) & 1).view(-1).to(torch.float32).mul_(2).sub_(1)
+        ones = (words.to(torch.int32).unsqueeze(1) >> bits).bitwise_and_(1).view(-1)
+        signs = ones.to(torch.float32).mul_(2).sub_(1)
         yield _within(signs, 32 * offset - skipped, count)
 
 
