@@ -55,8 +55,8 @@ TEXT = """# Sparse update, int8 training and sampled rows
 
 Fashion-MNIST at 14x14 pixels. Mean accuracy on the test images of the classes trained on, and the standard
 deviation over {seeds} seeds. Learning rates are the best of {rates} on {held} held-out images, in the mean
-of the seeds. Energy is that of one step on the profile `{device}`; RAM is the planned peak of one step, weights
-included, and for a plain plan unless said otherwise. All steps were captured, planned and executed by
+of the seeds. Energy is that of one step on the profile `{device}`; RAM is the planned peak of one step,
+weights included, and for a plain plan unless said otherwise. All steps were captured, planned and executed by
 Edgewise.
 
 ## Adapting a network to new classes
