@@ -92,8 +92,8 @@ because the captured step holds whole numbers in 32-bit floats. Seeds: {seeds}.
 WTA_TEXT = """## Winner-take-all column-row sampling
 
 An MLP 196-256-256-10 on all ten classes, trained from its initial weights: {mlp_samples:,} images,
-{mlp_epochs} epochs, batch {mlp_batch}; seeds: {seeds}. *Kept* is what the forward pass makes and the backward pass reads, in
-the plain order; a ReLU keeps a mask where nobody keeps its output.
+{mlp_epochs} epochs, batch {mlp_batch}; seeds: {seeds}. *Kept* is what the forward pass makes and the
+backward pass reads, in the plain order; a ReLU keeps a mask where nobody keeps its output.
 
 | share of rows | rows kept | accuracy, % | kept, B | RAM, B | MFLOP | learning rate |
 |---|---:|---:|---:|---:|---:|---:|
