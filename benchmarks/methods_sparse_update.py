@@ -55,8 +55,8 @@ TEXT = """# Sparse update, int8 training and sampled rows
 
 Fashion-MNIST at 14x14 pixels. Mean accuracy on the test images of the classes trained on, and the standard
 deviation over {seeds} seeds. Learning rates are the best of {rates} on {held} held-out images, in the mean
-of the seeds. Energy is that of one step on the profile `{device}`; RAM is its planned peak, weights
-included, and for a plain plan unless said otherwise. All steps were captured, planned and executed by
+of the seeds. Energy is that of one step on the profile `{device}`; RAM is the planned peak of one step,
+weights included, and for a plain plan unless said otherwise. All steps were captured, planned and executed by
 Edgewise.
 
 ## Adapting a network to new classes
@@ -75,26 +75,30 @@ to classes 5 to 9 with {samples} images, {epochs} epochs, batch {batch}, SGD.
   that of full backprop.
 - Selected with the first seed: {choices}.
 
-## Int8
+{sections}Written by `python benchmarks/methods_sparse_update.py {arguments}` on {machine}, one thread.
+"""
+
+INT8_TEXT = """## Int8
 
 The same task; weights, activations and biases are whole numbers (`quantize`). RAM and energy are left out,
-because the captured step holds whole numbers in 32-bit floats.
+because the captured step holds whole numbers in 32-bit floats. Seeds: {seeds}.
 
 | what is trained | scaling | accuracy, % | learning rate |
 |---|---|---:|---:|
-{int8}
+{rows}
 
-## Winner-take-all column-row sampling
+"""
+
+WTA_TEXT = """## Winner-take-all column-row sampling
 
 An MLP 196-256-256-10 on all ten classes, trained from its initial weights: {mlp_samples:,} images,
-{mlp_epochs} epochs, batch {mlp_batch}. *Kept* is what the forward pass makes and the backward pass reads, in
-the plain order; a ReLU keeps a mask where nobody keeps its output.
+{mlp_epochs} epochs, batch {mlp_batch}; seeds: {seeds}. *Kept* is what the forward pass makes and the
+backward pass reads, in the plain order; a ReLU keeps a mask where nobody keeps its output.
 
 | share of rows | rows kept | accuracy, % | kept, B | RAM, B | MFLOP | learning rate |
 |---|---:|---:|---:|---:|---:|---:|
-{wta}
+{rows}
 
-Written by `python benchmarks/methods_sparse_update.py {arguments}` on {machine}, one thread.
 """
 
 Data = tuple[Tensor, Tensor]
@@ -224,12 +228,14 @@ class Bench:
         }
 
     def row(
-        self, label: str, run: Callable[[int, float], dict[str, Any]]
+        self, label: str, run: Callable[[int, float], dict[str, Any]], seeds: int
     ) -> tuple[list[dict[str, Any]], float]:
         """The runs of all seeds at the learning rate that is best on their held-out images."""
-        seeds = range(self.options.seeds)
         tried = {
-            lr: [self.once(f"{label} {seed} {lr}", lambda seed=seed, lr=lr: run(seed, lr)) for seed in seeds]
+            lr: [
+                self.once(f"{label} {seed} {lr}", lambda seed=seed, lr=lr: run(seed, lr))
+                for seed in range(seeds)
+            ]
             for lr in RATES
         }
         best = max(tried, key=lambda lr: statistics.mean(found["held"] for found in tried[lr]))
@@ -261,7 +267,8 @@ def figures(captured: Captured, plan: Plan) -> dict[str, Any]:
 
 def spread(runs: list[dict[str, Any]]) -> str:
     found = [run["test"] for run in runs]
-    return f"{statistics.mean(found):.1f} ± {statistics.stdev(found) if len(found) > 1 else 0:.1f}"
+    mean = f"{statistics.mean(found):.1f}"
+    return f"{mean} ± {statistics.stdev(found):.1f}" if len(found) > 1 else mean
 
 
 def transfer(bench: Bench) -> tuple[list[str], list[str]]:
@@ -270,12 +277,14 @@ def transfer(bench: Bench) -> tuple[list[str], list[str]]:
         "all: full backprop": Backprop(),
         "last layer": SparseUpdate({"head": 1.0}, ("head",)),
         "biases, and the last layer": SparseUpdate({"head": 1.0}, ("",)),
-        **{f"selected for {kib} KiB": kib for kib in BUDGETS_KIB},
+        **{f"selected for {kib} KiB": kib for kib in bench.options.budgets},
     }
     rows, choices = [], []
     for label, method in methods.items():
         try:  # a budget may be too small for any choice
-            runs, lr = bench.row(label, lambda seed, lr, m=method: bench.trained(m, seed, lr))  # type: ignore[misc]
+            runs, lr = bench.row(
+                label, lambda seed, lr, m=method: bench.trained(m, seed, lr), bench.options.seeds
+            )
         except BudgetInfeasible as error:
             rows.append(f"| {label} | 0 | does not fit: {error.min_ram_bytes:,} B is the least | | | | |")
             continue
@@ -288,7 +297,7 @@ def transfer(bench: Bench) -> tuple[list[str], list[str]]:
         if isinstance(method, int):
             choices.append(f"{method} KiB: {first['choice']}")
         if isinstance(method, Backprop):
-            rows += [planned(bench, kib, runs, lr) for kib in BUDGETS_KIB]
+            rows += [planned(bench, kib, runs, lr) for kib in bench.options.budgets]
     return rows, choices
 
 
@@ -325,7 +334,7 @@ def int8(bench: Bench) -> list[str]:
         for scaled in (True, False):
             name = "quantization-aware" if scaled else "none"
             run: Any = lambda seed, lr, m=method, s=scaled: bench.trained(m, seed, lr, s)  # noqa: E731
-            runs, lr = bench.row(f"int8 {label} {name}", run)
+            runs, lr = bench.row(f"int8 {label} {name}", run, bench.options.side_seeds)
             rows.append(f"| {label} | {name} | {spread(runs)} | {lr} |")
             print(rows[-1], flush=True)
     return rows
@@ -368,7 +377,7 @@ def wta(bench: Bench) -> list[str]:
     rows = []
     for share in SHARES:
         run: Any = lambda seed, lr, s=share: sampled(bench, s, seed, lr)  # noqa: E731
-        runs, lr = bench.row(f"wta {share}", run)
+        runs, lr = bench.row(f"wta {share}", run, bench.options.side_seeds)
         size, first = bench.options.mlp_batch, runs[0]
         rows.append(
             f"| {share:.0%} | {rows_kept(size, share)} of {size} | {spread(runs)} | {first['kept']:,} "
@@ -380,28 +389,40 @@ def wta(bench: Bench) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Sparse update, int8 training and sampled rows.")
-    sizes = {"seeds": 3, "samples": 600, "epochs": 3, "batch": 8, "pretraining": 6000, "probed": 4,
-             "held": 500, "mlp_samples": 6000, "mlp_epochs": 3, "mlp_batch": 128,
+    sizes = {"seeds": 3, "side_seeds": 3, "samples": 600, "epochs": 3, "batch": 8, "pretraining": 6000,
+             "probed": 4, "held": 500, "mlp_samples": 6000, "mlp_epochs": 3, "mlp_batch": 128,
              "time_limit": 20}  # fmt: skip
     for name, size in sizes.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=size)
+    parser.add_argument("--budgets", type=int, nargs="*", default=list(BUDGETS_KIB), help="in KiB")
     parser.add_argument("--fresh", action="store_true", help="forget earlier runs")
     parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args()
     torch.set_num_threads(1)
     bench = Bench(options)
     rows, choices = transfer(bench)
+    sections = ""
+    write(bench, sizes, rows, choices, sections)
+    for measure, text in ((wta, WTA_TEXT), (int8, INT8_TEXT)):
+        shown = {**vars(options), "seeds": options.side_seeds}
+        sections += text.format(rows="\n".join(measure(bench)), **shown)
+        write(bench, sizes, rows, choices, sections)
+
+
+def write(bench: Bench, sizes: dict[str, int], rows: list[str], choices: list[str], sections: str) -> None:
+    """The page with all that was measured so far."""
+    options = bench.options
+    given = [f"--{n.replace('_', '-')} {vars(options)[n]}" for n in sizes if vars(options)[n] != sizes[n]]
+    if tuple(options.budgets) != BUDGETS_KIB:
+        given.append(f"--budgets {' '.join(map(str, options.budgets))}")
     text = TEXT.format(
         transfer="\n".join(rows),
         choices="; ".join(choices),
-        int8="\n".join(int8(bench)),
-        wta="\n".join(wta(bench)),
+        sections=sections,
         parameters=sum(p.numel() for p in pretrained(0, options.pretraining).parameters()),
         device=DEVICE.name,
         rates=", ".join(str(rate) for rate in RATES),
-        arguments=" ".join(
-            f"--{n.replace('_', '-')} {vars(options)[n]}" for n in sizes if vars(options)[n] != sizes[n]
-        ),
+        arguments=" ".join(given),
         machine=f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}",
         **{name: vars(options)[name] for name in sizes},
     )
