@@ -100,7 +100,7 @@ nudged.register_fake(lambda w, *_: torch.empty_like(w))
 
 @dataclass(frozen=True)
 class Drawn:
-    """sum_i coefficients[i] z_i, piece by piece: no more than three pieces are there at once."""
+    """sum_i coefficients[i] z_i, piece by piece: no more than two pieces are drawn at once."""
 
     streams: tuple[int, ...]
     law: str
@@ -123,7 +123,7 @@ class Drawn:
     @property
     def scratch_bytes(self) -> int:
         """RAM that `pieces` works in."""
-        return (min(len(self.streams), 2) + 1) * LAWS[self.law].scratch_bytes(self.count)
+        return min(len(self.streams), 2) * LAWS[self.law].scratch_bytes(self.count)
 
     @property
     def flops(self) -> int:
@@ -165,8 +165,8 @@ class AlongKernel(Piecewise):
 
     @property
     def scratch_bytes(self) -> int:
-        """RAM that `pieces` works in."""
-        return self.drawn.scratch_bytes
+        """RAM that `pieces` works in, with a piece in the parameter's dtype."""
+        return self.drawn.scratch_bytes + LAWS[self.drawn.law].scratch_bytes(self.drawn.count)
 
 
 def _keep_top(piece: Tensor, w: Tensor, offset: int, threshold: Tensor) -> Tensor:
