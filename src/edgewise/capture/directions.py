@@ -98,7 +98,7 @@ nudged.register_fake(lambda w, *_: torch.empty_like(w))
 
 @dataclass(frozen=True)
 class Drawn:
-    """sum_i coefficients[i] z_i, piece by piece: no more than three pieces are there at once."""
+    """sum_i coefficients[i] z_i, piece by piece: no more than two pieces are drawn at once."""
 
     streams: tuple[int, ...]
     law: str
@@ -120,7 +120,7 @@ class Drawn:
 
     def scratch_bytes(self, count: int) -> int:
         """RAM that `pieces` works in."""
-        return (min(len(self.streams), 2) + 1) * LAWS[self.law].scratch_bytes(count)
+        return min(len(self.streams), 2) * LAWS[self.law].scratch_bytes(count)
 
     def flops(self, count: int) -> int:
         """To draw, scale and add."""
@@ -236,8 +236,8 @@ class AlongKernel(Piecewise):
         return len(self.slots) == 3
 
     def scratch_bytes_of(self, count: int) -> int:
-        """RAM that a run of `count` elements is made in."""
-        return self.drawn.scratch_bytes(count)
+        """RAM that a run of `count` elements is made in, with a piece in the parameter's dtype."""
+        return self.drawn.scratch_bytes(count) + LAWS[self.drawn.law].scratch_bytes(count)
 
     @property
     def scratch_bytes(self) -> int:

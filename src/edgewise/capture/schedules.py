@@ -2,8 +2,9 @@
 
 `snapshot` keeps a copy of a parameter; `threshold` keeps the magnitude above which the largest elements of a
 parameter lie. Both are updates of the state in place, due in the steps whose number `every` divides, so that
-a resumed run has the same ones. They stand here for tracing; `REWRITES` says how they are lowered. What they
-return is the state, to be read in the step and copied back into it: that copy costs nothing.
+a resumed run has the same ones; step 0 is always due, and a run should begin with it, for states begin at
+zero. They stand here for tracing; `REWRITES` says how they are lowered. What they return is the state, to be
+read in the step and copied back into it: that copy costs nothing.
 """
 
 from collections.abc import Callable
