@@ -50,6 +50,16 @@ class Forward:
         own = {n: t for n, t in self._module.held().items() if n not in self._buffers}
         return self._module.loss_of({**own, **parameters, **buffers}, self._leaves)
 
+    @property
+    def batch(self) -> tuple[Any, Any]:
+        """Inputs and targets, for a method with losses of its own."""
+        return self._module.batch_of(self._leaves)
+
+    @property
+    def held(self) -> dict[str, Tensor]:
+        """Parameters and buffers by name; what changes a buffer here in place changes it for the next step."""
+        return {n: t for n, t in self._module.held().items() if n not in self._module.states}
+
 
 Estimator = Callable[[Forward, Parameters, dict[str, Tensor]], Estimate]
 """`(loss, trainable parameters, the method's own states) -> estimate`; states may be changed in place."""

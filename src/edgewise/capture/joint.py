@@ -80,10 +80,16 @@ class LossModule(nn.Module):
         """Parameters, buffers and states by their names in the model."""
         return {name: getattr(self, key) for key, name in self.names.items()}
 
+    def batch_of(self, leaves: tuple[Tensor, ...]) -> tuple[Any, Any]:
+        """Inputs and targets again, from the tensors in them."""
+        _, _, spec, constants = self._hidden
+        inputs, targets = pytree.tree_unflatten(fill(constants, leaves), spec)
+        return inputs, targets
+
     def loss_of(self, state: dict[str, Tensor], leaves: tuple[Tensor, ...]) -> Tensor:
         """The loss of a batch, with `state` in the place of the model's parameters and buffers."""
-        model, loss, spec, constants = self._hidden
-        inputs, targets = pytree.tree_unflatten(fill(constants, leaves), spec)
+        model, loss, _, _ = self._hidden
+        inputs, targets = self.batch_of(leaves)
         args, kwargs = call_arguments(inputs)
         output = torch.func.functional_call(model, state, args, kwargs, tie_weights=True)
         value = loss(output, targets)

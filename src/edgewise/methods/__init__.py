@@ -1,6 +1,6 @@
 """Ways to get gradients, one file each: every one makes a Graph that is planned, priced, checked and run."""
 
 from edgewise.methods.capture import capture_with
-from edgewise.methods.settings import Backprop, Elastic, ForwardGradient, Method, Spsa
+from edgewise.methods.settings import Backprop, Elastic, ForwardForward, ForwardGradient, Method, Spsa
 
-__all__ = ["Backprop", "Elastic", "ForwardGradient", "Method", "Spsa", "capture_with"]
+__all__ = ["Backprop", "Elastic", "ForwardForward", "ForwardGradient", "Method", "Spsa", "capture_with"]

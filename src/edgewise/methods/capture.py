@@ -6,13 +6,14 @@ from typing import Any
 from torch import nn
 
 from edgewise.capture import Captured, Loss, Optimizer, Trace, capture
-from edgewise.methods import elastic, forward_gradient, spsa
-from edgewise.methods.settings import Backprop, Elastic, ForwardGradient, Method, Spsa
+from edgewise.methods import elastic, forward_forward, forward_gradient, spsa
+from edgewise.methods.settings import Backprop, Elastic, ForwardForward, ForwardGradient, Method, Spsa
 
 _TRACES: dict[type, Callable[[Any], Trace]] = {
     ForwardGradient: forward_gradient.trace,
     Spsa: spsa.trace,
     Elastic: elastic.trace,
+    ForwardForward: forward_forward.trace,
 }
 
 
@@ -35,4 +36,7 @@ def capture_with(
     if isinstance(method, Backprop):
         return capture(model, loss, optimizer, example_batch, name=name, seed=seed)
     trace = _TRACES[type(method)](method)
+    if isinstance(method, ForwardForward):
+        name = name or type(model).__name__
+        model = forward_forward.classifier(model, method, example_batch)
     return capture(model, loss, optimizer, example_batch, name=name, seed=seed, trace=trace)
