@@ -23,6 +23,7 @@ from edgewise.capture.integers import (
     Dither,
     add_op,
     chunk_bytes,
+    chunks,
     dither_bytes,
     multiply,
     operand,
@@ -35,21 +36,31 @@ from edgewise.capture.lowering import Lowering, Rewrite
 from edgewise.capture.updates import Piecewise, flat
 from edgewise.graph import Op, Option
 
+_OUTPUTS, _ROWS = 512, 256
+"""Of a product of int8 these many at once: fewer and packing operands costs more than multiplying them."""
+
+_LEAST = 1e-30
+"""What zero is taken for where it divides."""
+
 
 @torch.library.custom_op("edgewise::int8_rows", mutates_args=())
 def rows(x: Tensor) -> Tensor:
     """Each row of `x`, [rows, ...], to nearest, at the scale where its largest element is 127."""
-    largest = x.flatten(1).abs().amax(1).clamp_(min=1e-30)
-    return round_nearest(x, (largest / LEVELS).view(-1, *[1] * (x.dim() - 1)))
+    flat = x.flatten(1)
+    out = torch.empty(flat.shape, dtype=torch.int8)
+    for begin, part, scratch in chunks(flat):
+        largest = torch.maximum(part.amax(1), -part.amin(1)).clamp_(min=_LEAST)
+        torch.mul(part, (LEVELS / largest)[:, None], out=scratch)
+        out[begin : begin + len(part)] = scratch.round_()
+    return out.view(x.shape)
 
 
 @torch.library.custom_op("edgewise::int8_squares", mutates_args=())
 def squares(q: Tensor) -> Tensor:
     """Mean square of each row of int8 `q`, [rows, ...]; float32 [rows]."""
     out = torch.empty(q.shape[0])
-    for begin in range(0, q.shape[0], rows_at_once(q)):
-        part = q[begin : begin + rows_at_once(q)].flatten(1).float()
-        torch.mean(part.square_(), 1, out=out[begin : begin + len(part)])
+    for begin, part, scratch in chunks(q.flatten(1)):
+        torch.mean(scratch.copy_(part).square_(), 1, out=out[begin : begin + len(part)])
     return out
 
 
@@ -57,15 +68,20 @@ def squares(q: Tensor) -> Tensor:
 def linear_relu(q: Tensor, squares: Tensor, w: Tensor, b: Tensor | None, step: float) -> Tensor:
     """y / step as int8 [rows, outputs], of int8 `q` [rows, inputs] with these mean `squares`, and float32 w."""
     scale = scale_of(w)
-    v = round_nearest(w, scale).t()
-    factor = (scale / step * squares.clamp(min=1e-30).rsqrt())[:, None]
+    factor = (scale / step * squares.clamp(min=_LEAST).rsqrt())[:, None]
     offset = None if b is None else b / step
     out = torch.empty(q.shape[0], w.shape[0], dtype=torch.int8)
-    chunk = rows_at_once(out)
-    for begin in range(0, len(out), chunk):
-        z = multiply(q[begin : begin + chunk], v).float().mul_(factor[begin : begin + chunk])
-        z = z if offset is None else z.add_(offset)
-        out[begin : begin + chunk] = z.round_().clamp_(0, LEVELS)
+    for first in range(0, w.shape[0], _OUTPUTS):
+        columns = slice(first, first + _OUTPUTS)
+        v = round_nearest(w[columns], scale).t()
+        for begin in range(0, q.shape[0], _ROWS):
+            part = slice(begin, begin + _ROWS)
+            sums, made, multiples = multiply(q[part], v), out[part, columns], factor[part]
+            for start, some, z in chunks(sums):
+                end = start + len(some)
+                z.copy_(some).mul_(multiples[start:end])
+                z = z if offset is None else z.add_(offset[columns])  # noqa: PLW2901
+                made[start:end] = z.round_().clamp_(0, LEVELS)
     return out
 
 
@@ -98,20 +114,23 @@ def gradient_of(
     y: Tensor, c: Tensor, p: Tensor | None, squares: Tensor, dither: Dither | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What `relu_gradient` makes; rounded to nearest without a dither."""
-    factor = squares.clamp(min=1e-30).rsqrt()
+    factor = squares.clamp(min=_LEAST).rsqrt()
     bound = c.abs() * y.amax(1) + (0 if p is None else p.abs().amax())
-    scale = (bound * factor).amax().clamp_(min=1e-30) / LEVELS
-    out, total, chunk = torch.empty_like(y), torch.zeros(y.shape[1]), rows_at_once(y)
-    for begin in range(0, len(y), chunk):
-        end = min(begin + chunk, len(y))
-        part = y[begin:end].float().mul_(c[begin:end, None])
-        if p is not None and begin < len(y) // 2:
-            half = min(end, len(y) // 2)
-            part[: half - begin] += p * (y[begin:half] > 0)
-        total += part.sum(0)
-        part.mul_((factor[begin:end] / scale)[:, None])
-        part = part.round_() if dither is None else part.add_(dither.rows(begin, end)).floor_()
-        out[begin:end] = part.clamp_(-LEVELS, LEVELS)
+    scale = (bound * factor).amax().clamp_(min=_LEAST) / LEVELS
+    out, total, half = torch.empty_like(y), torch.zeros(y.shape[1]), len(y) // 2
+    u = torch.empty(min(rows_at_once(y), len(y)), y.shape[1])
+    for begin, part, g in chunks(y):
+        end = begin + len(part)
+        g.copy_(part).mul_(c[begin:end, None])
+        if p is not None and begin < half:
+            g[: half - begin].addcmul_(p, (part[: half - begin] > 0).float())
+        total += g.sum(0)
+        g.mul_((factor[begin:end] / scale)[:, None])
+        if dither is None:
+            g.round_()
+        else:
+            g.add_(dither.fill(u[: len(part)], begin)).floor_()
+        out[begin:end] = g.clamp_(-LEVELS, LEVELS)
     return out, scale, total
 
 
@@ -121,6 +140,8 @@ class WeightGradientKernel(Piecewise):
 
     program: Program
     args: tuple[Slot, Slot, Slot]
+    like: Tensor
+    """A fake tensor of the weight's layout."""
 
     def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
         """The whole gradient."""
@@ -139,17 +160,25 @@ class WeightGradientKernel(Piecewise):
     def pieces(self, tensors: Tensors) -> Iterator[tuple[int, Tensor]]:
         """`(offset, flat piece)` of whole rows."""
         g, q, scale = self._operands(tensors)
-        inputs, chunk = q.shape[1], _outputs_at_once(g, q)
-        for begin in range(0, g.shape[1], chunk):
-            piece = multiply(g[:, begin : begin + chunk].t(), q).float().mul_(scale)
-            yield begin * inputs, piece.view(-1)
+        outputs, inputs, chunk = g.shape[1], q.shape[1], _outputs_at_once(self.like)
+        sums = torch.empty(chunk, inputs, dtype=torch.int32)
+        piece = torch.empty(chunk, inputs)
+        for begin in range(0, outputs, chunk):
+            count = min(chunk, outputs - begin)
+            multiply(g[:, begin : begin + count].t(), q, sums[:count])
+            yield begin * inputs, piece[:count].copy_(sums[:count]).mul_(scale).view(-1)
 
-    scratch_bytes: int = 0
-    """A piece in int32 and in float32."""
+    @property
+    def scratch_bytes(self) -> int:
+        """A piece in int32 and in float32."""
+        return 8 * _outputs_at_once(self.like) * self.like.shape[1]
 
 
-def _outputs_at_once(g: Tensor, q: Tensor) -> int:
-    return min(g.shape[1], max(64, (1 << 18) // q.shape[1]))
+def _outputs_at_once(w: Tensor) -> int:
+    """Rows of a weight, [outputs, inputs], that are worked on at once: parts of the same size, or nearly."""
+    outputs, inputs = w.shape
+    parts = -(-outputs // max(32, (1 << 17) // inputs))
+    return -(-outputs // parts)
 
 
 # -- how they are lowered ------------------------------------------------------------------------------------
@@ -157,8 +186,7 @@ def _outputs_at_once(g: Tensor, q: Tensor) -> int:
 
 def _rows(low: Lowering, node: fx.Node) -> None:
     x = operand(low, node, 0)
-    scratch = chunk_bytes(x) + 4 * x.numel()
-    add_op(low, node, node.target, "elementwise", flops=3 * x.numel(), scratch_bytes=scratch)  # type: ignore[arg-type]
+    add_op(low, node, node.target, "elementwise", flops=3 * x.numel(), scratch_bytes=chunk_bytes(x))  # type: ignore[arg-type]
 
 
 def _squares(low: Lowering, node: fx.Node) -> None:
@@ -168,7 +196,8 @@ def _squares(low: Lowering, node: fx.Node) -> None:
 
 def _linear_relu(low: Lowering, node: fx.Node) -> None:
     q, w, y = operand(low, node, 0), operand(low, node, 2), low.fake[node]
-    scratch = w.numel() + max(chunk_bytes(w), chunk_bytes(y))
+    outputs, samples = min(_OUTPUTS, w.shape[0]), min(_ROWS, q.shape[0])
+    scratch = outputs * (w.shape[1] + 4 * samples) + max(chunk_bytes(w), chunk_bytes(y))
     flops = 2 * q.shape[0] * w.numel()
     add_op(low, node, node.target, "matmul", flops=flops, scratch_bytes=scratch)  # type: ignore[arg-type]
 
@@ -188,9 +217,9 @@ def _relu_gradient(low: Lowering, node: fx.Node) -> None:
 
 def _weight_gradient(low: Lowering, node: fx.Node) -> None:
     program, args = low.program(tuple(node.args))
-    g, q = operand(low, node, 0), operand(low, node, 1)
+    q = operand(low, node, 1)
     output = low.new_value(node, low.fake[node])
-    kernel = WeightGradientKernel(program, args, 8 * _outputs_at_once(g, q) * q.shape[1])
+    kernel = WeightGradientKernel(program, args, low.fake[node])
     option = Option("whole", workspace_bytes=kernel.scratch_bytes)
     flops = 2 * q.shape[0] * low.fake[node].numel()
     op = Op(output, program.operands, (output,), flops, "matmul", options=(option,), layer=low.layer(node))

@@ -11,7 +11,7 @@ Products are exact: whatever adds them up, int32, or floats where no sum can lea
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,8 +29,8 @@ aten = torch.ops.aten
 LEVELS = 127
 """Largest whole number that stands for anything; -128 is left out, so that zero is in the middle."""
 
-_CHUNK = 1 << 17
-"""Elements that are worked on at once in float32: half a megabyte, about what a core's own cache holds."""
+_CHUNK = 1 << 15
+"""Elements that are worked on at once in float32: 128 KiB, which a core's own cache holds."""
 
 _EXACT_FLOAT32 = (1 << 24) // LEVELS**2
 """Products of two int8 that float32 adds up exactly."""
@@ -52,38 +52,54 @@ def rows_at_once(x: Tensor) -> int:
 
 def round_nearest(x: Tensor, scale: Tensor) -> Tensor:
     """round(x / scale) as int8, half to even, chunk by chunk."""
-    out = torch.empty_like(x, dtype=torch.int8, memory_format=torch.contiguous_format)
-    inverse = 1 / scale
-    for begin in range(0, x.shape[0], rows_at_once(x)):
-        part = x[begin : begin + rows_at_once(x)]
-        out[begin : begin + len(part)] = (part * inverse).round_().clamp_(-LEVELS, LEVELS)
+    out, inverse = torch.empty(x.shape, dtype=torch.int8), 1 / scale
+    for begin, part, scratch in chunks(x, 2):
+        torch.mul(part, inverse, out=scratch)
+        out[begin : begin + len(part)] = scratch.round_().clamp_(-LEVELS, LEVELS)
     return out
 
 
+def chunks(x: Tensor, times: int = 1) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """`(first row, rows, float32 scratch of their shape)` over `x`, [rows, ...]; so many `times` the usual.
+
+    All chunks share one scratch: where each large tensor has pages of its own, new ones cost more than the
+    arithmetic.
+    """
+    at_once = times * rows_at_once(x)
+    scratch = torch.empty(min(at_once, x.shape[0]), *x.shape[1:])
+    for begin in range(0, x.shape[0], at_once):
+        part = x[begin : begin + at_once]
+        yield begin, part, scratch[: len(part)]
+
+
 class Dither:
-    """The u of a tensor of these rows and columns in one step: `rows(begin, end)` gives those of some rows."""
+    """The u of a tensor of these rows and columns in one step: `fill` writes those of some rows."""
 
     def __init__(self, rows: int, columns: int, step: int, stream: int, seed: int) -> None:
         # Multiples of 2^-24, which float32 holds exactly; they wrap around in int32 as fractions do in 1.
-        words = philox.uniform((rows + columns,), torch.float32, step, stream, seed)
-        whole = words.mul_(2.0**24).to(torch.int32)
+        counters = torch.arange(-(-(rows + columns) // 4))
+        words = philox.philox(counters, step, stream, seed).view(-1)[: rows + columns]
+        whole = (words >> 8).to(torch.int32)
         self._rows, self._columns = whole[:rows, None], whole[None, rows:]
+        self._whole = torch.empty(0, dtype=torch.int32)
 
-    def rows(self, begin: int, end: int) -> Tensor:
-        """[end - begin, columns], float32 in [0, 1)."""
-        u = (self._rows[begin:end] + self._columns).bitwise_and_(0xFFFFFF)
-        return u.to(torch.float32).mul_(2.0**-24)
+    def fill(self, out: Tensor, begin: int) -> Tensor:
+        """The u of rows from `begin` on in `out`, float32 [rows, columns], in [0, 1)."""
+        if self._whole.shape[0] < out.shape[0]:
+            self._whole = torch.empty(out.shape, dtype=torch.int32)
+        whole = self._whole[: len(out)]
+        torch.add(self._rows[begin : begin + len(out)], self._columns, out=whole)
+        return out.copy_(whole.bitwise_and_(0xFFFFFF)).mul_(2.0**-24)
 
 
 def round_stochastic(x: Tensor, scale: Tensor, dither: Dither) -> Tensor:
     """floor(x / scale + u) as int8, chunk by chunk; `x` is [rows, ...]."""
-    out = torch.empty_like(x, dtype=torch.int8, memory_format=torch.contiguous_format)
-    inverse = 1 / scale
-    for begin in range(0, x.shape[0], rows_at_once(x)):
-        part = x[begin : begin + rows_at_once(x)]
-        u = dither.rows(begin, begin + len(part)).view(part.shape)
-        out[begin : begin + len(part)] = u.add_(part * inverse).floor_().clamp_(-LEVELS, LEVELS)
-    return out
+    flat, inverse = x.flatten(1), float(1 / scale)
+    out = torch.empty(flat.shape, dtype=torch.int8)
+    for begin, part, scratch in chunks(flat):
+        dither.fill(scratch, begin).add_(part, alpha=inverse)
+        out[begin : begin + len(part)] = scratch.floor_().clamp_(-LEVELS, LEVELS)
+    return out.view(x.shape)
 
 
 @torch.library.custom_op("edgewise::int8_nearest", mutates_args=())
@@ -114,14 +130,14 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 product.register_fake(lambda a, b: a.new_empty((a.shape[0], b.shape[1]), dtype=torch.int32))
 
 
-def multiply(a: Tensor, b: Tensor) -> Tensor:
-    """The product, by PyTorch's kernel; by float64 where that does not take the shape."""
-    if min(*a.shape, *b.shape) == 0:
-        return torch.zeros(a.shape[0], b.shape[1], dtype=torch.int32)
+def multiply(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+    """The product, into `out` if given; by PyTorch's kernel, or by float64 where that refuses the shape."""
+    out = torch.empty(a.shape[0], b.shape[1], dtype=torch.int32) if out is None else out
     try:
-        return torch._int_mm(a, b)  # noqa: SLF001 (its only name)
+        torch._int_mm(a, b, out=out)  # noqa: SLF001 (its only name)
     except RuntimeError:
-        return (a.double() @ b.double()).to(torch.int32)
+        out.copy_(a.double() @ b.double())
+    return out
 
 
 # -- convolutions --------------------------------------------------------------------------------------------
@@ -266,13 +282,13 @@ def add_op(
 
 
 def chunk_bytes(x: Tensor) -> int:
-    """Scratch of a loop over chunks of `x`, which holds three float32 tensors of their size."""
+    """Scratch of a loop over chunks of `x`: up to three tensors of 32 bits of a chunk's size."""
     return 12 * min(x.numel(), rows_at_once(x) * max(1, x.numel() // max(1, x.shape[0])))
 
 
 def dither_bytes(rows: int, columns: int) -> int:
-    """Scratch of a `Dither`."""
-    return 8 * (rows + columns) + philox.scratch_bytes(rows + columns)
+    """Scratch of a `Dither` while it is made: some tensors of 64-bit words."""
+    return 64 * (rows + columns)
 
 
 def operand(low: Lowering, node: fx.Node, index: int) -> Tensor:

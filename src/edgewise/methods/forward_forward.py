@@ -123,9 +123,9 @@ class _Step:
 
     def _loss(self, unit: Unit, goodness: Tensor, activity: Tensor | None) -> Tensor:
         """Of the mean squares of all samples, and the mean output of each neuron for right labels."""
-        s, half = self.settings, goodness.shape[0] // 2
-        above = s.sharpness * (goodness - s.threshold)
-        loss = nn.functional.softplus(-above[:half]).mean() + nn.functional.softplus(above[half:]).mean()
+        s = self.settings
+        wrongness = (goodness.view(2, -1) - s.threshold) * torch.tensor([[-s.sharpness], [s.sharpness]])
+        loss = nn.functional.softplus(wrongness).sum() * (2 / goodness.shape[0])
         if activity is not None:
             running = self.states[_state(unit)]
             new = _MEMORY * running + (1 - _MEMORY) * activity
@@ -167,8 +167,8 @@ class _Step:
         assert weight is not None  # noqa: S101
         signal = signal.rows()
         y = self.net.fused(unit, signal, weight, bias)
-        square = integer_layers.squares(y) * self.net.unit_step**2
-        goodness = square.detach().requires_grad_()
+        after = Signal(y, integer_layers.squares(y))
+        goodness = (after.squares * self.net.unit_step**2).requires_grad_()
         activity = (y[:half].sum(0) * (self.net.unit_step / half)).requires_grad_() if s.peer else None
         with torch.enable_grad():
             loss = self._loss(unit, goodness, activity)
@@ -181,7 +181,7 @@ class _Step:
         g, scale, sums = integer_layers.relu_gradient(y, c, p, squares, self.number, stochastic)
         made = {unit.linear[0]: integer_layers.weight_gradient(g, q, scale), unit.linear[1]: sums}
         found = {name: made[name] for name in unit.linear if name in self.parameters}
-        return found, loss, Signal(y, integer_layers.squares(y))
+        return found, loss, after
 
     # -- the readout -----------------------------------------------------------------------------------------
 
