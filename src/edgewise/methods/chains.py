@@ -63,17 +63,20 @@ def chain_of(model: nn.Module, inputs: Any) -> Chain:
     if not whole and not (len(parts) > 1 and all(joined[:-1]) and _begin_meets(root, parts)):
         raise _unsupported(model, (_where(root, parts, joined),))
     links = tuple(link for part in parts for link in _expanded(part, calls))
-    seen: set[int] = set()
-    twice = [c for c in links if any(True for _ in c.module.parameters()) and _again(c, seen)]
+    twice = tuple(f"{link.path}: weights: they are used in two layers" for link in _repeated(links))
     if twice:
-        raise _unsupported(model, tuple(f"{c.path}: weights: they are used in two layers" for c in twice))
+        raise _unsupported(model, twice)
     return Chain(links, whole)
 
 
-def _again(call: Call, seen: set[int]) -> bool:
-    found = id(call.module) in seen
-    seen.add(id(call.module))
-    return found
+def _repeated(links: tuple[Call, ...]) -> Iterator[Call]:
+    """Links with a parameter that an earlier one has, too."""
+    seen: set[int] = set()
+    for link in links:
+        own = {id(parameter) for parameter in link.module.parameters()}
+        if own & seen:
+            yield link
+        seen |= own
 
 
 def _watch(model: nn.Module, inputs: Any) -> list[Call]:

@@ -20,7 +20,7 @@ label. Only with `readout` it is trained, by cross entropy, on what the others m
 is spread over all classes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -31,7 +31,7 @@ from edgewise.capture import JointGraph, Loss, Trace, integer_layers
 from edgewise.capture.directions import step_number
 from edgewise.capture.estimates import Estimate, Forward, Parameters, trace_estimate
 from edgewise.errors import UsageError
-from edgewise.methods.goodness import Classifier, Signal, Unit, classifier, normalized
+from edgewise.methods.goodness import Layers, Signal, Unit, classifier, layers_of, normalized
 from edgewise.methods.settings import ForwardForward
 from edgewise.zoo.losses import cross_entropy
 
@@ -47,15 +47,15 @@ def trace(settings: ForwardForward) -> Trace:
 
 
 def _trace(model: nn.Module, loss: Loss, batch: tuple[Any, Any], settings: ForwardForward) -> JointGraph:
-    assert isinstance(model, Classifier)  # noqa: S101  # made by `capture_with`
+    layers = layers_of(model)
     if loss is not cross_entropy:
         raise UsageError(
             "Method forward-forward has losses of its own and classifies: the loss must be `cross_entropy`."
         )
     states = {}
     if settings.peer:
-        states = {_state(unit): torch.zeros(unit.channels) for unit in model.units}
-    return trace_estimate(model, loss, batch, partial(estimate, net=model), states)
+        states = {_state(unit): torch.zeros(unit.channels) for unit in layers.units}
+    return trace_estimate(model, loss, batch, partial(estimate, layers=layers), states)
 
 
 def _state(unit: Unit) -> str:
@@ -63,12 +63,12 @@ def _state(unit: Unit) -> str:
 
 
 def estimate(
-    forward: Forward, parameters: Parameters, states: dict[str, Tensor], *, net: Classifier
+    forward: Forward, parameters: Parameters, states: dict[str, Tensor], *, layers: Layers
 ) -> Estimate:
     """Loss: the sum of the layers' own, which the notes hold one by one."""
-    step = _Step(net, parameters, states, forward)
+    step = _Step(layers, parameters, states, forward)
     gradients, losses = step.run()
-    if net.settings.inference == "readout":
+    if layers.settings.inference == "readout":
         gradients.update(step.readout())
     return Estimate(sum(losses, torch.zeros(())), gradients, {"losses": torch.stack(losses)})
 
@@ -77,10 +77,10 @@ class _Step:
     """One step: `run` goes through the units and finds gradients of their parameters and their losses."""
 
     def __init__(
-        self, net: Classifier, parameters: Parameters, states: Mapping[str, Tensor], forward: Forward
+        self, layers: Layers, parameters: Parameters, states: Mapping[str, Tensor], forward: Forward
     ) -> None:
-        self.net, self.parameters, self.states = net, parameters, states
-        self.settings = net.settings
+        self.layers, self.parameters, self.states = layers, parameters, states
+        self.settings = layers.settings
         self.inputs, self.targets = forward.batch
         self.held = forward.held
         self.number = step_number(self.inputs)
@@ -90,9 +90,9 @@ class _Step:
         gradients: dict[str, Tensor] = {}
         losses: list[Tensor] = []
         with torch.no_grad():
-            signal = self.net.enter(self.inputs, torch.cat([self.targets, self._wrong()]))
-        for index, unit in enumerate(self.net.units):
-            if self.net.is_fused(unit):
+            signal = self.layers.enter(self.inputs, torch.cat([self.targets, self._wrong()]))
+        for index, unit in enumerate(self.layers.units):
+            if self.layers.is_fused(unit):
                 found, loss, signal = self._fused(unit, signal)
                 gradients.update(found)
             else:
@@ -103,9 +103,9 @@ class _Step:
 
     def _wrong(self) -> Tensor:
         """For each sample a label that is not its own, all with the same chance."""
-        others = self.net.classes - 1
+        others = self.layers.classes - 1
         shift = (torch.rand(self.targets.shape[0]) * others).to(torch.int64).clamp(max=others - 1)
-        return (self.targets + 1 + shift) % self.net.classes
+        return (self.targets + 1 + shift) % self.layers.classes
 
     # -- by autograd -----------------------------------------------------------------------------------------
 
@@ -113,12 +113,12 @@ class _Step:
         """The unit's loss, and what the next one reads: cut off from its past without a look-ahead."""
         x = signal.real()
         x = x if self.settings.look_ahead else x.detach()
-        y = self.net.through(unit, x, self._state_of, self.number)
+        y = self.layers.through(unit, x, self._state_of, self.number)
         goodness = y.flatten(1).square().mean(1)
         over = [d for d in range(y.dim()) if d != 1]
         activity = y[: len(y) // 2].mean(over) if self.settings.peer else None
         loss = self._loss(unit, goodness, activity)
-        after = self.net.after(unit, y if self.settings.look_ahead else y.detach())
+        after = self.layers.after(unit, y if self.settings.look_ahead else y.detach())
         return loss, Signal(normalized(after))
 
     def _loss(self, unit: Unit, goodness: Tensor, activity: Tensor | None) -> Tensor:
@@ -136,7 +136,7 @@ class _Step:
 
     def _spread(self, index: int, loss: Tensor, gradients: dict[str, Tensor]) -> None:
         """Add the gradient of a unit's loss to those of its own parameters, and of units that look ahead."""
-        units = self.net.units[max(0, index - self.settings.look_ahead) : index + 1]
+        units = self.layers.units[max(0, index - self.settings.look_ahead) : index + 1]
         names = [[n for n in unit.names if n in self.parameters] for unit in units]
         flat = [self.parameters[n] for each in names for n in each]
         found = iter(torch.autograd.grad(loss, flat, retain_graph=bool(self.settings.look_ahead)))
@@ -166,15 +166,15 @@ class _Step:
         weight, bias = (self.held.get(name) for name in unit.linear)
         assert weight is not None  # noqa: S101
         signal = signal.rows()
-        y = self.net.fused(unit, signal, weight, bias)
+        y = self.layers.fused(unit, signal, weight, bias)
         after = Signal(y, integer_layers.squares(y))
-        goodness = (after.squares * self.net.unit_step**2).requires_grad_()
-        activity = (y[:half].sum(0) * (self.net.unit_step / half)).requires_grad_() if s.peer else None
+        goodness = (after.squares * self.layers.unit_step**2).requires_grad_()
+        activity = (y[:half].sum(0) * (self.layers.unit_step / half)).requires_grad_() if s.peer else None
         with torch.enable_grad():
             loss = self._loss(unit, goodness, activity)
         wanted = [goodness] if activity is None else [goodness, activity]
         of_goodness, *of_activity = torch.autograd.grad(loss, wanted)
-        c = of_goodness * (2 * self.net.unit_step / y.shape[1])  # dL/dy = 2 y / n dL/dG
+        c = of_goodness * (2 * self.layers.unit_step / y.shape[1])  # dL/dy = 2 y / n dL/dG
         p = of_activity[0] / half if of_activity else None
         stochastic = s.rounding == "stochastic"
         q, squares = signal.values, signal.squares
@@ -187,19 +187,16 @@ class _Step:
 
     def readout(self) -> dict[str, Tensor]:
         """Gradients of the last layer's parameters, by cross entropy."""
-        head = self.net.head
+        head = self.layers.head
         with torch.no_grad():
-            signal = self.net.enter(self.inputs, None)
-            for unit in self.net.units:
-                signal = self.net.step_through(unit, signal, self._copies_of)
+            signal = self.layers.enter(self.inputs, None)
+            for unit in self.layers.units:
+                signal = self.layers.step_through(unit, signal, self._copies_of)
         names = [n for n in head.names if n in self.parameters]
-        scores = self.net.through(head, signal.real().detach(), self._state_of, self.number)
+        scores = self.layers.through(head, signal.real().detach(), self._state_of, self.number)
         found = torch.autograd.grad(cross_entropy(scores, self.targets), [self.parameters[n] for n in names])
         return dict(zip(names, found, strict=True))
 
     def _copies_of(self, path: str) -> dict[str, Tensor]:
         """As `_state_of`, but with copies of buffers, which move once a step."""
         return {n: t if t.requires_grad else t.clone() for n, t in self._state_of(path).items()}
-
-
-StateOf = Callable[[str], dict[str, Tensor]]

@@ -80,27 +80,15 @@ class Unit:
         return kinds == [nn.Linear, nn.ReLU] and not self.after and self.flat
 
 
-class Classifier(nn.Module):
-    """The layers of a model, classifying by goodness or by readout: [B, ...] -> scores [B, classes].
+class Layers:
+    """A model as forward-forward sees it: what samples go through first, units, and the last layer."""
 
-    It has the children, parameters and buffers of the model, under the same names.
-    """
-
-    def __init__(
-        self, model: nn.Module, settings: ForwardForward, entry: tuple[Any, ...], units: tuple[Unit, ...]
-    ) -> None:
-        super().__init__()
-        for name, child in model.named_children():
-            self.add_module(name, child)
-        for name, parameter in model.named_parameters(recurse=False):
-            self.register_parameter(name, parameter)
-        for name, buffer in model.named_buffers(recurse=False):
-            self.register_buffer(name, buffer)
+    def __init__(self, settings: ForwardForward, entry: tuple[Any, ...], units: tuple[Unit, ...]) -> None:
         self.settings, self.entry = settings, entry
         self.units, self.head = units[:-1], units[-1]
         self.classes = self.head.channels
         self.unit_step = settings.activation_range / LEVELS
-        self.training = model.training
+        self._modules = {path: module for unit in units for path, module in unit.parts}
 
     # -- what goes in ----------------------------------------------------------------------------------------
 
@@ -174,8 +162,8 @@ class Classifier(nn.Module):
 
     # -- classes ---------------------------------------------------------------------------------------------
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Scores of the classes."""
+    def scores(self, x: Tensor) -> Tensor:
+        """Scores of the classes for samples, [B, classes]."""
         if self.settings.inference == "readout":
             signal = self.enter(x, None)
             for unit in self.units:
@@ -185,7 +173,7 @@ class Classifier(nn.Module):
         return torch.stack([self._goodness(x, torch.full((count,), c)) for c in range(self.classes)], 1)
 
     def _own(self, path: str) -> dict[str, Tensor]:
-        module = self.get_submodule(path)
+        module = self._modules[path]
         return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
     def _goodness(self, x: Tensor, labels: Tensor) -> Tensor:
@@ -202,6 +190,34 @@ class Classifier(nn.Module):
                 total = total + y.flatten(1).square().mean(1)
                 signal = Signal(normalized(self.after(unit, y)))
         return total
+
+
+class Classifier(nn.Module):
+    """A model that classifies by goodness or by readout: [B, ...] -> scores [B, classes].
+
+    It has the children, parameters and buffers of the model, under the same names.
+    """
+
+    def __init__(self, model: nn.Module, layers: Layers) -> None:
+        super().__init__()
+        for name, child in model.named_children():
+            self.add_module(name, child)
+        for name, parameter in model.named_parameters(recurse=False):
+            self.register_parameter(name, parameter)
+        for name, buffer in model.named_buffers(recurse=False):
+            self.register_buffer(name, buffer)
+        self.training = model.training
+        self._forward_forward = layers  # the only name beside the model's own
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores of the classes."""
+        return self._forward_forward.scores(x)
+
+
+def layers_of(model: nn.Module) -> Layers:
+    """The layers of a classifier."""
+    assert isinstance(model, Classifier)  # noqa: S101  # made by `capture_with`
+    return model._forward_forward  # noqa: SLF001 (of this file)
 
 
 def waves(classes: int, shape: tuple[int, ...]) -> Tensor:
@@ -240,9 +256,9 @@ def classifier(model: nn.Module, settings: ForwardForward, batch: tuple[Any, Any
     if refused:
         raise unsupported(type(model).__name__, tuple(refused))
     entry = tuple((link.path, link.module) for link in chain.links[:first])
-    net = Classifier(model, settings, entry, _units(chain.links[first:]))
-    _check_samples(net, inputs)
-    return net
+    layers = Layers(settings, entry, _units(chain.links[first:]))
+    _check_samples(layers, inputs)
+    return Classifier(model, layers)
 
 
 def _units(links: tuple[Call, ...]) -> tuple[Unit, ...]:
@@ -285,7 +301,7 @@ def _refused(link: Call, settings: ForwardForward) -> list[str]:
     return found
 
 
-def _check_samples(net: Classifier, inputs: Tensor) -> None:
+def _check_samples(net: Layers, inputs: Tensor) -> None:
     numbers = inputs[0].numel()
     if net.settings.label == "corner" and numbers <= net.classes:
         raise UsageError(
