@@ -89,7 +89,7 @@ def test_any_shape(shape: tuple[int, ...]) -> None:
 
 
 def test_scratch_stays_small_beside_the_tensor() -> None:
-    assert scratch_bytes(10) == scratch_bytes(4096)
+    assert scratch_bytes(10) < scratch_bytes(1000) == scratch_bytes(4096)
     assert all(scratch_bytes(count) <= count * 4 for count in (10_000, 100_000, 10_000_000))
 
 

@@ -56,6 +56,16 @@ class Forward:
         """The loss of the batch's targets against any output: that of a head within the model, say."""
         return self._module.compare(output, self._leaves)
 
+    @property
+    def batch(self) -> tuple[Any, Any]:
+        """Inputs and targets, for a method with losses of its own."""
+        return self._module.batch_of(self._leaves)
+
+    @property
+    def held(self) -> dict[str, Tensor]:
+        """Parameters and buffers by name; what changes a buffer here in place changes it for the next step."""
+        return {n: t for n, t in self._module.held().items() if n not in self._module.states}
+
 
 Estimator = Callable[[Forward, Parameters, dict[str, Tensor]], Estimate]
 """`(loss, trainable parameters, the method's own states) -> estimate`; states may be changed in place."""

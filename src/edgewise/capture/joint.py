@@ -86,17 +86,21 @@ class LossModule(nn.Module):
         """Parameters, buffers and states by their names in the model."""
         return {name: getattr(self, key) for key, name in self.names.items()}
 
+    def batch_of(self, leaves: tuple[Tensor, ...]) -> tuple[Any, Any]:
+        """Inputs and targets again, from the tensors in them."""
+        _, _, spec, constants = self._hidden
+        inputs, targets = pytree.tree_unflatten(fill(constants, leaves), spec)
+        return inputs, targets
+
     def loss_of(self, state: dict[str, Tensor], leaves: tuple[Tensor, ...]) -> Tensor:
         """The loss of a batch, with `state` in the place of the model's parameters and buffers."""
-        model, _, spec, constants = self._hidden
-        args, kwargs = call_arguments(pytree.tree_unflatten(fill(constants, leaves), spec)[0])
-        output = torch.func.functional_call(model, state, args, kwargs, tie_weights=True)
+        args, kwargs = call_arguments(self.batch_of(leaves)[0])
+        output = torch.func.functional_call(self._hidden[0], state, args, kwargs, tie_weights=True)
         return self.compare(output, leaves)
 
     def compare(self, output: Any, leaves: tuple[Tensor, ...]) -> Tensor:
         """The loss of `output` against the targets of a batch."""
-        _, loss, spec, constants = self._hidden
-        value = loss(output, pytree.tree_unflatten(fill(constants, leaves), spec)[1])
+        value = self._hidden[1](output, self.batch_of(leaves)[1])
         if not isinstance(value, Tensor) or value.numel() != 1 or not value.is_floating_point():
             found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise UsageError(

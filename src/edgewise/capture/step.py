@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from edgewise.capture import directions, effects, schedules
+from edgewise.capture import directions, effects, integer_layers, integers, schedules
 from edgewise.capture.assemble import Assembled, Reading, assemble
 from edgewise.capture.joint import JointGraph, Loss, split_batch, trace_joint
 from edgewise.capture.kernels import Run
@@ -23,6 +23,15 @@ from edgewise.zoo.losses import resolve_loss
 
 Trace = Callable[[nn.Module, Loss, tuple[Any, Any]], JointGraph]
 """`(model, loss, batch) -> graph of the step`, before updates are added."""
+
+REWRITES = {
+    **effects.REWRITES,
+    **directions.REWRITES,
+    **schedules.REWRITES,
+    **integers.REWRITES,
+    **integer_layers.REWRITES,
+}
+"""How ops are lowered that no ATen call can stand for."""
 
 RESERVED = re.compile(rf"{STEP}|batch\.\d+|constant\.\d+|loss\.gradient")
 """Names of the inputs and constants of a step; no parameter may be called so."""
@@ -100,7 +109,7 @@ def capture(
     _check_model(model)
     batch = pytree.tree_map_only(torch.Tensor, _alone, example_batch)
     joint = _trace(model, loss, batch, trace)
-    low = Lowering(joint, seed, {**effects.REWRITES, **directions.REWRITES, **schedules.REWRITES})
+    low = Lowering(joint, seed, REWRITES)
     low.run()
     if low.unsupported:
         raise _unsupported(model, tuple(dict.fromkeys(low.unsupported)))

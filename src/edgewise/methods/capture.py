@@ -10,6 +10,7 @@ from edgewise.methods import (
     activity_perturbation,
     elastic,
     extrapolation,
+    forward_forward,
     forward_gradient,
     local_losses,
     settings,
@@ -26,6 +27,7 @@ _TRACES: dict[type, Callable[[Any], Trace]] = {
     settings.ActivityPerturbation: activity_perturbation.trace,
     settings.SparseUpdate: sparse_update.trace,
     settings.Extrapolated: extrapolation.trace,
+    settings.ForwardForward: forward_forward.trace,
 }
 
 
@@ -48,4 +50,7 @@ def capture_with(
     if isinstance(method, Backprop):
         return capture(model, loss, optimizer, example_batch, name=name, seed=seed)
     trace = _TRACES[type(method)](method)
+    if isinstance(method, settings.ForwardForward):
+        name = name or type(model).__name__
+        model = forward_forward.classifier(model, method, example_batch)
     return capture(model, loss, optimizer, example_batch, name=name, seed=seed, trace=trace)

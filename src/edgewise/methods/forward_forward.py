@@ -1,0 +1,202 @@
+"""Forward-forward: each layer learns on its own to tell samples with their right label from ones with a wrong.
+
+Hinton's forward-forward algorithm (arXiv 2212.13345), and FF-INT8 (arXiv 2506.22771, DAC 2025) with `int8`.
+A label is written into the sample. A layer of n outputs y has the goodness G = s/n ||y||^2 and the threshold
+theta = s t, so that theta grows with the width where G is the sum of squares (s = n; the reference codes
+disagree: 2.0 goes with the mean). Its loss is
+
+    L = mean softplus(theta - G(right label)) + mean softplus(G(wrong label) - theta)
+
+and, with peer normalization, the variance over its outputs of their running means. The next layer reads
+y / rms(y): not how large y is, or it could read G off its input. Wrong labels are drawn anew in each step.
+
+Look-ahead of depth h gives layer i the gradient of L_i + lambda (L_{i+1} + ... + L_{i+h}), by the chain rule:
+equation 4 of FF-INT8 as its words do not have it but as it must be meant, for without a chain the later losses
+contribute nothing. lambda rises with the epochs. Of h + 1 layers the activations are held at once; with h = 0,
+of one.
+
+The last layer of the model is no unit: classes are scored by the goodness that the others find for each
+label. Only with `readout` it is trained, by cross entropy, on what the others make of a sample whose label
+is spread over all classes.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgewise.capture import JointGraph, Loss, Trace, integer_layers
+from edgewise.capture.directions import step_number
+from edgewise.capture.estimates import Estimate, Forward, Parameters, trace_estimate
+from edgewise.errors import UsageError
+from edgewise.methods.goodness import Layers, Signal, Unit, classifier, layers_of, normalized
+from edgewise.methods.settings import ForwardForward
+from edgewise.zoo.losses import cross_entropy
+
+__all__ = ["classifier", "estimate", "trace"]
+
+_MEMORY = 0.9
+"""What a running mean keeps of itself in a step."""
+
+
+def trace(settings: ForwardForward) -> Trace:
+    """The step of forward-forward as a trace for `capture`; the model is a `Classifier`."""
+    return partial(_trace, settings=settings)
+
+
+def _trace(model: nn.Module, loss: Loss, batch: tuple[Any, Any], settings: ForwardForward) -> JointGraph:
+    layers = layers_of(model)
+    if loss is not cross_entropy:
+        raise UsageError(
+            "Method forward-forward has losses of its own and classifies: the loss must be `cross_entropy`."
+        )
+    states = {}
+    if settings.peer:
+        states = {_state(unit): torch.zeros(unit.channels) for unit in layers.units}
+    return trace_estimate(model, loss, batch, partial(estimate, layers=layers), states)
+
+
+def _state(unit: Unit) -> str:
+    return f"{unit.path}.mean_activity"
+
+
+def estimate(
+    forward: Forward, parameters: Parameters, states: dict[str, Tensor], *, layers: Layers
+) -> Estimate:
+    """Loss: the sum of the layers' own, which the notes hold one by one."""
+    step = _Step(layers, parameters, states, forward)
+    gradients, losses = step.run()
+    if layers.settings.inference == "readout":
+        gradients.update(step.readout())
+    return Estimate(sum(losses, torch.zeros(())), gradients, {"losses": torch.stack(losses)})
+
+
+class _Step:
+    """One step: `run` goes through the units and finds gradients of their parameters and their losses."""
+
+    def __init__(
+        self, layers: Layers, parameters: Parameters, states: Mapping[str, Tensor], forward: Forward
+    ) -> None:
+        self.layers, self.parameters, self.states = layers, parameters, states
+        self.settings = layers.settings
+        self.inputs, self.targets = forward.batch
+        self.held = forward.held
+        self.number = step_number(self.inputs)
+
+    def run(self) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Both kinds of samples side by side, the right labels first."""
+        gradients: dict[str, Tensor] = {}
+        losses: list[Tensor] = []
+        with torch.no_grad():
+            signal = self.layers.enter(self.inputs, torch.cat([self.targets, self._wrong()]))
+        for index, unit in enumerate(self.layers.units):
+            if self.layers.is_fused(unit):
+                found, loss, signal = self._fused(unit, signal)
+                gradients.update(found)
+            else:
+                loss, signal = self._local(unit, signal)
+                self._spread(index, loss, gradients)
+            losses.append(loss.detach())
+        return gradients, losses
+
+    def _wrong(self) -> Tensor:
+        """For each sample a label that is not its own, all with the same chance."""
+        others = self.layers.classes - 1
+        shift = (torch.rand(self.targets.shape[0]) * others).to(torch.int64).clamp(max=others - 1)
+        return (self.targets + 1 + shift) % self.layers.classes
+
+    # -- by autograd -----------------------------------------------------------------------------------------
+
+    def _local(self, unit: Unit, signal: Signal) -> tuple[Tensor, Signal]:
+        """The unit's loss, and what the next one reads: cut off from its past without a look-ahead."""
+        x = signal.real()
+        x = x if self.settings.look_ahead else x.detach()
+        y = self.layers.through(unit, x, self._state_of, self.number)
+        goodness = y.flatten(1).square().mean(1)
+        over = [d for d in range(y.dim()) if d != 1]
+        activity = y[: len(y) // 2].mean(over) if self.settings.peer else None
+        loss = self._loss(unit, goodness, activity)
+        after = self.layers.after(unit, y if self.settings.look_ahead else y.detach())
+        return loss, Signal(normalized(after))
+
+    def _loss(self, unit: Unit, goodness: Tensor, activity: Tensor | None) -> Tensor:
+        """Of the mean squares of all samples, and the mean output of each neuron for right labels."""
+        s = self.settings
+        wrongness = (goodness.view(2, -1) - s.threshold) * torch.tensor([[-s.sharpness], [s.sharpness]])
+        loss = nn.functional.softplus(wrongness).sum() * (2 / goodness.shape[0])
+        if activity is not None:
+            running = self.states[_state(unit)]
+            new = _MEMORY * running + (1 - _MEMORY) * activity
+            loss = loss + s.peer * (new - new.mean()).square().mean()
+            with torch.no_grad():
+                running.copy_(new.detach())
+        return loss
+
+    def _spread(self, index: int, loss: Tensor, gradients: dict[str, Tensor]) -> None:
+        """Add the gradient of a unit's loss to those of its own parameters, and of units that look ahead."""
+        units = self.layers.units[max(0, index - self.settings.look_ahead) : index + 1]
+        names = [[n for n in unit.names if n in self.parameters] for unit in units]
+        flat = [self.parameters[n] for each in names for n in each]
+        found = iter(torch.autograd.grad(loss, flat, retain_graph=bool(self.settings.look_ahead)))
+        for unit, each in zip(units, names, strict=True):
+            for name in each:
+                gradient = next(found)
+                if unit is not units[-1]:
+                    gradient = gradients[name] + gradient * self._weight()
+                gradients[name] = gradient
+
+    def _weight(self) -> Tensor:
+        """Lambda in this step."""
+        s = self.settings
+        epoch = torch.div(self.number, s.steps_per_epoch, rounding_mode="floor")
+        return s.look_ahead_start + s.look_ahead_rate * epoch
+
+    def _state_of(self, path: str) -> dict[str, Tensor]:
+        """Parameters and buffers of the module at `path`, by their names in it."""
+        prefix = f"{path}." if path else ""
+        return {n.removeprefix(prefix): t for n, t in self.held.items() if n.startswith(prefix)}
+
+    # -- with activations in int8 ----------------------------------------------------------------------------
+
+    def _fused(self, unit: Unit, signal: Signal) -> tuple[dict[str, Tensor], Tensor, Signal]:
+        """As `_local` and `_spread` for a linear layer with ReLU; its gradient is written out."""
+        s, half = self.settings, self.targets.shape[0]
+        weight, bias = (self.held.get(name) for name in unit.linear)
+        assert weight is not None  # noqa: S101
+        signal = signal.rows()
+        y = self.layers.fused(unit, signal, weight, bias)
+        after = Signal(y, integer_layers.squares(y))
+        goodness = (after.squares * self.layers.unit_step**2).requires_grad_()
+        activity = (y[:half].sum(0) * (self.layers.unit_step / half)).requires_grad_() if s.peer else None
+        with torch.enable_grad():
+            loss = self._loss(unit, goodness, activity)
+        wanted = [goodness] if activity is None else [goodness, activity]
+        of_goodness, *of_activity = torch.autograd.grad(loss, wanted)
+        c = of_goodness * (2 * self.layers.unit_step / y.shape[1])  # dL/dy = 2 y / n dL/dG
+        p = of_activity[0] / half if of_activity else None
+        stochastic = s.rounding == "stochastic"
+        q, squares = signal.values, signal.squares
+        g, scale, sums = integer_layers.relu_gradient(y, c, p, squares, self.number, stochastic)
+        made = {unit.linear[0]: integer_layers.weight_gradient(g, q, scale), unit.linear[1]: sums}
+        found = {name: made[name] for name in unit.linear if name in self.parameters}
+        return found, loss, after
+
+    # -- the readout -----------------------------------------------------------------------------------------
+
+    def readout(self) -> dict[str, Tensor]:
+        """Gradients of the last layer's parameters, by cross entropy."""
+        head = self.layers.head
+        with torch.no_grad():
+            signal = self.layers.enter(self.inputs, None)
+            for unit in self.layers.units:
+                signal = self.layers.step_through(unit, signal, self._copies_of)
+        names = [n for n in head.names if n in self.parameters]
+        scores = self.layers.through(head, signal.real().detach(), self._state_of, self.number)
+        found = torch.autograd.grad(cross_entropy(scores, self.targets), [self.parameters[n] for n in names])
+        return dict(zip(names, found, strict=True))
+
+    def _copies_of(self, path: str) -> dict[str, Tensor]:
+        """As `_state_of`, but with copies of buffers, which move once a step."""
+        return {n: t if t.requires_grad else t.clone() for n, t in self._state_of(path).items()}
