@@ -163,7 +163,7 @@ def test_a_users_model_is_found_in_the_current_folder(name: str, args: dict[str,
     ("name", "message"),
     [
         ("mpl", "No model `mpl` in the zoo. Did you mean `mlp`? Your own model is `package.module:factory`."),
-        ("zzz", "No model `zzz` in the zoo. The zoo has: digits-cnn, mlp, "),
+        ("zzz", "No model `zzz` in the zoo. The zoo has: digits-cnn, local-mixer, "),
         (":make", "Model `:make` is not of the form `package.module:factory`."),
         ("my_models:", "Model `my_models:` is not of the form `package.module:factory`."),
         ("my_models:mak", "Did you mean `my_models:make`?"),
