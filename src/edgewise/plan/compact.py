@@ -101,7 +101,7 @@ def _first_that_fits(
 def _is_worth_it(
     problem: Problem, candidate: Candidate, placement: Placement, other: Candidate, found: Placement
 ) -> bool:
-    """Whether to take `other` for its arena: it fits and is little dearer, or `candidate`'s is far too large."""
+    """Whether to take `other` for its arena: it fits and is little dearer, or the first is far too large."""
     ram_bytes, plain = problem.budget.ram_bytes, problem.primary(problem.plain_cost)
     if placement.arena_bytes > FAR * ram_bytes:
         return found.arena_bytes < placement.arena_bytes
