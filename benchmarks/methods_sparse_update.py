@@ -71,7 +71,7 @@ to classes 5 to 9 with {samples} images, {epochs} epochs, batch {batch}, SGD.
 
 - *Selected* rows: what `select` chose for that RAM from {probed} batches; trained numbers are those of the
   first seed, RAM the most of all seeds. *Planned* rows: full backprop within that RAM by `make_plan`, with
-  recomputation and paging where that is needed; a plan does not change what is computed, so the accuracy is
+  recomputation and paging where that is needed; a plan changes at most the order of sums, so the accuracy is
   that of full backprop.
 - Selected with the first seed: {choices}.
 
