@@ -71,7 +71,7 @@ to classes 5 to 9 with {samples} images, {epochs} epochs, batch {batch}, SGD.
 
 - *Selected* rows: what `select` chose for that RAM from {probed} batches; trained numbers are those of the
   first seed, RAM the most of all seeds. *Planned* rows: full backprop within that RAM by `make_plan`, with
-  recomputation and paging where that is needed; a plan does not change what is computed, so the accuracy is
+  recomputation and paging where that is needed; a plan changes at most the order of sums, so the accuracy is
   that of full backprop.
 - Selected with the first seed: {choices}.
 
@@ -327,17 +327,14 @@ def planned(bench: Bench, kib: int, runs: list[dict[str, Any]], lr: float) -> st
     return f"| {label} | {runs[0]['trained']:,} | {spread(runs)} | {cells} | {lr} |"
 
 
-def int8(bench: Bench) -> list[str]:
+def int8(bench: Bench) -> Iterator[str]:
     part = SparseUpdate({"coarse": 1.0, "head": 1.0}, ("coarse", "head"))
-    rows = []
     for label, method in (("all", Backprop()), ("second half", part)):
         for scaled in (True, False):
             name = "quantization-aware" if scaled else "none"
             run: Any = lambda seed, lr, m=method, s=scaled: bench.trained(m, seed, lr, s)  # noqa: E731
             runs, lr = bench.row(f"int8 {label} {name}", run, bench.options.side_seeds)
-            rows.append(f"| {label} | {name} | {spread(runs)} | {lr} |")
-            print(rows[-1], flush=True)
-    return rows
+            yield f"| {label} | {name} | {spread(runs)} | {lr} |"
 
 
 def kept_bytes(captured: Captured) -> int:
@@ -371,20 +368,17 @@ def sampled(bench: Bench, share: float, seed: int, lr: float) -> dict[str, Any]:
     return {"held": accuracy(model, held), "test": test, "kept": kept_bytes(captured), **figured}
 
 
-def wta(bench: Bench) -> list[str]:
+def wta(bench: Bench) -> Iterator[str]:
     from edgewise.methods.wta_crs import rows_kept  # noqa: PLC0415
 
-    rows = []
     for share in SHARES:
         run: Any = lambda seed, lr, s=share: sampled(bench, s, seed, lr)  # noqa: E731
         runs, lr = bench.row(f"wta {share}", run, bench.options.side_seeds)
         size, first = bench.options.mlp_batch, runs[0]
-        rows.append(
+        yield (
             f"| {share:.0%} | {rows_kept(size, share)} of {size} | {spread(runs)} | {first['kept']:,} "
             f"| {first['ram']:,} | {first['flops'] / 1e6:.1f} | {lr} |"
         )
-        print(rows[-1], flush=True)
-    return rows
 
 
 def main() -> None:
@@ -405,8 +399,13 @@ def main() -> None:
     write(bench, sizes, rows, choices, sections)
     for measure, text in ((wta, WTA_TEXT), (int8, INT8_TEXT)):
         shown = {**vars(options), "seeds": options.side_seeds}
-        sections += text.format(rows="\n".join(measure(bench)), **shown)
-        write(bench, sizes, rows, choices, sections)
+        found: list[str] = []
+        for row in measure(bench):
+            found.append(row)
+            print(row, flush=True)
+            section = text.format(rows="\n".join(found), **shown)
+            write(bench, sizes, rows, choices, sections + section)
+        sections += section
 
 
 def write(bench: Bench, sizes: dict[str, int], rows: list[str], choices: list[str], sections: str) -> None:

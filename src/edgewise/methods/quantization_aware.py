@@ -230,7 +230,7 @@ def fold_norms(model: nn.Module) -> tuple[str, ...]:
             conv, norm = parent[index], parent[index + 1]
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 fused = torch.nn.utils.fuse_conv_bn_eval(conv.eval(), norm.eval())
-                assert fused.bias is not None  # noqa: S101  # a norm shifts
+                assert fused.bias is not None  # noqa: S101  # the norm's shift is in it
                 fused.bias.requires_grad_(fused.weight.requires_grad)
                 parent[index] = fused.train(parent.training)
                 parent[index + 1] = nn.Identity()
