@@ -10,7 +10,7 @@ too, and one that is little dearer is taken.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from edgewise.plan.addresses import Placement, place
 from edgewise.plan.milp import INFINITY
@@ -29,6 +29,9 @@ LITTLE = 0.02
 
 FAR = 1.05
 """Arenas up to this multiple of the budget are not worth any price; larger ones are."""
+
+Placed = tuple[Candidate, Placement]
+"""A plan, and where its values lie."""
 
 SHARES = (0.985, 0.96, 0.9, 0.0)
 """Parts of the budget that prefetching may fill, tried in turn; 0 is no prefetching."""
@@ -51,43 +54,45 @@ def compact(
         loosen: it may give way to another plan, which holds less.
         deadline: when to stop trying other plans, by `time.monotonic`; retiming this one always has its time.
     """
-    begin = time.monotonic()
+    begin, ram_bytes = time.monotonic(), problem.budget.ram_bytes
     placement = _place(problem, candidate)
-    if placement.arena_bytes <= problem.budget.ram_bytes:
+    if placement.arena_bytes <= ram_bytes:
         return candidate, placement
     deadline -= time.monotonic() - begin  # the last trial takes as long
     spare = _first_that_fits(problem, others, (time.monotonic() + deadline) / 2)
-    best, found = _retimed(problem, candidate, placement, spare)
-    if spare is not None and (found.arena_bytes > problem.budget.ram_bytes or spare[0].rank < best.rank):
-        best, found = spare
-    if _is_worth_it(problem, candidate, placement, best, found):
-        return best, found
-    return _loosened(problem, candidate, placement, deadline) if loosen else (candidate, placement)
+    trials = [*_retimed(problem, candidate, spare), *([spare] if spare is not None else [])]
+    fitting = _cheapest(trial for trial in trials if trial[1].arena_bytes <= ram_bytes)
+    if fitting is not None and _is_little_dearer(problem, candidate, fitting[0]):
+        return fitting
+    best = _loosened(problem, candidate, placement, deadline) if loosen else (candidate, placement)
+    if best[1].arena_bytes <= FAR * ram_bytes:
+        return best
+    near = _cheapest(trial for trial in trials if trial[1].arena_bytes <= FAR * ram_bytes)
+    return near or min((best, *trials), key=lambda trial: trial[1].arena_bytes)
 
 
-def _retimed(
-    problem: Problem, candidate: Candidate, placement: Placement, spare: tuple[Candidate, Placement] | None
-) -> tuple[Candidate, Placement]:
-    """`candidate` with less begun early, until it fits or is as dear as `spare`; that of the least arena."""
-    best = candidate
+def _cheapest(trials: Iterable[Placed]) -> Placed | None:
+    return min(trials, key=lambda trial: trial[0].rank, default=None)
+
+
+def _retimed(problem: Problem, candidate: Candidate, spare: Placed | None) -> Iterator[Placed]:
+    """`candidate` with less and less begun early, until it fits or is as dear as `spare`."""
     hurries = problem.overlaps and candidate.certificate.paged_in
     lazy = judge(problem, candidate.order, candidate.homes) if hurries else None
-    for share in SHARES if lazy is not None and lazy.steps != best.steps else ():
-        if placement.arena_bytes <= problem.budget.ram_bytes or lazy is None:
-            break
+    for share in SHARES if lazy is not None and lazy.steps != candidate.steps else ():
+        assert lazy is not None  # noqa: S101  # as said in the line before
         less = problem.with_ram(int(share * problem.budget.ram_bytes))
         trial = lazy.retimed(problem, *prefetch(lazy.steps, lazy.certificate, less, lazy.homes))
         if spare is not None and spare[0].rank <= trial.rank:
-            break
-        found = _place(problem, trial)
-        if fits(problem, trial) and found.arena_bytes < placement.arena_bytes:
-            best, placement = trial, found
-    return best, placement
+            return
+        if fits(problem, trial):
+            found = _place(problem, trial)
+            yield trial, found
+            if found.arena_bytes <= problem.budget.ram_bytes:
+                return
 
 
-def _first_that_fits(
-    problem: Problem, others: Sequence[Candidate], deadline: float
-) -> tuple[Candidate, Placement] | None:
+def _first_that_fits(problem: Problem, others: Sequence[Candidate], deadline: float) -> Placed | None:
     """The first of `others` with an arena within the budget."""
     for other in others:
         if time.monotonic() > deadline:
@@ -98,15 +103,10 @@ def _first_that_fits(
     return None
 
 
-def _is_worth_it(
-    problem: Problem, candidate: Candidate, placement: Placement, other: Candidate, found: Placement
-) -> bool:
-    """Whether to take `other` for its arena: it fits and is little dearer, or the first is far too large."""
-    ram_bytes, plain = problem.budget.ram_bytes, problem.primary(problem.plain_cost)
-    if placement.arena_bytes > FAR * ram_bytes:
-        return found.arena_bytes < placement.arena_bytes
-    allowed = max(LITTLE_DEARER * candidate.overhead, candidate.overhead + LITTLE * plain)
-    return found.arena_bytes <= ram_bytes and other.overhead <= allowed
+def _is_little_dearer(problem: Problem, candidate: Candidate, other: Candidate) -> bool:
+    """Whether `other` costs little more than `candidate`."""
+    little = LITTLE * problem.primary(problem.plain_cost)
+    return other.overhead <= max(LITTLE_DEARER * candidate.overhead, candidate.overhead + little)
 
 
 def _loosened(
