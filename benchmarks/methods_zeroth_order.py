@@ -386,12 +386,22 @@ def words(found: dict[str, Row], target: float) -> str:
     )
     if steps and needed and isinstance(other, Price):
         ratio = needed * other.seconds / (steps * price.seconds)
-        text += f" To {target:.1%}, that one takes {ratio:.0f} times as long as planned backprop on {device}."
+        text += f" To {target:.1%}, that one takes {ratio:.1f} times as long as planned backprop on {device}."
     elif steps:
         text += f" None of the others than backprop comes to {target:.1%} within these steps." * (
             all(row.steps_to(target) is None for row in others)
         )
     return text
+
+
+def caution(options: argparse.Namespace) -> str:
+    """What a smaller run than the default must not be taken for."""
+    if options.seeds >= 3 and len(options.methods) == len(METHODS):
+        return ""
+    return (
+        "\n\nThis was a reduced run, of fewer seeds, steps or methods than the benchmark has by default: a first "
+        "look, no ranking. Of one seed, differences of two or three points are chance."
+    )
 
 
 def page(found: dict[str, Row], bench: Bench) -> str:
@@ -411,7 +421,7 @@ def page(found: dict[str, Row], bench: Bench) -> str:
         accuracy="\n".join(accuracy_line(row) for row in found.values()),
         times="\n".join(f"| {n} | {s} | {t} |" for n, s, t in zip(found, shown, timed, strict=True)),
         costs="\n".join(f"| {name} | {cost_line(row, 1)} |" for name, row in found.items()),
-        words=words(found, target), command=shlex.join(given()),
+        words=words(found, target) + caution(options), command=shlex.join(given()),
         machine=f"{platform.machine()}, Python {platform.python_version()}", torch=torch.__version__,
     )  # fmt: skip
 
