@@ -399,8 +399,8 @@ def caution(options: argparse.Namespace) -> str:
     if options.seeds >= 3 and len(options.methods) == len(METHODS):
         return ""
     return (
-        "\n\nThis was a reduced run, of fewer seeds, steps or methods than the benchmark has by default: a first "
-        "look, no ranking. Of one seed, differences of two or three points are chance."
+        "\n\nThis was a reduced run, of fewer seeds, steps or methods than the benchmark has by default: a "
+        "first look, no ranking. Of one seed, differences of two or three points are chance."
     )
 
 
