@@ -56,8 +56,8 @@ ROOM = 1.1
 DEGREES = 25
 EVERY = 25
 """Steps between two tests."""
-TESTED = 1000
-"""Pictures to test by."""
+TESTED, HELD = 1000, 1000
+"""Pictures to test by, and to find rates by."""
 KIB = 1024
 
 FIRST, MORE, SMALL = (1e-2, 3e-3, 1e-3), (1e-3, 3e-4, 1e-4), (3e-4, 1e-4, 3e-5)
@@ -147,10 +147,24 @@ class Training(msgspec.Struct):
     curve: list[float]
 
 
+class Price(NamedTuple):
+    """A step on one device."""
+
+    peak: int
+    seconds: float
+    joules: float
+    flops: int
+
+
 class Store(msgspec.Struct):
-    """All that was trained, by `method / rate / seed / steps / samples / set`."""
+    """All that was trained, by `method / rate / seed / steps / samples / set`, planned and counted.
+
+    A price that is one number is the least RAM, where no plan fits.
+    """
 
     runs: dict[str, Training] = {}
+    prices: dict[str, Price | int] = {}
+    peaks: dict[str, int] = {}
 
 
 def turned(pictures: Tensor, degrees: float) -> Tensor:
@@ -171,7 +185,7 @@ def data(samples: int) -> Data:
     x, y, x_test, y_test = (torch.from_numpy(found[k]) for k in ("x_train", "y_train", "x_test", "y_test"))
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
     chosen = torch.randperm(len(x_test), generator=torch.Generator().manual_seed(1))[:TESTED]
-    parts = (order[:20_000], order[20_000 : 20_000 + samples], order[50_000:51_000])
+    parts = (order[:20_000], order[20_000 : 20_000 + samples], order[50_000 : 50_000 + HELD])
     pictures = [(x[i].unsqueeze(1) / 255.0, y[i].long()) for i in parts]
     pictures.append((x_test[chosen].unsqueeze(1) / 255.0, y_test[chosen].long()))
     shifted = [(turned(p, DEGREES), c) for p, c in pictures[1:]]
@@ -245,9 +259,34 @@ class Bench:
             found = trained(method, rate, seed, steps, samples, held=held)
             print(f"{key}: {found.curve[-1]:.1%}", flush=True)
             self.store.runs[key] = found
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_bytes(msgspec.json.encode(self.store))
+            self.save()
         return self.store.runs[key]
+
+    def save(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_bytes(msgspec.json.encode(self.store))
+
+    def peak(self, name: str) -> int:
+        """RAM of the plain step."""
+        if name not in self.store.peaks:
+            graph = captured(METHODS[name][0], 0.1).graph
+            self.store.peaks[name] = plain_plan(graph, load_device(DEVICES[0])).peak_bytes
+            self.save()
+        return self.store.peaks[name]
+
+    @property
+    def budget(self) -> Budget:
+        """RAM of every plan."""
+        return Budget(int(ROOM * self.peak("SPSA")))
+
+    def price(self, name: str, device: str) -> Price | int:
+        """The step of a row within the budget, or the least RAM that it can do with."""
+        key = f"{name} / {device} / {self.budget.ram_bytes} / {self.options.time_limit}"
+        if key not in self.store.prices:
+            self.store.prices[key] = price(name, load_device(device), self.budget, self.options.time_limit)
+            print(f"{key}: {self.store.prices[key]}", flush=True)
+            self.save()
+        return self.store.prices[key]
 
     def best(self, name: str) -> list[Training]:
         """One training for each seed, at the best rate."""
@@ -258,15 +297,6 @@ class Bench:
 
 
 # -- plans ---------------------------------------------------------------------------------------------------
-
-
-class Price(NamedTuple):
-    """A step on one device; `peak` is 0 where no plan fits."""
-
-    peak: int
-    seconds: float
-    joules: float
-    flops: int
 
 
 def price(name: str, device: Device, budget: Budget, limit: float) -> Price | int:
@@ -308,17 +338,12 @@ class Row(NamedTuple):
         return next((i * EVERY for i in reached), None)
 
 
-def rows(bench: Bench, limit: float) -> Iterator[Row]:
-    devices = {name: load_device(name) for name in DEVICES}
-    budget = Budget(int(ROOM * plain_plan(captured(Spsa(), 0.1).graph, devices[DEVICES[0]]).peak_bytes))
+def rows(bench: Bench) -> Iterator[Row]:
     chosen = [n for n in METHODS if n in bench.options.methods]
     for name in [row for n in chosen for row in ([r for r, of in ROWS.items() if of == n] or [n])]:
         trained_as = ROWS.get(name, name)
-        runs = bench.best(trained_as)
-        plain = plain_plan(captured(METHODS[trained_as][0], 0.1).graph, devices[DEVICES[0]]).peak_bytes
-        prices = {of: price(name, device, budget, limit) for of, device in devices.items()}
-        print(f"{name}: {prices}", flush=True)
-        yield Row(name, runs, plain, prices)
+        prices = {device: bench.price(name, device) for device in DEVICES}
+        yield Row(name, bench.best(trained_as), bench.peak(trained_as), prices)
 
 
 def accuracy_line(row: Row) -> str:
@@ -361,7 +386,7 @@ def words(found: dict[str, Row], target: float) -> str:
     )
     if steps and needed and isinstance(other, Price):
         ratio = needed * other.seconds / (steps * price.seconds)
-        text += f" To {target:.1%}, that one takes {ratio:.0f} times as long as planned backprop on {device}."
+        text += f" To {target:.1%}, that one takes {ratio:.1f} times as long as planned backprop on {device}."
     elif steps:
         text += f" None of the others than backprop comes to {target:.1%} within these steps." * (
             all(row.steps_to(target) is None for row in others)
@@ -369,23 +394,34 @@ def words(found: dict[str, Row], target: float) -> str:
     return text
 
 
-def page(found: dict[str, Row], options: argparse.Namespace) -> str:
+def caution(options: argparse.Namespace) -> str:
+    """What a smaller run than the default must not be taken for."""
+    if options.seeds >= 3 and len(options.methods) == len(METHODS):
+        return ""
+    return (
+        "\n\nThis was a reduced run, of fewer seeds, steps or methods than the benchmark has by default: a "
+        "first look, no ranking. Of one seed, differences of two or three points are chance."
+    )
+
+
+def page(found: dict[str, Row], bench: Bench) -> str:
+    options = bench.options
     first = next(iter(found.values()))
     top = max(row.mean() for row in found.values() if row.name.startswith("backprop") or len(found) == 1)
     target = (first.mean(0) + top) / 2
-    spsa = plain_plan(captured(Spsa(), 0.1).graph, load_device(DEVICES[0])).peak_bytes
     shown = [f"{'' if (s := row.steps_to(target)) is None else s}" or "-" for row in found.values()]
     timed = [cost_line(row, row.steps_to(target)) for row in found.values()]
     return TEXT.format(
-        parameters=sum(w.numel() for w in fresh().parameters()), steps=options.steps, batch=BATCH,
-        degrees=DEGREES, samples=options.samples, tested=len(data(options.samples).test[1]),
-        held=len(data(options.samples).held[1]), seeds=options.seeds, start=first.mean(0),
-        search=options.search_steps, room=ROOM, budget=int(ROOM * spsa), device=DEVICES[0], target=target,
+        parameters=sum(w.numel() for w in Picture().parameters()), steps=options.steps, batch=BATCH,
+        degrees=DEGREES, samples=options.samples, tested=TESTED,
+        held=HELD, seeds=options.seeds, start=first.mean(0),
+        search=options.search_steps, room=ROOM, budget=bench.budget.ram_bytes, device=DEVICES[0],
+        target=target,
         every=EVERY, headers=" | ".join(DEVICES), lines="---:|" * len(DEVICES),
         accuracy="\n".join(accuracy_line(row) for row in found.values()),
         times="\n".join(f"| {n} | {s} | {t} |" for n, s, t in zip(found, shown, timed, strict=True)),
         costs="\n".join(f"| {name} | {cost_line(row, 1)} |" for name, row in found.items()),
-        words=words(found, target), command=shlex.join(given()),
+        words=words(found, target) + caution(options), command=shlex.join(given()),
         machine=f"{platform.machine()}, Python {platform.python_version()}", torch=torch.__version__,
     )  # fmt: skip
 
@@ -415,10 +451,10 @@ def main() -> None:
     torch.set_num_threads(1)
     bench = Bench(options)
     found: dict[str, Row] = {}
-    for row in rows(bench, options.time_limit):
+    for row in rows(bench):
         found[row.name] = row
         options.page.parent.mkdir(parents=True, exist_ok=True)
-        options.page.write_text(page(found, options))
+        options.page.write_text(page(found, bench))
     print(options.page.read_text())
 
 
