@@ -10,6 +10,7 @@ A *mask* leaves only some weights with a perturbation: the same ones in every st
 drawn again.
 """
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,6 +40,11 @@ def table(law: Law) -> tuple[int, ...]:
     deviation = math.sqrt(sum(q * q for q in upper) / 128)
     positive = [round(q / deviation / Z_SCALE) for q in upper]
     return (*(-q for q in reversed(positive)), *positive)
+
+
+@functools.cache
+def _lookup(law: Law) -> Tensor:
+    return torch.tensor(table(law))
 
 
 def numbers(count: int, bits: int, step: int, stream: int, seed: int) -> Iterator[tuple[int, Tensor]]:
@@ -118,7 +124,7 @@ class Directions:
 
     def pieces(self, index: int, tensors: Tensors) -> Iterator[tuple[int, Tensor]]:
         """`(offset, z_q)` of direction `index`, int64."""
-        step, lookup = int(tensors[STEP]), torch.tensor(table(self.law))
+        step, lookup = int(tensors[STEP]), _lookup(self.law)
         masks = self.mask.pieces(self.count, tensors, self.seed) if self.mask else None
         for offset, drawn in numbers(self.count, 8, step, self.streams[index], self.seed):
             z = lookup[drawn]

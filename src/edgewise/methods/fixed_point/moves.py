@@ -5,6 +5,7 @@ taking 2 d_1, then w - d_1 + d_1 + d_2, and so on, and at last w again, updated.
 *displacement*: how often each perturbation has been added to them.
 """
 
+import functools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -39,6 +40,11 @@ def between(start: Displacement, end: Displacement) -> dict[Perturbation, int]:
     return {key: times for key, times in change.items() if times}
 
 
+@functools.cache
+def _steps(size: int, times: int, dtype: torch.dtype) -> Tensor:
+    return (torch.tensor(moves(size)) * times).to(dtype)
+
+
 @dataclass(frozen=True)
 class Mover:
     """Moves one parameter along directions of its own."""
@@ -51,13 +57,16 @@ class Mover:
         """Add `change` to the integers `weights`, in place."""
         w = flat(weights)
         for key, times in change.items():
-            size = self.parameter.rho if key.sign else self.parameter.epsilon
-            by = torch.tensor(moves(size)) * times
-            if key.sign:
-                by *= int(tensors[key.sign])
-            by = by.to(w.dtype)
+            by = self.steps(key, times, tensors)
             for offset, z in self.directions.pieces(key.direction, tensors):
                 w[offset : offset + z.numel()] += by[z + 127]
+
+    def steps(self, key: Perturbation, times: int, tensors: Tensors) -> Tensor:
+        """What each z_q from -127 to 127 moves a weight by, `times` over, in the dtype of the weights."""
+        own = self.parameter
+        if key.sign:
+            times *= int(tensors[key.sign])
+        return _steps(own.rho if key.sign else own.epsilon, times, own.values.dtype)
 
     @property
     def scratch_bytes(self) -> int:
@@ -103,13 +112,17 @@ class Update:
         """Change weights and state; nothing is returned."""
         del option, first, memory
         mover, most = self.mover, self.mover.parameter.most
-        mover.shift(tensors[self.old], self.back, tensors)
+        drawn_here = {} if self.normalized else {p: n for p, n in self.back.items() if p.direction < len(self.signs)}
+        mover.shift(tensors[self.old], {p: n for p, n in self.back.items() if p not in drawn_here}, tensors)
+        steps = {p.direction: mover.steps(p, n, tensors) for p, n in drawn_here.items()}
         w = flat(tensors[self.old])
         factors = self._factors(w, tensors)
         signs = [int(tensors[name]) for name in self.signs]
         for offset, noise, z in self._pieces(tensors):
             part = slice(offset, offset + noise.numel())
             total = sum(f * s * each for f, s, each in zip(factors, signs, z, strict=True))
+            for i, by in steps.items():
+                w[part] += by[z[i] + 127]
             change = noise.add_(total).bitwise_right_shift_(NOISE_BITS)
             w[part] = w[part].to(torch.int64).sub_(change).clamp_(-most, most).to(w.dtype)
             self._guide(tensors, part, signs, z)

@@ -6,6 +6,7 @@ activations are. Of that, `most` is for the weight itself, and the rest for pert
 always be taken back exactly. So Dw = (headroom max|w| + 3.5 (epsilon + rho)) / limit.
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,7 @@ class Network:
     logit_scale: float
 
 
+@functools.cache
 def moves(size: int) -> tuple[int, ...]:
     """What a perturbation of `size` units moves a weight by, for z_q from -127 to 127: round(size z_q Dz)."""
     positive = [math.floor(size * z * Z_SCALE + 0.5) for z in range(1, 128)]
