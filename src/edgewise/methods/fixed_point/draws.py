@@ -26,8 +26,8 @@ from edgewise.methods.settings import Law
 
 Z_MAX = 3.5
 Z_SCALE = Z_MAX / 127
-PIECE = 4096
-"""Elements that are drawn at once."""
+PIECE = 1024
+"""Elements that are drawn at once: few, for the room that 64-bit scratch takes beside a small network."""
 _GUIDANCE_BITS = 14
 
 
@@ -135,10 +135,13 @@ class Directions:
 
     @property
     def scratch_bytes(self) -> int:
-        """Bytes of scratch while `pieces` draws."""
-        size = min(self.count, PIECE)
-        masked = scratch_bytes(self.count, 8) if self.mask else 0
-        return scratch_bytes(self.count, 8) + masked + (2 if self.guidance else 1) * 8 * size
+        """Bytes of scratch while one piece is drawn."""
+        return scratch_bytes(self.count, 8) + self.held_bytes * (2 if self.mask else 1)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of one piece."""
+        return 8 * min(self.count, PIECE)
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from edgewise.capture.kernels import Memory, Tensors
 from edgewise.capture.lowering import STEP
 from edgewise.capture.updates import flat
-from edgewise.methods.fixed_point.draws import Directions, numbers, scratch_bytes
+from edgewise.methods.fixed_point.draws import Directions, numbers
 from edgewise.methods.fixed_point.network import Parameter, moves
 
 NOISE_BITS = 16
@@ -71,8 +71,7 @@ class Mover:
     @property
     def scratch_bytes(self) -> int:
         """Bytes of scratch while weights are moved."""
-        size = min(self.directions.count, 4096)
-        return self.directions.scratch_bytes + (8 + 2) * size
+        return self.directions.scratch_bytes + 2 * self.directions.held_bytes
 
 
 @dataclass(frozen=True)
@@ -158,9 +157,7 @@ class Update:
 
     @property
     def scratch_bytes(self) -> int:
-        """Bytes of scratch: the noise, each direction, sums, and for norms the squares of all weights."""
-        count = self.mover.directions.count
-        size = min(count, 4096)
-        each = len(self.signs) * self.mover.directions.scratch_bytes
-        pieces = each + scratch_bytes(count, NOISE_BITS) + 5 * 8 * size
-        return max(pieces, 16 * count) if self.normalized else pieces
+        """Bytes of scratch: noise, a piece of each direction, sums; for norms the squares of all weights."""
+        directions = self.mover.directions
+        pieces = directions.scratch_bytes + (len(self.signs) + 5) * directions.held_bytes
+        return max(pieces, 16 * directions.count) if self.normalized else pieces
