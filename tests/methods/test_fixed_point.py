@@ -10,7 +10,16 @@ from edgewise.capture import SGD, AdamW, Captured
 from edgewise.errors import BudgetInfeasible, UsageError
 from edgewise.methods import FixedPoint, capture_with, quantize
 from edgewise.methods.fixed_point import inference_graph
-from edgewise.methods.fixed_point.draws import PIECE, Z_SCALE, Directions, Guidance, Mask, numbers, packed, table
+from edgewise.methods.fixed_point.draws import (
+    PIECE,
+    Z_SCALE,
+    Directions,
+    Guidance,
+    Mask,
+    numbers,
+    packed,
+    table,
+)
 from edgewise.methods.fixed_point.network import moves
 from edgewise.plan import Budget, make_plan, plain_plan
 from edgewise.run import Executor
@@ -161,7 +170,8 @@ def test_rounding_is_unbiased() -> None:
             change = (before["4.weight"] - executor.state()["4.weight"]).double().flatten()
             stream = (1 << 31) + 2
             (z,) = [
-                p for _, p in Directions(48, "rademacher", 0, (stream,)).pieces(0, {"step": torch.tensor(step)})
+                p
+                for _, p in Directions(48, "rademacher", 0, (stream,)).pieces(0, {"step": torch.tensor(step)})
             ]
             moved.append(change - units * Z_SCALE * 36 * sign * z.sign())
             executor.load_state(before)
@@ -197,6 +207,20 @@ def test_the_mean_loss_is_that_of_the_integer_network() -> None:
     (result,) = run(captured, batch())
     exact = nn.functional.cross_entropy(captured.model(batch()[0]), batch()[1])
     assert result.loss == pytest.approx(float(exact), abs=1e-3)
+
+
+def test_scales_may_come_from_more_data_than_a_batch() -> None:
+    more = torch.cat([batch()[0] * factor for factor in (1, 3)])
+    model = quantize(small(), more, FixedPoint())
+    assert (
+        model.network.nodes[0].operator.scale > quantize(small(), batch()[0]).network.nodes[0].operator.scale
+    )
+    captured = captured_at(1e-2, FixedPoint(), model)
+    assert captured.graph.value["0:conv2d 0+"].shape == (6, 4, 8, 8)
+    assert inference_graph(model, 6).value["0:conv2d"].shape == (6, 4, 8, 8)
+    (result,) = run(captured, batch())
+    exact = nn.functional.cross_entropy(captured.model(batch()[0]), batch()[1])
+    assert result.loss == pytest.approx(float(exact), abs=1e-2)
 
 
 def test_memory_is_that_of_integer_inference() -> None:
@@ -255,7 +279,9 @@ def digits() -> tuple[Tensor, Tensor]:
     return torch.tensor(inputs, dtype=torch.float32) / 16, torch.tensor(targets)
 
 
-def float_run(weights: dict[str, Tensor], steps: list[tuple[Tensor, Tensor]], lr: float, epsilon: float) -> None:
+def float_run(
+    weights: dict[str, Tensor], steps: list[tuple[Tensor, Tensor]], lr: float, epsilon: float
+) -> None:
     """sign-SPSA of a linear probe in float64 with the very same directions, by its formula."""
     for step, (x, y) in enumerate(steps):
         z = {}
@@ -303,7 +329,7 @@ def test_a_perturbation_below_half_a_unit_is_refused() -> None:
     least = largest / (2 * 127 - 3.5)  # epsilon = Dw / 2 for Dw = (largest + 3.5 epsilon) / 127
     settings = [FixedPoint(weight_bits=8, epsilon=f * least, headroom=1.0) for f in (0.2, 0.99, 1.01, 5)]
     for each in settings[:2]:
-        with pytest.raises(UsageError, match="`epsilon` .* is less than half a unit of `4.weight`.*8 bits"):
+        with pytest.raises(UsageError, match=r"`epsilon` .* is less than half a unit of `4.weight`.*8 bits"):
             captured_at(1e-2, each, model)
     for each in settings[2:]:
         captured = captured_at(1e-2, each, model)

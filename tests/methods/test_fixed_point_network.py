@@ -12,8 +12,8 @@ from edgewise.errors import ModelUnsupported
 from edgewise.methods import FixedPoint, quantize
 from edgewise.methods.fixed_point import operators as ops
 from edgewise.methods.fixed_point.arithmetic import Factor, factor_of, scaled
-from edgewise.methods.fixed_point.network import moves
 from edgewise.methods.fixed_point.loss import UNIT_BITS, cross_entropy, factor_of_logits
+from edgewise.methods.fixed_point.network import moves
 from tests.methods.steps import network
 
 RAW = ops.Output(None)
@@ -153,7 +153,10 @@ def example(*shape: int) -> Tensor:
 MODELS = {
     "residual": (Residual, example(16, 3, 8, 8)),
     "waves": (Waves, example(16, 2, 40)),
-    "mlp": (lambda: network(nn.Linear(6, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 3)), example(16, 6)),
+    "mlp": (
+        lambda: network(nn.Linear(6, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 3)),
+        example(16, 6),
+    ),
 }
 
 
@@ -201,7 +204,9 @@ def test_no_accumulator_can_overflow(fan_in: int) -> None:
 
 def test_sums_that_overflow_are_refused_with_the_layer() -> None:
     model = nn.Sequential(nn.Conv2d(4, 2, 1), nn.Flatten(), nn.Linear(2 * 64, 3))
-    with pytest.raises(ModelUnsupported, match=r"2: aten.linear.default: a sum of 128 products .* 16 bits even"):
+    with pytest.raises(
+        ModelUnsupported, match=r"2: aten.linear.default: a sum of 128 products .* 16 bits even"
+    ):
         quantize(model, example(2, 4, 8, 8), FixedPoint(accumulator_bits=16))
 
 
@@ -211,30 +216,33 @@ def test_all_that_has_no_operator_is_listed_with_its_path() -> None:
             super().__init__()
             self.norm = nn.LayerNorm(6)
             self.body = nn.Sequential(nn.Linear(6, 6), nn.Softmax(1))
-            self.twice = nn.Linear(6, 6)
+            self.two = nn.Linear(6, 6)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.twice(self.twice(self.body(self.norm(x))))
+            return self.two(self.two(self.body(self.norm(x))))
 
     with pytest.raises(ModelUnsupported) as caught:
         quantize(Odd(), example(4, 6))
     assert caught.value.parts == (
         "norm: aten.layer_norm.default: it has no integer operator",
         "body.1: aten.softmax.int: it has no integer operator",
-        "twice: aten.linear.default: its weight `twice.weight` is used twice; "
-        "weights that are shared are not supported",
+        "two: aten.linear.default: its weight `two.weight` is used twice; shared weights are not supported",
     )
 
 
 @pytest.mark.parametrize(
     ("model", "inputs", "text"),
     [
-        (nn.Embedding(4, 3), torch.arange(4), "the model itself: input: fixed point takes one tensor of real"),
+        (
+            nn.Embedding(4, 3),
+            torch.arange(4),
+            "the model itself: input: fixed point takes one tensor of real",
+        ),
         (nn.AdaptiveAvgPool2d(2), example(2, 3, 5, 5), "windows of unequal sizes, .5, 5. to .2, 2."),
         (nn.MaxPool2d(2, ceil_mode=True), example(2, 3, 5, 5), "ceil_mode"),
         (nn.Conv2d(3, 3, 3, padding="same"), example(2, 3, 5, 5), "has no integer operator|padding by name"),
         (nn.BatchNorm2d(3), example(2, 3, 5, 5), "aten.batch_norm.default: it has no integer operator"),
-        (nn.Flatten(0), example(2, 3), "its first axis is not that of the samples"),
+        (nn.Flatten(0), example(2, 3), "the first axis of .6. is not that of the samples"),
     ],
     ids=["input", "adaptive", "ceil", "same", "norm", "samples"],
 )

@@ -7,7 +7,8 @@ of stream `s` in training step `t` under seed `k` is word `i mod 4` of
     philox(counter = (i div 4, low(t), high(t), s), key = (low(k), high(k)))
 
 Only 32-bit multiplies, adds and xors are used, so that a microcontroller computes the same bits. (Here by
-numpy, whose calls on few numbers cost a quarter of PyTorch's.) Words are drawn in chunks, so that the 64-bit scratch stays small beside the tensor that is filled (`scratch_bytes`).
+numpy, whose calls on few numbers cost a quarter of PyTorch's.) Words are drawn in chunks, so that the 64-bit
+scratch stays small beside the tensor that is filled (`scratch_bytes`).
 """
 
 import math

@@ -52,13 +52,15 @@ class Elastic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
         _check_epsilon(self.epsilon)
 
 
-class FixedPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="fixed-point"):
-    """Zeroth order by signs on an integer copy of the model: 16-bit weights, 8-bit activations and directions.
+class FixedPoint(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="fixed-point"
+):
+    """Zeroth order by signs on an integer copy of the model: 16-bit weights, 8-bit activations, directions.
 
     Weights may grow to `headroom` times their largest magnitude. `keep` is the share of weights that are
     perturbed and updated: the largest, or some by chance. `sharpness` is how far the weights ascend before
-    the gradient is estimated. `normalize` scales each tensor's step to the tensor's norm. With `beta` below 1,
-    directions are drawn to the last one followed, from step `guided_after` on.
+    the gradient is estimated. `normalize` scales each tensor's step to the tensor's norm. With `beta` below
+    1, directions are drawn to the last one followed, from step `guided_after` on.
     """
 
     directions: int = 1

@@ -24,7 +24,7 @@ class Factor(NamedTuple):
     @property
     def real(self) -> float:
         """What it stands for."""
-        return self.m / 2**self.k
+        return math.ldexp(self.m, -self.k)
 
 
 def factor_of(real: float) -> Factor:

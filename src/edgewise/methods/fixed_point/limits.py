@@ -1,4 +1,4 @@
-"""What integers cannot represent is refused before the first step: perturbations and steps below their units."""
+"""What integers cannot represent is refused before the first step: moves below the unit of a weight."""
 
 from edgewise.capture import SGD, Optimizer
 from edgewise.errors import UsageError
@@ -15,8 +15,8 @@ def check_optimizer(optimizer: Optimizer) -> float:
     """
     if not isinstance(optimizer, SGD) or optimizer.momentum or optimizer.weight_decay:
         raise UsageError(
-            "Method fixed-point: its update is w - lr g in integers. Use the optimizer `sgd` without momentum "
-            "and weight decay; `beta` below 1 guides directions by the last ones."
+            "Method fixed-point: its update is w - lr g in integers. Use `sgd` without momentum "
+            "and weight decay; `beta` below 1 guides directions by the last one."
         )
     return optimizer.lr
 

@@ -24,7 +24,7 @@ NOISE_BITS = 16
 
 
 class Perturbation(NamedTuple):
-    """Direction `direction` in the size of the finite difference, or of the ascent: then with a loss's sign."""
+    """Direction `direction` in the size of the finite difference; or in that of the ascent, with its sign."""
 
     direction: int
     sign: str = ""
@@ -111,7 +111,9 @@ class Update:
         """Change weights and state; nothing is returned."""
         del option, first, memory
         mover, most = self.mover, self.mover.parameter.most
-        drawn_here = {} if self.normalized else {p: n for p, n in self.back.items() if p.direction < len(self.signs)}
+        drawn_here = (
+            {} if self.normalized else {p: n for p, n in self.back.items() if p.direction < len(self.signs)}
+        )
         mover.shift(tensors[self.old], {p: n for p, n in self.back.items() if p not in drawn_here}, tensors)
         steps = {p.direction: mover.steps(p, n, tensors) for p, n in drawn_here.items()}
         w = flat(tensors[self.old])
@@ -152,7 +154,7 @@ class Update:
         if guidance is None:
             return
         total = sum(s * each for s, each in zip(signs, z, strict=True))
-        mean = torch.div(total, len(signs), rounding_mode="trunc")  # type: ignore[arg-type]
+        mean = torch.div(total, len(signs), rounding_mode="trunc")
         tensors[guidance.state].view(-1)[part] = mean.to(torch.int8)
 
     @property

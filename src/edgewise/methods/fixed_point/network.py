@@ -1,6 +1,6 @@
-"""The integer network of a model: its operators in order, its weights as integers, and what they may become.
+"""The integer network of a model: its operators in order, its weights as integers, and their ranges.
 
-A weight of scale Dw is an integer of at most `limit`, which is the least of what its bits hold and of what the
+A weight of scale Dw is an integer of at most `limit`, the least of what its bits hold and of what the
 accumulators allow: fan-in times 127 times `limit`, plus the bias, must stay below 2^31, whatever the
 activations are. Of that, `most` is for the weight itself, and the rest for perturbing it, so that w + d can
 always be taken back exactly. So Dw = (headroom max|w| + 3.5 (epsilon + rho)) / limit.
@@ -9,7 +9,7 @@ always be taken back exactly. So Dw = (headroom max|w| + 3.5 (epsilon + rho)) / 
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -29,6 +29,10 @@ class Operand:
 
     value: str
     shape: Shape
+
+    def for_samples(self, samples: int) -> "Operand":
+        """The same of another batch."""
+        return Operand(self.value, (samples, *self.shape[1:]))
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,24 @@ class Network:
     logits: Operand
     logit_scale: float
 
+    @property
+    def samples(self) -> int:
+        """Size of the batch that shapes are for."""
+        return self.logits.shape[0]
+
+    def for_samples(self, samples: int) -> "Network":
+        """The same network with the shapes and costs of another batch."""
+        nodes = tuple(
+            replace(
+                node,
+                inputs=tuple(operand.for_samples(samples) for operand in node.inputs),
+                shape=(samples, *node.shape[1:]),
+                flops=node.flops * samples // self.samples,
+            )
+            for node in self.nodes
+        )
+        return replace(self, nodes=nodes, logits=self.logits.for_samples(samples))
+
 
 @functools.cache
 def moves(size: int) -> tuple[int, ...]:
@@ -99,7 +121,9 @@ class Range:
     reach: float
 
     @classmethod
-    def of(cls, weight: Tensor, bias: Tensor | None, settings: FixedPoint, trained: tuple[bool, bool]) -> "Range":
+    def of(
+        cls, weight: Tensor, bias: Tensor | None, settings: FixedPoint, trained: tuple[bool, bool]
+    ) -> "Range":
         """Of one layer; what is all zeros gets the range of a fresh layer."""
         fan_in = weight[0].numel()
         largest = float(weight.abs().max()) or fan_in**-0.5
@@ -109,11 +133,11 @@ class Range:
 
     def limit(self, fan_in: int, input_scale: float, settings: FixedPoint) -> int:
         """Largest integer weight with which no accumulator overflows, or that its bits hold."""
-        room = 2 ** (settings.accumulator_bits - 1) - 2
+        room = (1 << settings.accumulator_bits - 1) - 2
         # The bias in units of the accumulators is (bias + reach) / (input_scale Dw), and Dw is whole / limit.
         whole = self.weight + self.reach
         offset = (self.bias + self.reach) / (input_scale * whole) if self.bias else 0.0
-        return min(int(room / (fan_in * ACTIVATION_MAX + offset)), 2 ** (settings.weight_bits - 1) - 1)
+        return min(int(room / (fan_in * ACTIVATION_MAX + offset)), (1 << settings.weight_bits - 1) - 1)
 
 
 def parameter_of(

@@ -26,8 +26,9 @@ Shape = tuple[int, ...]
 class Operator(Protocol):
     """`operator(inputs, weights) -> output`."""
 
-    kind: str
-    """The class that a device's rates are given for."""
+    @property
+    def kind(self) -> str:
+        """The class that a device's rates are given for."""
 
     def __call__(self, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
         """The integers it makes."""
@@ -93,12 +94,12 @@ class Quantize:
     kind: str = "elementwise"
 
     def __call__(self, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
-        """x / scale."""
+        """The real number over the scale."""
         del weights
         return (inputs[0] / self.scale).round_().clamp_(-ACTIVATION_MAX, ACTIVATION_MAX).to(torch.int8)
 
     def scratch_bytes(self, inputs: Sequence[Shape], weights: Sequence[Shape], output: Shape) -> int:
-        """x / scale before it is integer."""
+        """The quotient before it is an integer."""
         del inputs, weights
         return 4 * math.prod(output)
 
@@ -141,7 +142,8 @@ class Convolution:
 
     def __call__(self, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
         """`[B, C, H, W]` or `[B, C, W]` to `[B, O, oh, ow]`."""
-        patches = self.window.of(inputs[0]).unflatten(1, (self.groups, -1))
+        patches = self.window.of(inputs[0])
+        patches = patches.view(len(patches), self.groups, -1, *patches.shape[2:])
         w = weights[0].reshape(self.groups, weights[0].shape[0] // self.groups, -1)
         dtype = torch.int8 if self.output.factor else torch.int32
         return products(patches, w, _offsets(self.bias, weights, self.groups), self.output.of, dtype)
@@ -248,9 +250,7 @@ class Concatenate:
     def __call__(self, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
         """Of the same shape but for `axis`."""
         del weights
-        parts = (
-            Output(factor).of(x.to(torch.int64)) for x, factor in zip(inputs, self.factors, strict=True)
-        )
+        parts = (Output(factor).of(x.to(torch.int64)) for x, factor in zip(inputs, self.factors, strict=True))
         return torch.cat(list(parts), self.axis)
 
     def scratch_bytes(self, inputs: Sequence[Shape], weights: Sequence[Shape], output: Shape) -> int:

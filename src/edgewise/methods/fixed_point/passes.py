@@ -28,6 +28,16 @@ class NodeKernel:
         return (self.node.run(inputs, weights),)
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What an op takes; `layer` is the module path."""
+
+    flops: int = 1
+    kind: str = "other"
+    scratch_bytes: int = 0
+    layer: str = ""
+
+
 @dataclass
 class Passes:
     """Ops in order. `versions` says under which name each parameter is to be found now."""
@@ -64,16 +74,22 @@ class Passes:
         outputs: tuple[str, ...] = (),
         *,
         updates: tuple[tuple[str, str], ...] = (),
-        flops: int = 0,
-        kind: str = "other",
-        scratch_bytes: int = 0,
-        layer: str = "",
+        cost: Cost = Cost(),
     ) -> None:
         """Append an op; one that updates must run only once."""
-        option = Option("whole", workspace_bytes=scratch_bytes)
+        option = Option("whole", workspace_bytes=cost.scratch_bytes)
         read = tuple(dict.fromkeys(inputs))
-        op = Op(name, read, outputs, flops, kind, recomputable=not updates, updates=updates,
-                options=(option,), layer=layer)  # fmt: skip
+        op = Op(
+            name,
+            read,
+            outputs,
+            cost.flops,
+            cost.kind,
+            recomputable=not updates,
+            updates=updates,
+            options=(option,),
+            layer=cost.layer,
+        )
         self.ops.append(op)
         self.kernels[name] = run
 
@@ -94,7 +110,7 @@ class Passes:
         inputs = tuple(self.value_of(operand.value, label) for operand in node.inputs)
         fixed = not any(self.network.parameters[name].trained for name in node.weights)
         fixed = fixed and all(o.value in self._fixed or o.value == "batch.0" for o in node.inputs)
-        made = node.name if fixed else f"{node.name} {label}"
+        made = node.name if fixed else f"{node.name} {label}".rstrip()
         if fixed:
             self._fixed[node.name] = made
         self.declare(made, node.shape, node.dtype)
@@ -105,15 +121,12 @@ class Passes:
             NodeKernel(node, inputs, weights),
             (*inputs, *weights),
             (made,),
-            flops=node.flops,
-            kind=node.operator.kind,
-            scratch_bytes=node.scratch_bytes(shapes),
-            layer=node.layer,
+            cost=Cost(node.flops, node.operator.kind, node.scratch_bytes(shapes), node.layer),
         )
 
     def value_of(self, name: str, label: str) -> str:
         """The value of a node, or of the input, in the pass `label`."""
-        return name if name == "batch.0" or name in self._fixed else f"{name} {label}"
+        return name if name == "batch.0" or name in self._fixed else f"{name} {label}".rstrip()
 
     def graph(self, name: str, outputs: tuple[str, ...]) -> Graph:
         """The graph of all ops."""

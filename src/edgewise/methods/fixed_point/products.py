@@ -72,7 +72,7 @@ def products(
             total = torch.bmm(w[g, c].to(torch.float64), patches).to(torch.int64)
             if offsets is not None:
                 total += offsets[g, c]
-            made = finish(total).unflatten(2, (part.shape[0], -1, width))
+            made = finish(total).view(*total.shape[:2], part.shape[0], -1, width)
             out[b, g, c, r] = made.permute(2, 0, 1, 3, 4)
     return out.flatten(1, 2)
 

@@ -1,4 +1,4 @@
-"""From a float model to its integer network: a walk over the graph of `torch.export`, with scales from a batch.
+"""From a float model to its integer network: a walk over the graph of `torch.export`; scales from a batch.
 
 Batch norms are folded into what stands before them (in evaluation they are linear), and activations into the
 saturation of what makes their argument. Every other function of one number becomes a table. What has no
@@ -120,9 +120,9 @@ class Reader:
 
     def _read(self, node: fx.Node) -> None:
         rule = self.rules.get(node.target) or self.rules["any"]
+        if self.shapes[node][:1] != self.nodes[0].shape[:1]:
+            rule = _refuse_shape
         try:
-            if self.shapes[node][:1] != self.nodes[0].shape[:1]:
-                raise NoOperatorError("its first axis is not that of the samples")
             rule(self, node)
         except NoOperatorError as why:
             target = str(node.target)
@@ -178,7 +178,7 @@ class Reader:
         if user is None or user.target not in _CLAMPS:
             return Tail(end, tuple(folded))
         low, high = _CLAMPS[user.target]
-        given = user.args[1:]
+        given: tuple[Any, ...] = user.args[1:]
         low, high = (float(given[0]) if given else low), (float(given[1]) if len(given) > 1 else high)
         return Tail(user, tuple(folded), low, high)
 
@@ -214,6 +214,10 @@ class Reader:
             self.operands[inputs[0]] = self.operands[end]
 
 
+def _refuse_shape(reader: Reader, node: fx.Node) -> None:
+    raise NoOperatorError(f"the first axis of {list(reader.shapes[node])} is not that of the samples")
+
+
 def read(model: nn.Module, inputs: Any, settings: FixedPoint, rules: dict[Any, Rule]) -> Network:
     """The integer network of `model` as it is in evaluation; activations are scaled as `inputs` need it.
 
@@ -243,7 +247,7 @@ def _exported(model: nn.Module, inputs: Tensor) -> fx.GraphModule:
             part.training = True
     for node in module.graph.find_nodes(op="call_module", target="_guards_fn"):
         module.graph.erase_node(node)
-    return module  # type: ignore[no-any-return]
+    return module
 
 
 def unsupported(model: nn.Module, problems: list[str]) -> ModelUnsupported:
@@ -251,14 +255,14 @@ def unsupported(model: nn.Module, problems: list[str]) -> ModelUnsupported:
     parts = tuple(dict.fromkeys(problems))
     listed = "\n".join(f"  {part}" for part in parts)
     return ModelUnsupported(
-        f"{type(model).__name__} cannot be trained in fixed point because of {len(parts)} part(s):\n{listed}\n"
-        "Replace these, or train with another method.",
+        f"{type(model).__name__} cannot be trained in fixed point because of {len(parts)} part(s):\n"
+        f"{listed}\nReplace these, or train with another method.",
         parts=parts,
     )
 
 
 def _in_place(node: fx.Node) -> bool:
-    return node.target._schema.is_mutable  # type: ignore[union-attr, no-any-return]  # noqa: SLF001
+    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable  # noqa: SLF001
 
 
 def _only_user(node: fx.Node) -> fx.Node | None:

@@ -1,13 +1,14 @@
 """How each ATen op of a float model becomes an operator of its integer network."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from edgewise.methods.fixed_point import operators as ops
-from edgewise.methods.fixed_point.arithmetic import ACTIVATION_MAX, factor_of, factors_of, scale_of
+from edgewise.methods.fixed_point.arithmetic import ACTIVATION_MAX, Factor, factor_of, factors_of, scale_of
 from edgewise.methods.fixed_point.network import LEAST_LIMIT, Operand, Range, parameter_of
 from edgewise.methods.fixed_point.reading import NoOperatorError, Reader, Rule, Tail
 
@@ -24,34 +25,45 @@ _FUNCTIONS = {
 """Functions of one number that PyTorch does not tag as such."""
 
 
+def _arguments(node: fx.Node, *rest: Any) -> tuple[Any, ...]:
+    """The arguments of a call; `rest` are the last ones where they are not given."""
+    given: tuple[Any, ...] = node.args
+    return (*given, *rest[len(given) - 1 :]) if len(given) <= len(rest) else given
+
+
 def _convolution(reader: Reader, node: fx.Node) -> None:
     """`conv(x, weight, bias, stride, padding, dilation, groups)`."""
-    args = (*node.args, *(None, 1, 0, 1, 1)[len(node.args) - 2 :])
-    if isinstance(args[4], str):
-        raise NoOperatorError("padding by name; give it as a number")
-    kernel = reader.shapes[args[1]][2:]  # type: ignore[index]
-    axes = len(kernel)
+    x, weight, bias, stride, padding, dilation, groups = _arguments(node, None, None, 1, 0, 1, 1)
+    shape = reader.shapes[weight]
+    axes = len(shape) - 2
     window = ops.Window(
-        _pair(kernel, 1, axes), _pair(args[3], 1, axes), _pair(args[4], 0, axes), _pair(args[5], 1, axes)
+        _pair(shape[2:], 1, axes),
+        _pair(stride, 1, axes),
+        _pair(padding, 0, axes),
+        _pair(dilation, 1, axes),
     )
-    groups = int(args[6])  # type: ignore[call-overload]
+    kind = "depthwise_convolution" if groups > 1 and shape[1] == 1 else "convolution"
 
-    def make(output: ops.Output, bias: Any) -> ops.Operator:
-        depthwise = groups > 1 and reader.shapes[args[1]][1] == 1  # type: ignore[index]
-        kind = "depthwise_convolution" if depthwise else "convolution"
-        return ops.Convolution(output, window, groups, bias, kind)
+    def make(output: ops.Output, offset: Factor | None) -> ops.Operator:
+        return ops.Convolution(output, window, groups, offset, kind)
 
-    _product(reader, node, args[0], args[1], args[2], make)
+    _product(reader, node, (x, weight, bias), make)
 
 
 def _linear(reader: Reader, node: fx.Node) -> None:
     """`linear(x, weight, bias)`."""
-    x, weight, bias = (*node.args, None)[:3]
-    _product(reader, node, x, weight, bias, ops.Linear)
+    x, weight, bias = _arguments(node, None, None)
+    _product(reader, node, (x, weight, bias), ops.Linear)
 
 
-def _product(reader: Reader, node: fx.Node, x: Any, weight: Any, bias: Any, make: Any) -> None:
+def _product(
+    reader: Reader,
+    node: fx.Node,
+    arguments: tuple[Any, Any, Any],
+    make: Callable[[ops.Output, Factor | None], ops.Operator],
+) -> None:
     """Weight and bias with the norms behind them, as integers; the accumulators requantized or left."""
+    x, weight, bias = arguments
     tail = reader.tail(node, norms=len(reader.shapes[node]) != 3 or node.target is not aten.linear.default)
     w, b, trained = _folded(reader, weight, bias, tail)
     names = _names(reader, weight, b is not None)
@@ -59,7 +71,7 @@ def _product(reader: Reader, node: fx.Node, x: Any, weight: Any, bias: Any, make
     fan_in = w[0].numel()
     reach = Range.of(w, b, settings, trained)
     limit = reach.limit(fan_in, scale_in, settings)
-    if limit < min(LEAST_LIMIT, 2 ** (settings.weight_bits - 1) - 1):
+    if limit < min(LEAST_LIMIT, (1 << settings.weight_bits - 1) - 1):
         raise NoOperatorError(
             f"a sum of {fan_in} products of 8-bit activations and weights, and a bias, can overflow "
             f"{settings.accumulator_bits} bits even with 8-bit weights"
@@ -69,7 +81,7 @@ def _product(reader: Reader, node: fx.Node, x: Any, weight: Any, bias: Any, make
     product_scale = scale_in * held.scale
     offset = None
     if b is not None:
-        most = 2 ** (settings.weight_bits - 1) - 1
+        most = (1 << settings.weight_bits - 1) - 1
         own = parameter_of(b, reach.bias, most, settings, trained=trained[1])
         reader.parameters[names[1]] = own
         offset = factor_of(own.scale / product_scale)
@@ -86,7 +98,7 @@ def _product(reader: Reader, node: fx.Node, x: Any, weight: Any, bias: Any, make
 def _names(reader: Reader, weight: fx.Node, biased: bool) -> tuple[str, ...]:
     name = str(weight.target)
     if name in reader.parameters:
-        raise NoOperatorError(f"its weight `{name}` is used twice; weights that are shared are not supported")
+        raise NoOperatorError(f"its weight `{name}` is used twice; shared weights are not supported")
     return (name, f"{name.rpartition('.')[0]}.bias".lstrip(".")) if biased else (name,)
 
 
@@ -112,33 +124,32 @@ def _folded(
 
 def _max_pool(reader: Reader, node: fx.Node) -> None:
     """`max_pool(x, kernel, stride, padding, dilation, ceil_mode)`."""
-    args = (*node.args, *(None, 0, 1, False)[len(node.args) - 2 :])
-    x, kernel, stride, padding, dilation, ceil_mode = args
+    x, kernel, stride, padding, dilation, ceil_mode = _arguments(node, None, None, 0, 1, False)
     if ceil_mode:
         raise NoOperatorError("ceil_mode")
-    axes = len(reader.shapes[x]) - 2  # type: ignore[index]
+    axes = len(reader.shapes[x]) - 2
     window = ops.Window(
         _pair(kernel, 1, axes),
         _pair(stride or kernel, 1, axes),
         _pair(padding, 0, axes),
         _pair(dilation, 1, axes),
     )
-    reader.emit(node, ops.MaxPool(window), (x,), reader.scale(x))  # type: ignore[arg-type]
+    reader.emit(node, ops.MaxPool(window), (x,), reader.scale(x))
 
 
 def _mean_pool(reader: Reader, node: fx.Node) -> None:
-    """`avg_pool(x, kernel, stride, padding, ...)`."""
-    x, kernel, stride, padding, *rest = (*node.args, *(None, 0)[len(node.args) - 2 :])
-    axes = len(reader.shapes[x]) - 2  # type: ignore[index]
-    if any(_pair(padding, 0, axes)) or any(rest[:1]) or any(r is not None for r in rest[2:]):
+    """`avg_pool(x, kernel, stride, padding, ceil_mode, count_include_pad, divisor)`."""
+    x, kernel, stride, padding, ceil_mode, _, divisor = _arguments(node, None, None, 0, False, True, None)
+    axes = len(reader.shapes[x]) - 2
+    if any(_pair(padding, 0, axes)) or ceil_mode or divisor is not None:
         raise NoOperatorError("padding, ceil_mode or a divisor of its own")
     _mean_of(reader, node, x, _pair(kernel, 1, axes), _pair(stride or kernel, 1, axes))
 
 
 def _adaptive_pool(reader: Reader, node: fx.Node) -> None:
     """`adaptive_avg_pool(x, output_size)`."""
-    x, _ = node.args
-    sides, made = reader.shapes[x][2:], reader.shapes[node][2:]  # type: ignore[index]
+    x, _ = _arguments(node)
+    sides, made = reader.shapes[x][2:], reader.shapes[node][2:]
     if any(side % out for side, out in zip(sides, made, strict=True)):
         raise NoOperatorError(f"windows of unequal sizes, {list(sides)} to {list(made)}")
     kernel = _pair([side // out for side, out in zip(sides, made, strict=True)], 1, len(sides))
@@ -147,9 +158,9 @@ def _adaptive_pool(reader: Reader, node: fx.Node) -> None:
 
 def _mean(reader: Reader, node: fx.Node) -> None:
     """`mean(x, axes, keepdim)` over all axes behind the channels."""
-    x, axes = node.args[:2]
-    shape = reader.shapes[x]  # type: ignore[index]
-    if {axis % len(shape) for axis in axes} != set(range(2, len(shape))):  # type: ignore[union-attr]
+    x, axes, *_ = _arguments(node)
+    shape = reader.shapes[x]
+    if {axis % len(shape) for axis in axes} != set(range(2, len(shape))):
         raise NoOperatorError("a mean over other axes than those behind the channels")
     kernel = _pair(shape[2:], 1, len(shape) - 2)
     _mean_of(reader, node, x, kernel, kernel)
@@ -165,7 +176,7 @@ def _mean_of(reader: Reader, node: fx.Node, x: Any, kernel: ops.Pair, stride: op
 
 def _sum(reader: Reader, node: fx.Node) -> None:
     """`a + b`."""
-    a, b = node.args
+    a, b = _arguments(node)
     if node.kwargs or not (isinstance(a, fx.Node) and isinstance(b, fx.Node)):
         return _any(reader, node)
     tail = reader.tail(node)
@@ -177,7 +188,7 @@ def _sum(reader: Reader, node: fx.Node) -> None:
 
 def _times(reader: Reader, node: fx.Node) -> None:
     """`a b`."""
-    a, b = node.args
+    a, b = _arguments(node)
     if not (isinstance(a, fx.Node) and isinstance(b, fx.Node)):
         return _any(reader, node)
     tail = reader.tail(node)
@@ -189,12 +200,12 @@ def _times(reader: Reader, node: fx.Node) -> None:
 
 def _concatenate(reader: Reader, node: fx.Node) -> None:
     """`cat(parts, axis)`."""
-    parts, axis = (*node.args, 0)[:2]
-    if int(axis) % len(reader.shapes[node]) == 0:  # type: ignore[call-overload]
+    parts, axis = _arguments(node, 0)
+    if axis % len(reader.shapes[node]) == 0:
         raise NoOperatorError("it puts samples side by side")
     scale = scale_of(reader.largest[node])
-    factors = tuple(factor_of(reader.scale(part) / scale) for part in parts)  # type: ignore[union-attr, arg-type]
-    reader.emit(node, ops.Concatenate(int(axis), factors), tuple(parts), scale)  # type: ignore[call-overload, arg-type]
+    factors = tuple(factor_of(reader.scale(part) / scale) for part in parts)
+    reader.emit(node, ops.Concatenate(axis, factors), tuple(parts), scale)
 
 
 def _alias(reader: Reader, node: fx.Node) -> None:

@@ -7,10 +7,10 @@ drawn again instead of stored (`draws`), and weights are moved to each perturbat
 place (`moves`), so the step has the memory of integer inference. Three things differ from the paper.
 w + round(eps_q z_q Dz) replaces (w_q 1_q + eps_q z_q) Dz: 1_q Dz is 0.992, so the loss was taken at shrunken
 weights. Rounding of the update is stochastic and unbiased, the paper's floor moves every weight down. And the
-factor 1/m is part of the learning rate's, so the sum of signed directions stays exact.
+1/m is part of the factor of the learning rate, so the sum of signed directions stays exact.
 
-Sharpness-aware (section 3.4): first the same for a direction of its own gives a sign s_0, and all else happens
-at w + rho s_0 z_0; what it finds is applied to w.
+Sharpness-aware (section 3.4): first the same for a direction of its own gives a sign s_0; all else happens at
+w + rho s_0 z_0, and what it finds is applied to w.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgewise.capture import SGD, Captured, Loss, Optimizer
+from edgewise.capture import Captured, Loss, Optimizer
 from edgewise.capture.assemble import Reading
 from edgewise.capture.directions import FIRST_STREAM
 from edgewise.capture.joint import split_batch
@@ -33,7 +33,8 @@ from edgewise.methods.fixed_point.limits import check_optimizer, check_steps, ra
 from edgewise.methods.fixed_point.loss import cross_entropy, factor_of_logits, in_nats
 from edgewise.methods.fixed_point.model import IntegerModel, quantize
 from edgewise.methods.fixed_point.moves import Displacement, Mover, Perturbation, Shift, Update, between
-from edgewise.methods.fixed_point.passes import Passes
+from edgewise.methods.fixed_point.network import Network
+from edgewise.methods.fixed_point.passes import Cost, Passes
 from edgewise.methods.settings import FixedPoint
 from edgewise.zoo import losses
 
@@ -71,22 +72,24 @@ def capture_fixed(
     if made.network.settings != settings:
         raise UsageError("Method fixed-point: `model` was quantized for other settings. Quantize it again.")
     check_steps(made.network, settings, rate)
-    _check_targets(made, example_batch[1])
-    return _Step(made, settings, rate, seed).captured(name or type(model).__name__, example_batch)
+    network = made.network.for_samples(len(example_batch[0]))
+    _check_targets(network, example_batch[1])
+    return _Step(made, network, rate, seed).captured(name or type(model).__name__, example_batch)
 
 
-def inference_graph(model: IntegerModel) -> Graph:
-    """One forward pass of the integer network: what a step's memory is to be compared with."""
-    passes = Passes(model.network)
-    source = model.network.nodes[0].inputs[0]
+def inference_graph(model: IntegerModel, samples: int | None = None) -> Graph:
+    """A forward pass of the integer network on `samples`: what a step's memory is to be compared with."""
+    network = model.network.for_samples(samples or model.network.samples)
+    passes = Passes(network)
+    source = network.nodes[0].inputs[0]
     passes.declare(source.value, source.shape, torch.float32, "input")
-    for node in model.network.nodes:
+    for node in network.nodes:
         passes.apply(node, "")
-    return passes.graph("inference", (passes.value_of(model.network.logits.value, ""),))
+    return passes.graph("inference", (passes.value_of(network.logits.value, ""),))
 
 
-def _check_targets(model: IntegerModel, targets: Any) -> None:
-    shape = model.network.logits.shape
+def _check_targets(network: Network, targets: Any) -> None:
+    shape = network.logits.shape
     fits = isinstance(targets, Tensor) and targets.dtype == torch.int64 and tuple(targets.shape) == shape[:1]
     if len(shape) != 2 or not fits:
         raise UsageError(
@@ -147,9 +150,9 @@ class _StackKernel:
 class _Step:
     """Builds the graph: where the weights are to be, passes there, signs, and updates."""
 
-    def __init__(self, model: IntegerModel, settings: FixedPoint, rate: float, seed: int) -> None:
-        self.model, self.settings, self.rate, self.seed = model, settings, rate, seed
-        self.network = model.network
+    def __init__(self, model: IntegerModel, network: Network, rate: float, seed: int) -> None:
+        self.model, self.network, self.rate, self.seed = model, network, rate, seed
+        self.settings = network.settings
         self.passes = Passes(self.network)
         self.constants: dict[str, Tensor] = {}
         self.states: dict[str, str] = {}
@@ -231,7 +234,7 @@ class _Step:
         plus = self._pass(f"{label}+", {**base, direction: 1})
         minus = self._pass(f"{label}-", {**base, direction: -1})
         sign = self.passes.declare(f"sign.{label}", (), torch.int8)
-        self.passes.add(sign, _SignKernel(plus, minus), (plus, minus), (sign,), flops=1)
+        self.passes.add(sign, _SignKernel(plus, minus), (plus, minus), (sign,))
         return sign
 
     def _pass(self, label: str, place: Displacement) -> str:
@@ -246,8 +249,7 @@ class _Step:
         loss = passes.declare(f"loss.{label}", (), torch.int64)
         kernel = _LossKernel(logits, network.logits.shape, factor_of_logits(network.logit_scale))
         count = network.logits.shape[0] * network.logits.shape[1]
-        passes.add(loss, kernel, (logits, "batch.1"), (loss,), flops=20 * count, kind="softmax",
-                   scratch_bytes=8 * 8 * count)  # fmt: skip
+        passes.add(loss, kernel, (logits, "batch.1"), (loss,), cost=Cost(20 * count, "softmax", 64 * count))
         self.losses.append(loss)
         return loss
 
@@ -255,15 +257,13 @@ class _Step:
         mover, change = self.movers[name], between(self.places[name], place)
         self.places[name] = place
         old, new = self.passes.next_version(name)
+        flops = 2 * len(change) * mover.directions.count
         self.passes.add(
             f"{new}:shift",
             Shift(mover, change, old),
             self._reads(mover, change),
             updates=((old, new),),
-            flops=2 * len(change) * mover.directions.count,
-            kind="random",
-            scratch_bytes=mover.scratch_bytes,
-            layer=name.rpartition(".")[0],
+            cost=Cost(flops, "random", mover.scratch_bytes, name.rpartition(".")[0]),
         )
 
     # -- results -------------------------------------------------------------------------------------------
@@ -271,9 +271,9 @@ class _Step:
     def _results(self, signs: tuple[str, ...], samples: int) -> None:
         passes = self.passes
         passes.declare("loss", (), torch.float32)
-        passes.add("loss", _MeanKernel(tuple(self.losses), samples), self.losses, ("loss",), flops=1)
+        passes.add("loss", _MeanKernel(tuple(self.losses), samples), self.losses, ("loss",))
         passes.declare("signs", (len(signs),), torch.int8)
-        passes.add("signs", _StackKernel(signs), signs, ("signs",), flops=1)
+        passes.add("signs", _StackKernel(signs), signs, ("signs",))
 
     def _update(self, name: str, mover: Mover, signs: tuple[str, ...]) -> None:
         back = between(self.places[name], {})
@@ -287,14 +287,12 @@ class _Step:
             mover, back, old, signs, rate_of(mover.parameter, self.settings, self.rate), stream,
             self.settings.normalize,
         )  # fmt: skip
+        flops = 4 * (len(back) + len(signs)) * mover.directions.count
         reads = [n for n in self._reads(mover, back) if guidance is None or n != guidance.state]
         self.passes.add(
             f"{name}:update",
             kernel,
             (*reads, *signs, STEP),
             updates=tuple(updates),
-            flops=4 * (len(back) + len(signs)) * mover.directions.count,
-            kind="optimizer",
-            scratch_bytes=kernel.scratch_bytes,
-            layer=name.rpartition(".")[0],
+            cost=Cost(flops, "optimizer", kernel.scratch_bytes, name.rpartition(".")[0]),
         )
