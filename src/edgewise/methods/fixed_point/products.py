@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-BLOCK = 8192
+BLOCK = 32768
 """Elements of a block of patches, of weights or of accumulators, if one place alone has no more."""
 
 
