@@ -226,7 +226,8 @@ def page(found: list[Result], memory_rows: list[str], args: argparse.Namespace) 
     near = sum(within for within, _ in listed)
     seeds = len({result.seed for result in found})
     settings = "\n".join(
-        f"| {scope} | {s.method.epsilon:g} | {s.method.keep:.0%} | {s.lr:g} | {steps_of(scope, args):,} | {s.backprop_lr:g} |"
+        f"| {scope} | {s.method.epsilon:g} | {s.method.keep:.0%} | {s.lr:g} "
+        f"| {steps_of(scope, args):,} | {s.backprop_lr:g} |"
         for scope, s in SETTINGS.items()
     )
     return PAGE_TEXT.format(
@@ -245,8 +246,8 @@ def page(found: list[Result], memory_rows: list[str], args: argparse.Namespace) 
 
 
 PART = (
-    " **The run was stopped on a busy machine: {} of {} cases are here.** The command goes on from what is kept; "
-    "the paper's count is neither reached nor refuted by a part."
+    " **The run was stopped on a busy machine: {} of {} cases are here.** The command goes on from what is\n"
+    "kept. A part neither reaches nor refutes the paper's count."
 )
 PAGE_TEXT = """\
 # Fixed point on the last mile
@@ -260,11 +261,11 @@ A network of 4,218 weights and biases (three convolutions with batch norms, a li
 float32 on 30,000 samples of Fashion-MNIST, or on 2,000 recordings of digits by four speakers, and adapted
 to shifted data: {args.samples} training samples, 2,000 for the test; of the two unseen speakers 500 and
 500. Rotation is in degrees, noise in standard deviations of a pixel in [0, 1], contrast a factor. Fixed
-point (16-bit weights, 8-bit activations and perturbations, one direction a step, integer losses) takes
-the steps of the first table, backpropagation in float32 {args.backprop_steps}, both of batch {batch}, from the same
-weights: a step of zeroth order learns one bit about the gradient. Layers outside the scope stay as they
-were; batch norms are as in evaluation for both. Rates and the share of perturbed weights were chosen once
-for each scope, on rotation by 30 degrees with seed 0, in a float32 emulation, and used for all.
+point (16-bit weights, 8-bit activations and perturbations, one direction a step, integer losses) takes the
+steps of the first table, backpropagation in float32 {args.backprop_steps}, both of batch {batch}, from the
+same weights: a step of zeroth order learns one bit about the gradient. Layers outside the scope stay as
+they were; batch norms are as in evaluation for both. Rates and the share of perturbed weights were chosen
+once for each scope, on rotation by 30 degrees with seed 0, in a float32 emulation, and used for all.
 
 | trained | epsilon | perturbed, the largest | lr, fixed point | steps | lr, backprop |
 |---|---|---|---|---|---|
@@ -283,7 +284,7 @@ room in which kernels emulate products of 8 by 16 bits in float64, and in which 
 PyTorch has no integer kernels for such products, so at these sizes the step saves nothing there beside
 float32 backpropagation (last column).
 
-| batch | trained | directions | inference, on integer units | step | inference, in PyTorch | step | backprop |
+| batch | trained | directions | inference, on integer units | step | in PyTorch | step | backprop |
 |---|---|---|---|---|---|---|---|
 {memory}
 """
