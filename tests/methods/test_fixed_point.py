@@ -135,24 +135,36 @@ def test_the_gradient_of_one_direction_is_plus_or_minus_z() -> None:
     assert torch.equal(moved.long(), int(result.notes["signs"]) * z)
 
 
-def test_the_sign_is_that_of_the_losses() -> None:
-    """Of the very same integer network, evaluated at both perturbations."""
-    model = quantize(small(), batch()[0], FixedPoint(epsilon=3e-2))
-    captured = captured_at(0.0, FixedPoint(epsilon=3e-2), model)
-    signs = [int(r.notes["signs"]) for r in run(captured, batch(), steps=6)]
-    found = []
-    for step in range(6):
-        losses = []
-        for way in (1, -1):
-            perturbed = quantize(small(), batch()[0], FixedPoint(epsilon=3e-2))
-            for index, (name, own) in enumerate(perturbed.network.parameters.items()):
-                held = perturbed.get_parameter(name).data.view(-1)
-                drawn = Directions(held.numel(), "normal", 0, ((1 << 31) + index,))
-                (z,) = [p for _, p in drawn.pieces(0, {"step": torch.tensor(step)})]
-                held += way * torch.tensor(moves(own.epsilon), dtype=torch.int16)[z + 127]
-            losses.append(float(nn.functional.cross_entropy(perturbed(batch()[0]).double(), batch()[1])))
-        found.append(1 if losses[0] > losses[1] else -1)
-    assert signs == found
+def loss_at(model: nn.Module, step: int, places: list[tuple[int, int, str]]) -> float:
+    """Of the integer network with each parameter at the sum of `(direction, sign, size)`; then taken back."""
+    parameters = model.network.parameters
+    before = {name: model.get_parameter(name).data.clone() for name in parameters}
+    for direction, sign, size in places:
+        for index, (name, own) in enumerate(parameters.items()):
+            held = model.get_parameter(name).data.view(-1)
+            drawn = Directions(held.numel(), "normal", 0, ((1 << 31) + len(parameters) * direction + index,))
+            (z,) = [piece for _, piece in drawn.pieces(0, {"step": torch.tensor(step)})]
+            held += sign * torch.tensor(moves(getattr(own, size)), dtype=torch.int16)[z + 127]
+    loss = float(nn.functional.cross_entropy(model(batch()[0]).double(), batch()[1]))
+    for name, tensor in before.items():
+        model.get_parameter(name).data.copy_(tensor)
+    return loss
+
+
+@pytest.mark.parametrize("sharpness", [0.0, 0.1])
+def test_the_sign_is_that_of_the_losses(sharpness: float) -> None:
+    """Of the very same integer network at both perturbations; beside where the loss ascends, if so asked."""
+    settings = FixedPoint(epsilon=3e-2, sharpness=sharpness)
+    model = quantize(small(), batch()[0], settings)
+    signs = [int(r.notes["signs"]) for r in run(captured_at(0.0, settings, model), batch(), steps=6)]
+
+    def sign(step: int, direction: int, base: list[tuple[int, int, str]]) -> int:
+        plus, minus = (loss_at(model, step, [*base, (direction, way, "epsilon")]) for way in (1, -1))
+        return 1 if plus > minus else -1
+
+    for step, found in enumerate(signs):
+        base = [(1, sign(step, 1, []), "rho")] if sharpness else []
+        assert found == sign(step, 0, base)
 
 
 def test_rounding_is_unbiased() -> None:
