@@ -277,6 +277,13 @@ once for each scope, on rotation by 30 degrees with seed 0, in a float32 emulati
 |---|---|---|---|---|---|---|---|
 {rows}
 
+Integers are not what costs: untrained, the integer network has the accuracy of the float one (two columns
+side by side), and a run in integers is within a point of the float run with the same seeds
+(`test_16w8a_is_the_float_run_with_the_same_seeds`). What costs is zeroth order: in d weights a step along
+one random direction makes 1 / sqrt(d) of the way that a step of its length along the gradient makes, and at
+a constant rate the weights end in a cloud around the optimum whose radius grows with the rate and with d.
+More steps (`--steps 4`) at lower rates come nearer; mild shifts need few.
+
 ## Memory, bytes by plan
 
 Plain plans. *On integer units* counts weights, activations, batch and losses. *In PyTorch* also counts the
