@@ -17,6 +17,7 @@ from edgewise.methods import (
     sparse_update,
     spsa,
 )
+from edgewise.methods.fixed_point.step import capture_fixed
 from edgewise.methods.settings import Backprop, Method
 
 _TRACES: dict[type, Callable[[Any], Trace]] = {
@@ -43,10 +44,16 @@ def capture_with(
 ) -> Captured:
     """Capture one training step of `method`; all else is as in `capture`.
 
+    Fixed point trains an integer copy, `Captured.model`; `model` stays as it is, and may also be such a copy
+    (`fixed_point.quantize`). The example batch must then be real data, because the scales of activations are
+    its. Forward-forward trains `model` within a classifier by goodness, which is `Captured.model`.
+
     Raises:
         ModelUnsupported: the model cannot be captured, or not by this method; parts named with their paths.
         UsageError: the method's settings do not fit the model, or as in `capture`.
     """
+    if isinstance(method, settings.FixedPoint):
+        return capture_fixed(method, model, loss, optimizer, example_batch, name=name, seed=seed)
     if isinstance(method, Backprop):
         return capture(model, loss, optimizer, example_batch, name=name, seed=seed)
     trace = _TRACES[type(method)](method)

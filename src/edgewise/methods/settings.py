@@ -227,6 +227,44 @@ class ForwardForward(
             raise UsageError(f"Method: `steps_per_epoch` is {self.steps_per_epoch}; it must be at least 1.")
 
 
+class FixedPoint(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="fixed-point"
+):
+    """Zeroth order by signs on an integer copy of the model: 16-bit weights, 8-bit activations, directions.
+
+    Weights may grow to `headroom` times their largest magnitude. `keep` is the share of weights that are
+    perturbed and updated: the largest, or some by chance. `sharpness` is how far the weights ascend before
+    the gradient is estimated. `normalize` scales each tensor's step to the tensor's norm. With `beta` below
+    1, directions are drawn to the last one followed, from step `guided_after` on.
+    """
+
+    directions: int = 1
+    epsilon: float = 1e-3
+    law: Law = "normal"
+    weight_bits: int = 16
+    accumulator_bits: int = 32
+    headroom: float = 2.0
+    keep: float = 1.0
+    mask: Literal["magnitude", "random"] = "magnitude"
+    sharpness: float = 0.0
+    normalize: bool = False
+    alpha: float = 0.5
+    beta: float = 1.0
+    guided_after: int = 0
+
+    def __post_init__(self) -> None:
+        _check_directions(self.directions)
+        _check_epsilon(self.epsilon)
+        _check_range("weight_bits", self.weight_bits, 2, 16)
+        _check_range("accumulator_bits", self.accumulator_bits, 16, 32)
+        _check_range("headroom", self.headroom, 1, 1e3)
+        _check_range("keep", self.keep, 1 / 256, 1)
+        _check_range("sharpness", self.sharpness, 0, 1e3)
+        _check_range("alpha", self.alpha, 0, 1)
+        _check_range("beta", self.beta, 0, 1)
+        _check_range("guided_after", self.guided_after, 0, 1 << 62)
+
+
 Method = (
     Backprop
     | ForwardGradient
@@ -237,6 +275,7 @@ Method = (
     | SparseUpdate
     | Extrapolated
     | ForwardForward
+    | FixedPoint
 )
 
 
@@ -265,3 +304,8 @@ def _check_epsilon(epsilon: float) -> None:
 def _check_positive(name: str, figure: float) -> None:
     if not 0 < figure < float("inf"):
         raise UsageError(f"Method: `{name}` is {figure}; it must be above 0.")
+
+
+def _check_range(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise UsageError(f"Method: `{name}` is {value}; it must be from {least:g} to {most:g}.")

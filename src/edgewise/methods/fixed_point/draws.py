@@ -1,0 +1,149 @@
+"""Perturbations of 8 bits, drawn by integers alone and never stored.
+
+z = Dz z_q with z_q in [-127, 127] and Dz = 3.5 / 127 (arXiv 2411.04036, appendix A). An element is a byte of
+Philox looked up in a table of 256: the quantiles of the normal law, scaled to variance 1, or two signs. So
+sixteen elements cost one call of the generator, and no logarithm or cosine is needed.
+
+With *guidance* (section 3.4, momentum-guided sampling) z_{t+1} = beta z1 + (1 - beta) z2 for
+z1 ~ N(0, sqrt(alpha) I), z2 ~ N(z_t, sqrt(1 - alpha) I): one draw of the sum's law, around (1 - beta) z_t.
+A *mask* leaves only some weights with a perturbation: the same ones in every step, by a bit each or by bytes
+drawn again.
+"""
+
+import functools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import torch
+from torch import Tensor
+
+from edgewise.capture import philox
+from edgewise.capture.kernels import Tensors
+from edgewise.capture.lowering import STEP
+from edgewise.methods.settings import Law
+
+Z_MAX = 3.5
+Z_SCALE = Z_MAX / 127
+PIECE = 1024
+"""Elements that are drawn at once: few, for the room that 64-bit scratch takes beside a small network."""
+_GUIDANCE_BITS = 14
+
+
+def table(law: Law) -> tuple[int, ...]:
+    """z_q for each byte; the byte 255 - b has the opposite of b."""
+    if law == "rademacher":
+        one = round(1 / Z_SCALE)
+        return (-one,) * 128 + (one,) * 128
+    upper = [NormalDist().inv_cdf((byte + 0.5) / 256) for byte in range(128, 256)]
+    deviation = math.sqrt(sum(q * q for q in upper) / 128)
+    positive = [round(q / deviation / Z_SCALE) for q in upper]
+    return (*(-q for q in reversed(positive)), *positive)
+
+
+@functools.cache
+def _lookup(law: Law) -> Tensor:
+    return torch.tensor(table(law))
+
+
+def numbers(count: int, bits: int, step: int, stream: int, seed: int) -> Iterator[tuple[int, Tensor]]:
+    """`(offset, int64 piece)`: `count` uniform integers of `bits` bits (8 or 16), `PIECE` at a time."""
+    counters_of_piece = PIECE * bits // 128
+    shifts = torch.arange(0, 32, bits)
+    for offset in range(0, count, PIECE):
+        first = offset * bits // 128
+        size = min(PIECE, count - offset)
+        last = first + min(counters_of_piece, -(-size * bits // 128))
+        words = philox.philox(torch.arange(first, last), step, stream, seed).view(-1, 1)
+        yield offset, ((words >> shifts) & ((1 << bits) - 1)).view(-1)[:size]
+
+
+def scratch_bytes(count: int, bits: int) -> int:
+    """Bytes of scratch while `numbers` draws."""
+    size = min(count, PIECE)
+    counters = -(-size * bits // 128)
+    return counters * 8 * 12 + 2 * 8 * size
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """The last direction that was followed, in the state `state`, draws the next one to itself."""
+
+    state: str
+    alpha: float
+    beta: float
+    after: int
+    """Steps that are drawn without it first."""
+
+    def apply(self, fresh: Tensor, last: Tensor) -> Tensor:
+        """The guided z_q, from a fresh one (int64, changed in place) and the last."""
+        spread = math.hypot(self.beta * self.alpha**0.25, (1 - self.beta) * (1 - self.alpha) ** 0.25)
+        one = 1 << _GUIDANCE_BITS
+        fresh.mul_(round(spread * one)).add_(last.to(torch.int64), alpha=round((1 - self.beta) * one))
+        return fresh.add_(one >> 1).bitwise_right_shift_(_GUIDANCE_BITS).clamp_(-127, 127)
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Which elements of a parameter are perturbed: bits of the constant `bits`, or bytes below `below`."""
+
+    bits: str = ""
+    below: int = 0
+    stream: int = 0
+
+    def pieces(self, count: int, tensors: Tensors, seed: int) -> Iterator[Tensor]:
+        """Int64 zeros and ones, piece by piece."""
+        if not self.bits:
+            for _, drawn in numbers(count, 8, 0, self.stream, seed):
+                yield (drawn < self.below).to(torch.int64)
+            return
+        packed, shifts = tensors[self.bits], torch.arange(8)
+        for first in range(0, count, PIECE):
+            part = packed[first // 8 : (first + PIECE) // 8].to(torch.int64).unsqueeze(1)
+            yield ((part >> shifts) & 1).view(-1)[: count - first]
+
+
+def packed(mask: Tensor) -> Tensor:
+    """A flat boolean tensor as bits, uint8; element 0 is the lowest bit of the first byte."""
+    whole = torch.zeros(-(-mask.numel() // 8) * 8, dtype=torch.int64)
+    whole[: mask.numel()] = mask.reshape(-1)
+    return (whole.view(-1, 8) << torch.arange(8)).sum(1).to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class Directions:
+    """The directions of one parameter of `count` elements, one for each of `streams`."""
+
+    count: int
+    law: Law
+    seed: int
+    streams: tuple[int, ...]
+    mask: Mask | None = None
+    guidance: Guidance | None = None
+
+    def pieces(self, index: int, tensors: Tensors) -> Iterator[tuple[int, Tensor]]:
+        """`(offset, z_q)` of direction `index`, int64."""
+        step, lookup = int(tensors[STEP]), _lookup(self.law)
+        masks = self.mask.pieces(self.count, tensors, self.seed) if self.mask else None
+        for offset, drawn in numbers(self.count, 8, step, self.streams[index], self.seed):
+            z = lookup[drawn]
+            if self.guidance and step >= self.guidance.after:
+                last = tensors[self.guidance.state].view(-1)[offset : offset + z.numel()]
+                z = self.guidance.apply(z, last)
+            yield offset, z if masks is None else z.mul_(next(masks))
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes of scratch while one piece is drawn."""
+        return scratch_bytes(self.count, 8) + self.held_bytes * (2 if self.mask else 1)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of one piece."""
+        return 8 * min(self.count, PIECE)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Values that it is drawn from."""
+        return (STEP, *((self.mask.bits,) if self.mask and self.mask.bits else ()))

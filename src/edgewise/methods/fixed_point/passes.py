@@ -1,0 +1,139 @@
+"""Ops, values and kernels of integer passes: what the step and inference of a network are built from."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from edgewise.capture.kernels import Memory, Run, Tensors
+from edgewise.capture.lowering import STEP, Layout
+from edgewise.graph import Graph, Kind, Op, Option, Value, validate
+from edgewise.methods.fixed_point.network import Network, Node
+
+
+@dataclass(frozen=True)
+class NodeKernel:
+    """One operator of the network on stored values."""
+
+    node: Node
+    inputs: tuple[str, ...]
+    weights: tuple[str, ...]
+
+    def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
+        """What it makes."""
+        del option, first, memory
+        inputs, weights = ([tensors[name] for name in names] for names in (self.inputs, self.weights))
+        return (self.node.run(inputs, weights),)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an op takes; `layer` is the module path."""
+
+    flops: int = 1
+    kind: str = "other"
+    scratch_bytes: int = 0
+    layer: str = ""
+
+
+@dataclass
+class Passes:
+    """Ops in order. `versions` says under which name each parameter is to be found now."""
+
+    network: Network
+    values: dict[str, Value] = field(default_factory=dict)
+    layouts: dict[str, Layout] = field(default_factory=dict)
+    ops: list[Op] = field(default_factory=list)
+    kernels: dict[str, Run] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    _fixed: dict[str, str] = field(default_factory=dict)  # node that no trained weight comes before -> value
+
+    def __post_init__(self) -> None:
+        self.declare(STEP, (), torch.int64, "input")
+        for name, parameter in self.network.parameters.items():
+            self.declare(name, tuple(parameter.values.shape), parameter.values.dtype, "parameter")
+            self.versions[name] = name
+
+    def declare(
+        self, name: str, shape: tuple[int, ...], dtype: torch.dtype, kind: Kind = "activation"
+    ) -> str:
+        """Let `name` be a value."""
+        size = math.prod(shape) * dtype.itemsize
+        self.values[name] = Value(name, size, kind, shape, str(dtype).removeprefix("torch."))
+        strides = tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
+        self.layouts[name] = Layout(dtype, shape, strides, 0)
+        return name
+
+    def add(
+        self,
+        name: str,
+        run: Run,
+        inputs: Iterable[str],
+        outputs: tuple[str, ...] = (),
+        *,
+        updates: tuple[tuple[str, str], ...] = (),
+        cost: Cost = Cost(),
+    ) -> None:
+        """Append an op; one that updates must run only once."""
+        option = Option("whole", workspace_bytes=cost.scratch_bytes)
+        read = tuple(dict.fromkeys(inputs))
+        op = Op(
+            name,
+            read,
+            outputs,
+            cost.flops,
+            cost.kind,
+            recomputable=not updates,
+            updates=updates,
+            options=(option,),
+            layer=cost.layer,
+        )
+        self.ops.append(op)
+        self.kernels[name] = run
+
+    def next_version(self, name: str, last: bool = False) -> tuple[str, str]:
+        """What the parameter or state `name` is called now, and what replaces it."""
+        old, value = self.versions.get(name, name), self.values[name]
+        count = 0 if old == name else int(old.rpartition(".")[2])
+        new = f"{name}.next" if last else f"{name}.moved.{count + 1}"
+        self.values[new] = Value(new, value.bytes, value.kind, value.shape, value.dtype)
+        self.layouts[new] = self.layouts[name]
+        self.versions[name] = new
+        return old, new
+
+    def apply(self, node: Node, label: str) -> None:
+        """The op of `node` in the pass `label`; once in a step if no trained weight comes before it."""
+        if node.name in self._fixed:
+            return
+        inputs = tuple(self.value_of(operand.value, label) for operand in node.inputs)
+        fixed = not any(self.network.parameters[name].trained for name in node.weights)
+        fixed = fixed and all(o.value in self._fixed or o.value == "batch.0" for o in node.inputs)
+        made = node.name if fixed else f"{node.name} {label}".rstrip()
+        if fixed:
+            self._fixed[node.name] = made
+        self.declare(made, node.shape, node.dtype)
+        weights = tuple(self.versions[name] for name in node.weights)
+        shapes = {name: self.layouts[name].size for name in node.weights}
+        self.add(
+            made,
+            NodeKernel(node, inputs, weights),
+            (*inputs, *weights),
+            (made,),
+            cost=Cost(node.flops, node.operator.kind, node.scratch_bytes(shapes), node.layer),
+        )
+
+    def value_of(self, name: str, label: str) -> str:
+        """The value of a node, or of the input, in the pass `label`."""
+        return name if name == "batch.0" or name in self._fixed else f"{name} {label}".rstrip()
+
+    def graph(self, name: str, outputs: tuple[str, ...]) -> Graph:
+        """The graph of all ops."""
+        used = {value for op in self.ops for value in (*op.reads, *op.writes)}
+        values = []
+        for value in self.values.values():
+            kind = "output" if value.name in outputs else value.kind
+            if value.name in used or kind in ("parameter", "state"):
+                values.append(Value(value.name, value.bytes, kind, value.shape, value.dtype))
+        return validate(Graph(name, tuple(values), tuple(self.ops), outputs))
