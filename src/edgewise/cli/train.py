@@ -40,7 +40,7 @@ app = App(name="train", help_epilogue=EXAMPLE)
 
 
 @app.default
-def train(  # noqa: PLR0913  -- six flags, each of them an argument
+def train(
     recipe: str,
     /,
     *,

@@ -20,9 +20,9 @@ from edgewise.train.evaluate import Evaluator
 from edgewise.train.files import write_whole
 from edgewise.train.fit import check_fit
 from edgewise.train.interrupts import Interrupts
+from edgewise.train.method_names import method_text
 from edgewise.train.metrics import FILE as METRICS
 from edgewise.train.metrics import MetricsLog, cut_back
-from edgewise.train.method_names import method_text
 from edgewise.train.planning import Planned, earlier_plan, plan_run
 from edgewise.train.recipe import OptimizerConfig, Recipe, Sgd, check_recipe
 from edgewise.train.recipe_file import encode_recipe
@@ -43,8 +43,8 @@ def train_run(
     """Train what `recipe` says, and leave everything about it in `run_dir`.
 
     The weights after each step depend on the recipe's model, data, method and training only: neither the plan
-    and its budget nor an interruption and `resume` change a bit of them. Ctrl-C ends the run after its current step,
-    with a checkpoint; a second one at once, with the checkpoint of the last epoch.
+    and its budget nor an interruption and `resume` change a bit of them. Ctrl-C ends the run after its
+    current step, with a checkpoint; a second one at once, with the checkpoint of the last epoch.
 
     Args:
         recipe: what to train.

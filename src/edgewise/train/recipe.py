@@ -178,7 +178,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what decides the weights after each step: model, data, method, and training but its length.
+        """SHA-256 of what decides the weights after each step: model, data, method, training but its length.
 
         The device and budget are left out on purpose: every plan computes the same bits.
         """
@@ -233,9 +233,7 @@ def check_recipe(recipe: Recipe, where: str = "recipe") -> Recipe:
             raise UsageError(f"{where}: `device.{key}`: {error}") from error
     _check_written(where, device.written)
     if device.solver not in SOLVERS:
-        raise UsageError(
-            f"{where}: `device.solver` is `{device.solver}`; there are: {', '.join(SOLVERS)}."
-        )
+        raise UsageError(f"{where}: `device.solver` is `{device.solver}`; there are: {', '.join(SOLVERS)}.")
     return recipe
 
 

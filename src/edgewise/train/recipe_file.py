@@ -38,7 +38,7 @@ def decode_recipe(text: str, *, where: str = "recipe", overrides: Iterable[str] 
 
 
 def convert_table(table: Mapping[str, Any], kind: Any, where: str, path: tuple[str, ...] = ()) -> Any:
-    """`table`, which stands at `path`, as a `kind`: a struct, or a union of structs that their `kind` tells apart.
+    """`table`, which stands at `path`, as a `kind`: a struct, or a union of structs with a `kind` each.
 
     Raises:
         UsageError: an unknown or missing key or kind, a wrong type, or a value that the struct refuses.
