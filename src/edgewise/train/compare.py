@@ -19,6 +19,7 @@ from edgewise.errors import BudgetInfeasible, ModelUnsupported, UsageError
 from edgewise.graph import Graph
 from edgewise.methods.settings import Backprop, Method
 from edgewise.plan import Certificate, check, plain_plan
+from edgewise.run import Executor
 from edgewise.train.comparison import (
     FILE,
     FORMAT,
@@ -41,23 +42,10 @@ from edgewise.train.rate_search import Adjustable, search_rate
 from edgewise.train.recipe import Recipe, check_recipe
 from edgewise.train.run_dir import OWN_FILES, RECIPE
 from edgewise.train.units import Amount
-from edgewise.train.watch import Watch
+from edgewise.train.watch import CompareWatch
 
 POINTS = 10
 """Evaluations of a run after its first, roughly: what its curve is drawn through."""
-
-
-class CompareWatch(Watch):
-    """Hears of a comparison as it goes; every method does nothing here."""
-
-    def contender(self, name: str, place: int, count: int) -> None:
-        """Contender number `place` of `count` is next; what else is heard is about it."""
-
-    def trial(self, done: int, lr: float) -> None:
-        """After `done` trials of learning rates, `lr` is next."""
-
-    def row(self, row: Row) -> None:
-        """A contender is done, or cannot be, and its row is written."""
 
 
 def compare_methods(
@@ -167,7 +155,7 @@ class _Work:
             return too_slow(row, self._limit) if twin is None else like(row, twin, self._last(twin, steps))
         row = msgspec.structs.replace(row, run=contender.folder)
         if past is None or past.search is None:
-            search = self._search(row, contender, captured, optimizer, planned)
+            search = self._search(row, contender, captured, optimizer, planned, steps)
         else:
             search = past.search
         row = msgspec.structs.replace(row, search=search)
@@ -270,6 +258,7 @@ class _Work:
         captured: Captured,
         optimizer: Adjustable,
         planned: Planned,
+        steps: int,
     ) -> Search:
         """The rate that was given; or that was found for another row of the method; or a search."""
         given = self.lr.get(contender.name, self.lr.get(""))
@@ -279,16 +268,8 @@ class _Work:
             if other.method == row.method and other.search is not None and other.search.trials:
                 return other.search
         recipe = msgspec.structs.replace(self.recipe, method=contender.method)
-        return search_rate(
-            recipe,
-            captured,
-            optimizer,
-            planned.plan,
-            self.device,
-            self.dataset,
-            self.folder,
-            self.watch.trial,
-        )
+        with Executor(captured, planned.plan, self.device, paging_dir=self.folder) as executor:
+            return search_rate(recipe, self.dataset, steps, executor, optimizer, self.watch.trial)
 
 
 def _earlier(folder: Path, setting: Setting) -> tuple[Row, ...]:

@@ -30,11 +30,15 @@ class Cost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A learning rate that was tried for `steps` steps. `loss` is `None` where it diverged."""
+    """A learning rate that was tried for `steps` steps: their mean loss in the end, and its standard error.
+
+    `loss` is `None` where it diverged.
+    """
 
     lr: float
     steps: int
     loss: float | None
+    error: float = 0.0
 
 
 class Search(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

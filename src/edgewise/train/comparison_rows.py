@@ -41,9 +41,7 @@ def refused(row: Row, error: EdgewiseError, graph: Graph | None) -> Row:
 def too_slow(row: Row, seconds: float) -> Row:
     """`row` of which not one step fits into the time of all."""
     step = row.cost.seconds if row.cost else 0.0
-    reason = (
-        f"One step takes {step:.3g} s on the device, more than the {seconds:.3g} s of all training."
-    )
+    reason = f"One step takes {step:.3g} s on the device, more than the {seconds:.3g} s of all training."
     return msgspec.structs.replace(row, outcome="does not fit", reason=reason)
 
 

@@ -2,36 +2,38 @@
 
 A step that is right for an exact gradient is far too large for an estimate from one random direction, whose
 second moment is about d times larger for d parameters; so one rate for all would compare rates, not methods.
-Each method tries the recipe's rate times 1, 10^-1.5, 10^-3 and 10^-4.5, then the best of these times and
-divided by 10^0.75: six trials of `TRIAL_STEPS` steps, all from the same weights, on the same batches, by the
-plan that is compared. The rate with the least mean loss over the second half of its steps is taken. This is a
-search of few steps: it favours what learns early.
+Each method tries the recipe's rate times 10, 10^-0.5, 10^-2, 10^-3.5 and 10^-5, then the best of these times
+and divided by 10^0.75: seven trials, each of a tenth of the steps that are compared (but no fewer than
+`LEAST_STEPS`), all from the same weights, on the same batches, by the plan that is compared. What counts is
+the mean loss over the second half of a trial's steps, and then the one-standard-error rule (Breiman et al.
+1984, section 3.4.3): of those within one standard error of the least mean, the largest rate. The least alone
+would give to a method that gains little in few steps the rate at which it gains nothing. This is a search of
+few steps: it favours what learns early.
 """
 
 import math
+import statistics
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import msgspec
 from torch import Tensor
 
-from edgewise.capture import SGD, AdamW, Captured
-from edgewise.devices import Device
-from edgewise.plan import Plan
+from edgewise.capture import SGD, AdamW
 from edgewise.run import Executor
 from edgewise.train.comparison import Search, Trial
 from edgewise.train.data import Dataset, epoch_order
 from edgewise.train.recipe import Recipe
 
-COARSE = (1.0, 10**-1.5, 10**-3.0, 10**-4.5)
+COARSE = (10.0, 10**-0.5, 10**-2.0, 10**-3.5, 10**-5.0)
 FINE = (10**0.75, 10**-0.75)
 TRIALS = len(COARSE) + len(FINE)
-TRIAL_STEPS = 16
+LEAST_STEPS = 16
+SHARE_OF_STEPS = 0.1
 HOPELESS = 4.0
 """A trial ends early once its loss is so many times that of its first step."""
 
-Told = Callable[[int, float], None]
-"""Hears of each trial before it starts: how many are done, and its rate."""
+Told = Callable[[int, int, float], None]
+"""Hears of each trial before it starts: how many are done, of how many, and its rate."""
 
 
 class Adjustable:
@@ -65,42 +67,40 @@ class Adjustable:
 
 
 def search_rate(
-    recipe: Recipe,
-    captured: Captured,
-    optimizer: Adjustable,
-    plan: Plan,
-    device: Device,
-    dataset: Dataset,
-    paging_dir: Path,
-    told: Told,
+    recipe: Recipe, dataset: Dataset, steps: int, executor: Executor, optimizer: Adjustable, told: Told
 ) -> Search:
     """The best learning rate of a few trials; the model has its first weights again afterwards.
 
-    `captured` is the step with `optimizer`.
+    `executor` runs the step with `optimizer`; `steps` is how long the run will be.
 
     Raises:
         DeviceError: paging failed.
     """
     base = recipe.train.optimizer.lr
+    length = max(LEAST_STEPS, round(SHARE_OF_STEPS * steps))
     trials: list[Trial] = []
-    with Executor(captured, plan, device, paging_dir=paging_dir) as executor:
-        first = executor.state()
-        try:
-            for factors in (COARSE, FINE):
-                middle = base if factors is COARSE else best_of(trials)
-                for factor in factors:
-                    told(len(trials), middle * factor)
-                    executor.load_state(first)
-                    optimizer.set_rate(middle * factor)
-                    trials.append(_try(executor, optimizer.inner.lr, _batches(recipe, dataset)))
-        finally:
-            executor.load_state(first)
+    first = executor.state()
+    try:
+        for factors in (COARSE, FINE):
+            middle = base if factors is COARSE else best_of(trials)
+            for factor in factors:
+                told(len(trials), TRIALS, middle * factor)
+                executor.load_state(first)
+                optimizer.set_rate(middle * factor)
+                trials.append(_try(executor, optimizer.inner.lr, _batches(recipe, dataset, length)))
+    finally:
+        executor.load_state(first)
     return Search(best_of(trials), tuple(trials))
 
 
 def best_of(trials: list[Trial]) -> float:
-    """The rate of the least loss; of equal ones, and if all diverged, the least rate."""
-    return min(trials, key=lambda trial: (math.inf if trial.loss is None else trial.loss, trial.lr)).lr
+    """The largest rate within one standard error of the least loss; if all diverged, the least rate."""
+    sound = [(trial.loss, trial) for trial in trials if trial.loss is not None]
+    if not sound:
+        return min(trial.lr for trial in trials)
+    least, best = min(sound, key=lambda pair: pair[0])
+    within = [t.lr for loss, t in sound if loss <= least + math.hypot(t.error, best.error)]
+    return max(within)
 
 
 def _try(executor: Executor, lr: float, batches: Iterator[tuple[Tensor, Tensor]]) -> Trial:
@@ -110,14 +110,15 @@ def _try(executor: Executor, lr: float, batches: Iterator[tuple[Tensor, Tensor]]
         if not losses[-1] <= HOPELESS * abs(losses[0]):
             return Trial(lr, len(losses), None)
     second_half = losses[len(losses) // 2 :]
-    return Trial(lr, len(losses), sum(second_half) / len(second_half))
+    error = statistics.stdev(second_half) / math.sqrt(len(second_half)) if len(second_half) > 1 else 0.0
+    return Trial(lr, len(losses), statistics.fmean(second_half), error)
 
 
-def _batches(recipe: Recipe, dataset: Dataset) -> Iterator[tuple[Tensor, Tensor]]:
-    """`TRIAL_STEPS` batches, the same at each call; over again where the data have fewer."""
+def _batches(recipe: Recipe, dataset: Dataset, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """So many batches, the same at each call; over again where the data have fewer."""
     batch = recipe.train.batch
     order = epoch_order(len(dataset.train), seed=recipe.train.seed, epoch=1)
     whole = len(dataset.train) // batch
-    for step in range(TRIAL_STEPS):
+    for step in range(steps):
         at = step % whole * batch
         yield dataset.train.batch(order[at : at + batch])
