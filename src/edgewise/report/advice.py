@@ -14,7 +14,6 @@ from typing import NamedTuple
 from edgewise.report.standings import (
     Standing,
     Standings,
-    is_at,
     is_higher_better,
     score_text,
     score_within,
@@ -104,9 +103,10 @@ def _arrival(comparison: Comparison, winner: Standing) -> str:
     score = score_text(comparison, winner.score)
     what = comparison.metric if comparison.metric != "accuracy" else "of the test samples right"
     words = f"{score} {what}" if comparison.metric == "accuracy" else f"a {what} of {score}"
+    level = score_text(comparison, standings(comparison).level)
     return (
-        f"It ended at {words}, and was there, but for chance, after {plural(winner.reached.steps, 'step')}: "
-        f"{spent} on the device."
+        f"It ended at {words}; {level}, which is the same but for chance, took "
+        f"{plural(winner.reached.steps, 'step')}: {spent} on the device."
     )
 
 
@@ -163,14 +163,14 @@ def _beside(comparison: Comparison, found: Standings, winner: Standing, other: S
     score = score_text(comparison, other.score)
     total = other.row.steps * (other.row.cost.joules if other.row.cost else 0.0)
     if other.reached is None:
-        level = score_text(comparison, found.level)
-        never = "never came to it" if not is_at(comparison, other.score, found.level) else "did not stay"
-        return f"{other.row.name}: {score} at the end, for {joules_text(total)}; {never} ({level})."
+        return f"{other.row.name}: {score} at the end, for {joules_text(total)}."
     spent, least = _spent(comparison, other), _spent(comparison, winner)
     if spent <= least * (1 + SAME):
-        return f"{other.row.name}: as good, for the same {_spent_words(comparison, spent)}."
+        return f"{other.row.name}: as good for as much, {_spent_words(comparison, spent)}."
     ratio = f"{figure(spent / least)} times" if least > 0 and spent / least >= 2 else _more(spent, least)
-    return f"{other.row.name}: {score} at the end; {_spent_words(comparison, spent)} until there, {ratio}."
+    level = score_text(comparison, found.level)
+    words = f"{other.row.name}: {score} at the end, {level} after {_spent_words(comparison, spent)}"
+    return f"{words} ({ratio})."
 
 
 def _more(spent: float, least: float) -> str:

@@ -1,6 +1,7 @@
 """The page of a comparison: which method to use here and why, the table, and what was learnt by when."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgewise import __version__
@@ -55,9 +56,7 @@ def render_comparison(comparison: Comparison) -> str:
     title = f"Methods for {clipped(comparison.model)} on {clipped(comparison.device)}"
     body = [
         _head(comparison, advice, title),
-        section(
-            "Why", "", tag("ul", *(tag("li", words) for words in advice.reasons)) if advice.reasons else ""
-        ),
+        section("Why", "", _list(advice.reasons)),
         section("The methods", _table_words(comparison), _table(comparison)),
         *_curves(comparison),
         section("Learning rates", _search_words(comparison), _searches(comparison)),
@@ -70,10 +69,20 @@ def _head(comparison: Comparison, advice: Advice, title: str) -> Markup:
     return tag(
         "header",
         tag("h1", title),
-        tag("p", advice.verdict, class_="verdict"),
+        tag("p", coded(advice.verdict), class_="verdict"),
         tag("p", _subtitle(comparison), class_="about"),
         tag("div", *_tiles(comparison), class_="tiles"),
     )
+
+
+def _list(texts: Sequence[str]) -> Markup:
+    return tag("ul", *(tag("li", coded(text)) for text in texts)) if texts else Markup("")
+
+
+def coded(text: str) -> Markup:
+    """`text` with what stands between backticks as code."""
+    parts = text.split("`")
+    return join(tag("code", part) if place % 2 else part for place, part in enumerate(parts))
 
 
 def _subtitle(comparison: Comparison) -> str:
@@ -124,8 +133,9 @@ def _table_words(comparison: Comparison) -> str:
 
 
 def _table(comparison: Comparison) -> Markup:
-    heads = ("Method", "RAM", "Energy", "Time", "Operations", "Moved", comparison.metric.capitalize())
-    heads += ("Energy to the level", "Time to the level")
+    score = comparison.metric.capitalize()
+    heads = ["Method", "RAM", "Energy", "Time", "Operations", "Moved", score]
+    heads += ["Energy to the level", "Time to the level"]
     placed = {standing.row.name: standing for standing in standings(comparison).standings}
     cells = [tag("th", head, scope="col", class_="number" if nth else None) for nth, head in enumerate(heads)]
     rows = [
@@ -171,7 +181,7 @@ def _against(comparison: Comparison, joules: float) -> str:
 def _refused(row: Row, columns: int) -> Markup:
     where = f" Least: {bytes_text(row.min_ram_bytes)}." if row.min_ram_bytes else ""
     text = f"{row.outcome}.{where} {clipped(row.reason, MAX_REASON)}"
-    return tag("tr", _name(row), tag("td", text, colspan=columns - 1, class_="long"))
+    return tag("tr", _name(row), tag("td", coded(text), colspan=columns - 1, class_="long"))
 
 
 # -- the curves, and where the rates come from -----------------------------------------------------------

@@ -61,7 +61,7 @@ def is_complete(kind: str) -> bool:
 
 def _usual(field: msgspec.structs.FieldInfo) -> Any:
     factory = field.default_factory
-    return field.default if factory is msgspec.NODEFAULT else factory()  # type: ignore[operator]
+    return field.default if factory is msgspec.NODEFAULT else factory()
 
 
 def _hint(name: str) -> str:
