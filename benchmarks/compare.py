@@ -45,10 +45,10 @@ class Case(NamedTuple):
 MLP = ("digits-mlp", ("model.args.hidden=[48]", "train.batch=64", SGD))
 CNN = ("digits", ("train.batch=16", SGD))
 CASES = (
-    Case("A perceptron on a board with a card", *MLP, True, "1x", 600),
-    Case("A perceptron on a board with a card", *MLP, True, "0.4x", 600),
-    Case("A perceptron on a board without a card", *MLP, False, "0.96x", 600),
-    Case("A convolutional network on a board without a card", *CNN, False, "0.3x", 150),
+    Case("A perceptron on a board with a card", *MLP, True, "1x", 400),
+    Case("A perceptron on a board with a card", *MLP, True, "0.4x", 400),
+    Case("A perceptron on a board without a card", *MLP, False, "0.96x", 400),
+    Case("A convolutional network on a board without a card", *CNN, False, "0.3x", 120),
 )
 TEXT = """# Methods within a budget
 
@@ -56,7 +56,7 @@ Two small networks learn the digits by plain SGD, by every method that Edgewise 
 `edgewise compare` on the profile `stm32f7`, with its card to page to, and without any. Energy is that of the
 device's cost model for the plan that was executed. Accuracy is of one run each, on 359 test samples. The
 *level* is the best accuracy less two standard errors. Learning rates are searched by as many trials for each
-method.
+method, once a network.
 
 - Perceptron: 64 inputs, 48 hidden units, ten classes; batches of 64.
 - Convolutional network: the zoo's `digits-cnn`; batches of 16.
@@ -90,15 +90,20 @@ def board(has_card: bool, work: Path) -> Path:
     return path
 
 
-def compared(case: Case, steps: int, work: Path) -> Comparison:
-    """One comparison, kept in its folder."""
+def compared(case: Case, share: float, work: Path, rates: dict[str, dict[str, float]]) -> Comparison:
+    """One comparison, kept in its folder; `rates` keeps what was found for the network in another one."""
+    steps = max(1, round(case.steps * share))
     path = board(case.has_card, work)
     places = [f'device.name="{path}"', f"device.ram={case.ram}", "device.time_limit_seconds=10"]
     recipe = load_recipe(case.recipe, [*case.changes, *places])
     folder = work / f"{case.recipe}-{path.stem}-{case.ram}-{steps}"
     print(folder, flush=True)
     contenders = usual_contenders(recipe.method)
-    return compare_methods(recipe, contenders, folder, steps=steps, watch=Printed())
+    lr = rates.get(case.recipe)
+    found = compare_methods(recipe, contenders, folder, steps=steps, lr=lr, watch=Printed())
+    if lr is None:
+        rates[case.recipe] = {row.name: row.search.lr for row in found.trained if row.search is not None}
+    return found
 
 
 def section(case: Case, found: Comparison) -> str:
@@ -136,10 +141,8 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    parts = [
-        section(case, compared(case, max(1, round(case.steps * options.share)), options.work))
-        for case in CASES
-    ]
+    rates: dict[str, dict[str, float]] = {}
+    parts = [section(case, compared(case, options.share, options.work, rates)) for case in CASES]
     machine = f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
     share = "" if options.share == 1 else f" --share {options.share:g}"
     options.page.write_text(TEXT.format(cases="".join(parts), machine=machine, share=share))

@@ -2,13 +2,14 @@
 
 A step that is right for an exact gradient is far too large for an estimate from one random direction, whose
 second moment is about d times larger for d parameters; so one rate for all would compare rates, not methods.
-Each method tries the recipe's rate times 10, 10^-0.5, 10^-2, 10^-3.5 and 10^-5, then the best of these times
-and divided by 10^0.75: seven trials, each of a tenth of the steps that are compared (but no fewer than
-`LEAST_STEPS`), all from the same weights, on the same batches, by the plan that is compared. What counts is
-the mean loss over the second half of a trial's steps, and then the one-standard-error rule (Breiman et al.
-1984, section 3.4.3): of those within one standard error of the least mean, the largest rate. The least alone
-would give to a method that gains little in few steps the rate at which it gains nothing. This is a search of
-few steps: it favours what learns early.
+Each method tries the recipe's rate times 10, 10^-0.5, 10^-2, 10^-3.5 and 10^-5 for a tenth of the steps that
+are compared, then the best of these times 10^0.5, 1, 10^-0.5 and 0.1 for a third of them (no fewer than
+`LEAST_STEPS` either), all from the same weights, on the same batches, by the plan that is compared. The
+second round is longer because a rate at which the noise of an estimate wins in the end looks best at first.
+What counts is the mean loss over the second half of a trial's steps, and then the one-standard-error rule
+(Breiman et al. 1984, section 3.4.3): of those within one standard error of the least mean, the largest rate.
+The least alone would give to a method that gains little in few steps the rate at which it gains nothing. This
+is a search of few steps: it favours what learns early.
 """
 
 import math
@@ -25,10 +26,12 @@ from edgewise.train.data import Dataset, epoch_order
 from edgewise.train.recipe import Recipe
 
 COARSE = (10.0, 10**-0.5, 10**-2.0, 10**-3.5, 10**-5.0)
-FINE = (10**0.75, 10**-0.75)
+FINE = (10**0.5, 1.0, 10**-0.5, 0.1)
 TRIALS = len(COARSE) + len(FINE)
+ROUNDS = ((COARSE, 0.1), (FINE, 1 / 3))
+"""Factors of each round of trials, and how long these are, as a share of the steps that are compared."""
+
 LEAST_STEPS = 16
-SHARE_OF_STEPS = 0.1
 HOPELESS = 4.0
 """A trial ends early once its loss is so many times that of its first step."""
 
@@ -77,20 +80,20 @@ def search_rate(
         DeviceError: paging failed.
     """
     base = recipe.train.optimizer.lr
-    length = max(LEAST_STEPS, round(SHARE_OF_STEPS * steps))
     trials: list[Trial] = []
     first = executor.state()
     try:
-        for factors in (COARSE, FINE):
-            middle = base if factors is COARSE else best_of(trials)
+        for factors, share in ROUNDS:
+            length, middle = max(LEAST_STEPS, round(share * steps)), base
             for factor in factors:
                 told(len(trials), TRIALS, middle * factor)
                 executor.load_state(first)
                 optimizer.set_rate(middle * factor)
                 trials.append(_try(executor, optimizer.inner.lr, _batches(recipe, dataset, length)))
+            base = best_of(trials[-len(factors) :])
     finally:
         executor.load_state(first)
-    return Search(best_of(trials), tuple(trials))
+    return Search(base, tuple(trials))
 
 
 def best_of(trials: list[Trial]) -> float:
