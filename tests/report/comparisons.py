@@ -21,7 +21,9 @@ PLAIN = Cost(0.2, 1.0, 1_000_000, 0)
 
 def row(name: str, joules: float, accuracies: Sequence[float], **more: Any) -> Row:
     """A row that was trained: a mark each ten steps, and 0.2 s and `joules` a step."""
-    marks = tuple(Mark(10 * i, accuracy) for i, accuracy in enumerate(accuracies))
+    marks = tuple(
+        Mark(10 * i, accuracy, train_loss=1.0 if i else None) for i, accuracy in enumerate(accuracies)
+    )
     usual = {
         "method": name,
         "solver": "auto",

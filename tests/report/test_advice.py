@@ -169,3 +169,11 @@ def test_by_the_training_loss() -> None:
     assert (
         "It ended at a training loss of 0.5; 0.53, which is the same but for chance, took 30" in found.verdict
     )
+
+
+def test_what_diverged() -> None:
+    lost = row("spsa", 1, LATE)
+    last = msgspec.structs.replace(lost.marks[-1], train_loss=None)
+    lost = msgspec.structs.replace(lost, marks=(*lost.marks[:-1], last))
+    found = advise(comparison(row("backprop", 1, GOOD), lost))
+    assert found.reasons[0] == "spsa: 50% at the end, for 40 J; it diverged: try a smaller `--lr spsa=...`."

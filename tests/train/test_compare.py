@@ -269,5 +269,6 @@ def test_any_other_model_learns_random_samples_by_heart(tmp_path: Path) -> None:
     )
     found = compare_methods(quick_, SOME[:1], tmp_path / "c", steps=2, lr=RATE)
     assert (found.test_samples, found.rows[0].outcome) == (SAMPLES, "trained")
+    assert found.data == "random samples, to be learnt by heart"
     again = bare_recipe("tests.train.models:Small", 8, "6", tmp_path / "c")
     assert again == recipe

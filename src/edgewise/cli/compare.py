@@ -228,9 +228,9 @@ def _write_table(found: Comparison, level: float | None) -> None:
     heads = {
         "method": False,
         "RAM": True,
-        "energy of a step": True,
-        "against plain": True,
-        "time of a step": True,
+        "energy/step": True,
+        "vs plain": True,
+        "time/step": True,
         found.metric: True,
         f"energy {to}": True,
         f"time {to}": True,

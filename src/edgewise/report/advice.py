@@ -14,6 +14,7 @@ from typing import NamedTuple
 from edgewise.report.standings import (
     Standing,
     Standings,
+    has_diverged,
     is_higher_better,
     score_text,
     score_within,
@@ -163,7 +164,8 @@ def _beside(comparison: Comparison, found: Standings, winner: Standing, other: S
     score = score_text(comparison, other.score)
     total = other.row.steps * (other.row.cost.joules if other.row.cost else 0.0)
     if other.reached is None:
-        return f"{other.row.name}: {score} at the end, for {joules_text(total)}."
+        lost = f"; it diverged: try a smaller `--lr {other.row.name}=...`" if has_diverged(other.row) else ""
+        return f"{other.row.name}: {score} at the end, for {joules_text(total)}{lost}."
     spent, least = _spent(comparison, other), _spent(comparison, winner)
     if spent <= least * (1 + SAME):
         return f"{other.row.name}: as good for as much, {_spent_words(comparison, spent)}."

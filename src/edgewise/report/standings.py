@@ -91,6 +91,11 @@ def score_text(comparison: Comparison, score: float | None) -> str:
     return percent(score) if comparison.metric == "accuracy" else figure(score)
 
 
+def has_diverged(row: Row) -> bool:
+    """Whether the training loss was no number in the end."""
+    return bool(row.marks) and row.marks[-1].step > 0 and row.marks[-1].train_loss is None
+
+
 def scored(comparison: Comparison, marks: Sequence[Mark]) -> list[tuple[int, float]]:
     """`(step, score)` of each mark that has a score."""
     return [(mark.step, score) for mark in marks if (score := comparison.score(mark)) is not None]

@@ -20,6 +20,7 @@ from edgewise.graph import Graph
 from edgewise.methods.settings import Backprop, Method
 from edgewise.plan import Certificate, check, plain_plan
 from edgewise.run import Executor
+from edgewise.train.bare import DATA
 from edgewise.train.comparison import (
     FILE,
     FORMAT,
@@ -120,7 +121,7 @@ class _Work:
         self.comparison = Comparison(
             format=FORMAT,
             model=self.recipe.model.name,
-            data=self.dataset.name,
+            data=self._data,
             optimizer=str(self.recipe.train.optimizer.__struct_config__.tag),
             batch=self.recipe.train.batch,
             test_samples=len(self.dataset.test),
@@ -130,6 +131,12 @@ class _Work:
         )
         self.rows = {row.name: row for row in _earlier(self.folder, setting)}
         self.comparison = msgspec.structs.replace(self.comparison, rows=tuple(self.rows.values()))
+
+    @property
+    def _data(self) -> str:
+        """What is learnt, in words."""
+        by_heart = Path(self.dataset.name) == self.folder / DATA
+        return "random samples, to be learnt by heart" if by_heart else self.dataset.name
 
     def put(self, row: Row) -> None:
         """Write `row` into `comparison.json`."""
