@@ -111,7 +111,8 @@ def section(case: Case, found: Comparison) -> str:
     advice, placed = advise(found), {s.row.name: s for s in standings(found).standings}
     length = plural(found.setting.steps or 0, "step")
     ram = f"{bytes_text(found.setting.ram_bytes)}, {case.ram} of plain backprop"
-    to = f"energy to the level, {score_text(found, standings(found).level)}"
+    level = standings(found).level
+    to = "energy to the level" if level is None else f"energy to the level, {score_text(found, level)}"
     lines = [
         f"\n## {case.title}: {ram}\n",
         f"{length} each.\n",

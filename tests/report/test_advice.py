@@ -69,7 +69,7 @@ def test_only_zeroth_order_fits() -> None:
     found = advise(comparison(*rows, row("spsa", 0.8, GOOD), row("elastic", 0.9, LATE)))
     assert found.use == "spsa"
     assert found.verdict.startswith(
-        "Only methods without plain backprop fit 64 KiB: backprop needs at least 78.1 KiB. Use spsa. It ended"
+        "No plan of backprop fits 64 KiB: it needs at least 78.1 KiB. Use spsa. It ended at"
     )
 
 
@@ -125,6 +125,7 @@ def test_nothing_has_learnt() -> None:
     flat = (0.1, 0.1, 0.105, 0.1, 0.105)
     found = advise(comparison(row("backprop", 1, flat), row("spsa", 1, flat)))
     assert found.use is None
+    assert standings(comparison(row("backprop", 1, flat))).level is None
     assert found.verdict == (
         "None of the methods that fit learnt more than chance in 40 steps (best: 10.5%). "
         "Train longer with `--steps`, or give a learning rate with `--lr`."

@@ -224,7 +224,7 @@ def _share(found: Comparison) -> str:
 
 
 def _write_table(found: Comparison, level: float | None) -> None:
-    to = f"to {score_text(found, level)}"
+    to = "to the level" if level is None else f"to {score_text(found, level)}"
     heads = {
         "method": False,
         "RAM": True,

@@ -45,7 +45,7 @@ def advise(comparison: Comparison) -> Advice:
     if not comparison.trained:
         return Advice(None, _nothing(comparison), tuple(others))
     winner = _winner(comparison, found)
-    if winner is None or not _has_learnt(comparison, found):
+    if winner is None:
         return Advice(None, _unlearnt(comparison, found), (*others, *_edges(comparison)))
     reasons = [_beside(comparison, found, winner, other) for other in found.standings if other != winner]
     reasons += [*others, *_leader(comparison, winner), *_smallest(comparison, winner), *_edges(comparison)]
@@ -68,14 +68,6 @@ def _spent_words(comparison: Comparison, amount: float) -> str:
     return joules_text(amount) if comparison.setting.minimize == "joules" else seconds_text(amount)
 
 
-def _has_learnt(comparison: Comparison, found: Standings) -> bool:
-    """Whether the best row gained more than chance."""
-    if found.best is None or found.first is None:
-        return False
-    gain = found.best - found.first if is_higher_better(comparison) else found.first - found.best
-    return gain > found.tie
-
-
 # -- the answer ------------------------------------------------------------------------------------------
 
 
@@ -90,8 +82,8 @@ def _verdict(comparison: Comparison, winner: Standing) -> str:
         start = f"{_capital(_called(row))} fits {budget}{_price(comparison, row)}: use it."
     elif unfit and not exact_fit:
         least = min((other.min_ram_bytes for other in unfit if other.min_ram_bytes), default=None)
-        needs = f": backprop needs at least {bytes_text(least)}" if least else ""
-        start = f"Only methods without plain backprop fit {budget}{needs}. Use {row.name}."
+        needs = f": it needs at least {bytes_text(least)}" if least else ""
+        start = f"No plan of backprop fits {budget}{needs}. Use {row.name}."
     else:
         start = f"Use {row.name}: it fits {budget}{_price(comparison, row)}."
     return f"{start} {_arrival(comparison, winner)}"

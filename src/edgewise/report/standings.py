@@ -34,7 +34,10 @@ class Standing(NamedTuple):
 
 
 class Standings(NamedTuple):
-    """`first` is the best score before training, `best` the best last one, `level` what counts as that."""
+    """`first` is the best score before training, `best` the best last one, `level` what counts as that.
+
+    There is no level where nobody gained more than the `tie` between scores that chance may make.
+    """
 
     standings: tuple[Standing, ...]
     first: float | None
@@ -54,7 +57,9 @@ def standings(comparison: Comparison) -> Standings:
         return Standings(tuple(Standing(row, None, None) for row in rows), None, None, None, 0.0)
     best, first = better(found), better(firsts) if firsts else None
     tie = _tie(comparison, best, first)
-    level = best - tie if is_higher_better(comparison) else best + tie
+    level = None
+    if first is not None and abs(best - first) > tie and better(best, first) == best:
+        level = best - tie if is_higher_better(comparison) else best + tie
     placed = tuple(Standing(row, lasts[row.name], _reach(comparison, row, level)) for row in rows)
     return Standings(placed, first, best, level, tie)
 
@@ -114,7 +119,7 @@ def _tie(comparison: Comparison, best: float, first: float | None) -> float:
     return SHARE_OF_GAIN * abs(best - first) if first is not None else 0.0
 
 
-def _reach(comparison: Comparison, row: Row, level: float) -> Reached | None:
+def _reach(comparison: Comparison, row: Row, level: float | None) -> Reached | None:
     """Where `row` first came to `level`, if it also ended there."""
     if row.cost is None or not is_at(comparison, score_of_last(comparison, row), level):
         return None
