@@ -101,4 +101,4 @@ def test_it_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_by_seconds_on_the_device() -> None:
     found = comparison(*ROWS)
     setting = msgspec.structs.replace(found.setting, steps=None, seconds=90.0)
-    assert "90 s" in Page(render_comparison(msgspec.structs.replace(found, setting=setting))).text
+    assert "for 90 s" in Page(render_comparison(msgspec.structs.replace(found, setting=setting))).text

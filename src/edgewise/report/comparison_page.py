@@ -97,7 +97,9 @@ def _subtitle(comparison: Comparison) -> str:
 
 def _tiles(comparison: Comparison) -> list[Markup]:
     setting, plain = comparison.setting, comparison.plain
-    length = f"{setting.steps:,} steps" if setting.steps is not None else seconds_text(setting.seconds or 0.0)
+    by_steps = setting.steps is not None
+    length = f"{setting.steps:,} steps" if by_steps else f"for {seconds_text(setting.seconds or 0.0)}"
+    until = "and on to the next evaluation" if by_steps else "on the device, by its cost model"
     found = [_tile("Budget", bytes_text(setting.ram_bytes), exact_bytes(setting.ram_bytes))]
     if comparison.plain_peak_bytes is not None:
         share = setting.ram_bytes / comparison.plain_peak_bytes if comparison.plain_peak_bytes else 1.0
@@ -106,7 +108,7 @@ def _tiles(comparison: Comparison) -> list[Markup]:
     if plain is not None:
         words = f"and {seconds_text(plain.seconds)}, on a device with RAM enough"
         found.append(_tile("A step of plain backprop", joules_text(plain.joules), words))
-    found.append(_tile("Each method trains", length, "on the device, by its cost model"))
+    found.append(_tile("Each method trains", length, until))
     return found
 
 
