@@ -98,6 +98,8 @@ def test_help_loads_nothing_that_is_slow() -> None:
     assert not loaded & {"torch", "numpy", "highspy", "sklearn", "edgewise.plan", "edgewise.train"}
 
 
-@pytest.mark.parametrize("command", [("plan", "--help"), ("train", "--help"), ("devices",), ("recipes",)])
+@pytest.mark.parametrize(
+    "command", [("plan", "--help"), ("train", "--help"), ("compare", "--help"), ("devices",), ("recipes",)]
+)
 def test_torch_waits_for_a_model(command: tuple[str, ...]) -> None:
     assert not modules_after(*command) & {"torch", "sklearn"}

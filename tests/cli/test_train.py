@@ -16,6 +16,7 @@ import pytest
 import edgewise.train.loop
 from edgewise.cli import train as train_command
 from edgewise.errors import UsageError
+from edgewise.methods.settings import Spsa
 from edgewise.train import Recipe, RunSummary, Watch, load_recipe
 from tests.cli.conftest import Run
 
@@ -86,7 +87,7 @@ def test_a_run_is_not_trained_over(run: Run, tmp_path: Path) -> None:
 
 
 def summary(**changes: Any) -> RunSummary:
-    fields = {field.name: None for field in msgspec.structs.fields(RunSummary)}
+    fields = {field.name: None for field in msgspec.structs.fields(RunSummary) if field.required}
     sizes = dict.fromkeys(("plain_peak_bytes", "planned_peak_bytes", "certified_peak_bytes"), 2048)
     counts = dict.fromkeys(("recomputed", "paged_out", "paged_in", "epochs"), 1)
     costs = dict.fromkeys(("plain_seconds", "planned_seconds", "plain_joules", "planned_joules"), 1.0)
@@ -246,3 +247,16 @@ def test_ctrl_c_in_earnest(run: Run, tmp_path: Path) -> None:
     assert resumed.code == 0
     assert resumed.json["epochs"] == done.epochs + 1
     assert resumed.json["steps"] > done.steps
+
+
+def test_a_method_in_words(run: Run, calls: dict[str, Any]) -> None:
+    calls["summary"] = summary(method="spsa:directions=4")
+    said = run("train", "digits", "--method", "spsa:directions=4")
+    assert calls["recipe"].method == Spsa(directions=4)
+    assert (
+        dict(line.split("  ", 1) for line in said.out.splitlines()[1:])["method"].strip()
+        == "spsa:directions=4"
+    )
+    assert run("train", "digits", "--method", "spas").code == 2
+    calls["summary"] = summary(method="backprop")
+    assert "method" not in run("train", "digits").out

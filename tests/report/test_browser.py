@@ -15,6 +15,8 @@ from PIL import Image
 from edgewise.graph import Graph
 from edgewise.plan import Plan
 from edgewise.report import write_report
+from edgewise.report.comparison_page import write_comparison
+from tests.report.comparisons import comparison, row, unfit
 from tests.report.inputs import graph_of, plan_at_random, plan_in_slices, write_run
 from tests.support import looped
 
@@ -111,6 +113,26 @@ def test_it_is_not_blank(name: str, made: Callable[[], tuple[Graph, Plan]], tmp_
     assert len(counts) > 200
     assert sum(count for color, count in counts.items() if min(color) < 240) > 0.05 * 1280 * 4400
     assert min(pixels.crop((300, 420, 1100, 760)).getextrema()[2]) < 120  # the areas of the timeline
+
+
+def test_a_comparison_draws_its_lines_in_colour(tmp_path: Path) -> None:
+    rows = (
+        row("backprop", 1.1, (0.1, 0.9, 0.95)),
+        row("spsa", 0.7, (0.1, 0.2, 0.3)),
+        unfit("elastic", 90_000),
+    )
+    page = write_comparison(comparison(*rows), tmp_path)
+    ARTIFACTS.mkdir(parents=True, exist_ok=True)
+    picture = ARTIFACTS / "comparison.png"
+    picture.unlink(missing_ok=True)
+
+    chromium(tmp_path / "profile", "--window-size=1280,2200", f"--screenshot={picture}", page.as_uri())
+
+    with Image.open(picture) as image:
+        counts = {color: count for count, color in image.convert("RGB").getcolors(maxcolors=2**24) or []}
+    assert BACKGROUND in counts
+    for colour in ((0x2F, 0x6F, 0xB0), (0xD9, 0x82, 0x2B)):  # of lines and legend
+        assert counts.get(colour, 0) > 100
 
 
 def test_it_asks_for_nothing_and_runs_only_its_own_script(tmp_path: Path, server: Server) -> None:

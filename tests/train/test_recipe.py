@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewise.errors import UsageError
+from edgewise.methods.settings import Backprop, Elastic, ForwardGradient, Spsa
 from edgewise.train import copy_recipe, decode_recipe, encode_recipe, list_recipes, load_recipe
 from edgewise.train.recipe import AdamW, DeviceConfig, Digits, Images, Model, Npz, Recipe, Sgd, Table, Train
 from edgewise.zoo import zoo_names
@@ -24,6 +25,9 @@ batch = 8
 kind = "sgd"
 lr = 0.1
 """
+
+
+DIGEST_OF_TEXT = "2549ba3a238af4d8979de848bcde33bdd201a21cf13f17c042ffe9a470b034d9"
 
 
 def refused(text: str, *overrides: str) -> str:
@@ -53,7 +57,23 @@ def test_a_small_recipe_has_defaults_for_the_rest() -> None:
         ),
         ("epochs = 1\n", "", "r.toml: `train`: Object missing required field `epochs`."),
         ("batch = 8", 'batch = "8"', "r.toml: `train.batch`: Expected `int`, got `str`."),
-        ('"sgd"', '"sdg"', "r.toml: `train.optimizer.kind`: Invalid value 'sdg'."),
+        ('"sgd"', '"sdg"', "r.toml: `train.optimizer.kind`: Invalid value 'sdg'. Did you mean `sgd`?"),
+        ("[data]", '[method]\nkind = "spas"\n[data]', "r.toml: `method.kind`: Invalid value 'spas'. Did you"),
+        (
+            "[data]",
+            '[method]\nkind = "spsa"\ndirection = 2\n[data]',
+            "r.toml: unknown key `method.direction`; did you mean `directions`?",
+        ),
+        (
+            "[data]",
+            '[method]\nkind = "spsa"\ndirections = 0\n[data]',
+            "r.toml: Method: `directions` is 0; it must be at least 1.",
+        ),
+        (
+            "[data]",
+            "[method]\nsign = true\n[data]",
+            "r.toml: `method`: Object missing required field `kind`.",
+        ),
         ("[model]", "[model", "r.toml is not TOML: "),
     ],
 )
@@ -77,6 +97,8 @@ def test_a_recipe_is_read_strictly(old: str, new: str, message: str) -> None:
             "device.time_limit_seconds=-1",
             "r.toml: `device.time_limit_seconds` is -1.0; it must not be negative.",
         ),
+        ("train.epoch_steps=0", "r.toml: `train.epoch_steps` is 0; it must be at least 1."),
+        ("device.solver=best", "r.toml: `device.solver` is `best`; there are: auto, time-indexed,"),
         ("device.ram=big", "r.toml: `device.ram`: `big` is not a size such as `256KiB`, or a multiple"),
         ("device.ram=0KiB", "r.toml: `device.ram`: `0KiB` must be above zero."),
         ("device.seconds=3parsecs", "r.toml: `device.seconds`: `3parsecs` is not a time such as `200ms`"),
@@ -132,6 +154,13 @@ data = st.one_of(
 optimizer = st.one_of(
     st.builds(Sgd, lr=number, momentum=number), st.builds(AdamW, betas=st.tuples(number, number))
 )
+directions = st.integers(1, 9)
+method = st.one_of(
+    st.just(Backprop()),
+    st.builds(Spsa, directions=directions, sign=st.booleans()),
+    st.builds(ForwardGradient, directions=directions),
+    st.builds(Elastic, head=st.lists(text).map(tuple), directions=directions),
+)
 recipes = st.builds(
     Recipe,
     model=st.builds(Model, name=text, args=args),
@@ -143,7 +172,9 @@ recipes = st.builds(
         optimizer=optimizer,
         seed=st.integers(0, 2**63 - 1),
         loss=st.none() | text,
+        epoch_steps=st.none() | st.integers(1, 99),
     ),
+    method=method,
     device=st.builds(DeviceConfig, name=text, ram=st.sampled_from([None, "0.5x", "3KiB"])),
     description=text,
 )
@@ -161,6 +192,10 @@ def test_any_recipe_survives_being_written_and_read(recipe: Recipe) -> None:
     [
         ("train.epochs=9", True),
         ("device.ram=1MiB", True),
+        ("device.solver=every-block", True),
+        ('method={kind="backprop"}', True),
+        ('method={kind="spsa"}', False),
+        ("train.epoch_steps=2", False),
         ("description=words", True),
         ("train.seed=9", False),
         ("train.batch=9", False),
@@ -171,6 +206,23 @@ def test_any_recipe_survives_being_written_and_read(recipe: Recipe) -> None:
 )
 def test_the_digest_covers_what_decides_the_weights(override: str, same: bool) -> None:
     assert (decode_recipe(TEXT, overrides=[override]).digest == decode_recipe(TEXT).digest) is same
+
+
+def test_digests_of_recipes_from_before_there_were_methods() -> None:
+    """Computed when recipes had no `[method]`: runs of that time can still be resumed."""
+    assert decode_recipe(TEXT).digest == DIGEST_OF_TEXT
+    assert load_recipe("digits").digest == "a759ac828830dbf6475e7d3b2973f3ad47739214c6cc32e3bc4bfa70b78b2fba"
+
+
+def test_settings_of_a_method_are_part_of_the_digest() -> None:
+    one, four = ('method={kind="spsa"}', 'method={kind="spsa",directions=4}')
+    assert decode_recipe(TEXT, overrides=[one]).digest != decode_recipe(TEXT, overrides=[four]).digest
+
+
+def test_an_epoch_ends_with_the_data_or_before() -> None:
+    assert decode_recipe(TEXT).steps_of_epoch(50) == 6
+    assert decode_recipe(TEXT, overrides=["train.epoch_steps=4"]).steps_of_epoch(50) == 4
+    assert decode_recipe(TEXT, overrides=["train.epoch_steps=9"]).steps_of_epoch(50) == 6
 
 
 def test_reading_files(tmp_path: Path) -> None:

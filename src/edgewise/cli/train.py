@@ -21,6 +21,7 @@ from edgewise.report import write_report
 from edgewise.report.loops import exact_words
 from edgewise.report.units import bytes_text, exact_bytes, figure, joules_text, percent, plural, seconds_text
 from edgewise.train import RunSummary, load_recipe
+from edgewise.train.method_names import parse_method
 
 EXAMPLE = """\
 Ctrl-C writes a checkpoint; --resume goes on from it, to the same weights bit by bit. A run directory \
@@ -29,6 +30,7 @@ holds the recipe, the plan, metrics, the checkpoint and report.html.
 Example:
   edgewise train digits
   edgewise train my-recipe.toml --set train.epochs=3 --device rpi4 --ram 0.5x -o runs/small
+  edgewise train digits --method spsa:directions=4 --ram 200KiB
   edgewise train runs/small --resume"""
 
 RUNS = Path("runs")
@@ -46,6 +48,7 @@ def train(
     set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="", show_default=False)] = (),
     device: str | None = None,
     ram: str | None = None,
+    method: str | None = None,
     resume: Switch = False,
     as_json: AsJson = False,
 ) -> int:
@@ -57,12 +60,15 @@ def train(
         set_: Change the recipe, as in `--set train.epochs=3`. Can be given many times.
         device: Name of a profile, or path of a .toml file, instead of the recipe's.
         ram: Budget, as in `256KiB`, or `0.5x` of plain training's, instead of the recipe's.
+        method: How to get gradients, as in `spsa`, or `spsa:directions=4`, instead of the recipe's.
         resume: Continue an interrupted run.
         as_json: Print the result as JSON.
     """
     source, folder = _places(recipe, run_dir, resume=resume)
     overrides = [*set_, *_override("device.name", device), *_override("device.ram", ram)]
     found = load_recipe(source, overrides)
+    if method is not None:
+        found = msgspec.structs.replace(found, method=parse_method(method))
 
     from edgewise.train.loop import train_run  # noqa: PLC0415  -- imports torch
 
@@ -137,6 +143,7 @@ def _facts(summary: RunSummary, watch: Watcher, result: str, report: Path | None
     )
     share = summary.budget_ram_bytes / summary.plain_peak_bytes if summary.plain_peak_bytes else 1.0
     return [
+        ("method", "" if summary.method == "backprop" else summary.method),
         (
             "plain training needs",
             f"{bytes_text(summary.plain_peak_bytes)} ({exact_bytes(summary.plain_peak_bytes)})",

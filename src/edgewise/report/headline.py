@@ -179,8 +179,16 @@ def subtitle(data: ReportData) -> str:
     cost = "" if data.plan.cost_model == "full" else f", cost model {data.plan.cost_model}"
     return (
         f"{plural(len(data.graph.ops), 'op')} in a plan of {plural(len(data.plan.steps), 'step')}, found by "
-        f"the solver {clipped(data.plan.solver)} for the least {data.plan.minimize}{cost}.{_bits(data)}"
+        f"the solver {clipped(data.plan.solver)} for the least {data.plan.minimize}{cost}."
+        f"{_method(data)}{_bits(data)}"
     )
+
+
+def _method(data: ReportData) -> str:
+    """How the steps get their gradients, where that is not by backprop."""
+    if data.summary is None or data.summary.method == "backprop":
+        return ""
+    return f" Gradients are by {clipped(data.summary.method)}: plain training means each of its ops once."
 
 
 def _bits(data: ReportData) -> str:

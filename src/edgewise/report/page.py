@@ -43,25 +43,24 @@ def render_report(data: ReportData) -> str:
     breakdown = break_down(data, followed)
     body = [
         head(data, breakdown, found),
-        _section("Memory, step by step", _timeline_words(data), timeline(data, followed)),
+        section("Memory, step by step", _timeline_words(data), timeline(data, followed)),
         _choices(data, choices(data, followed)),
         _loops(data, found),
-        _section("Energy and time", _price_words(data), bars(breakdown)),
-        _section("What more or less RAM would cost", trade_off_words(data), trade_off_curve(data)),
-        _section(
-            "RAM by category", "At the step that holds most, in either way.", categories(data, followed)
-        ),
-        _section("Addresses", _address_words(data, found), address_map(data, followed)),
+        section("Energy and time", _price_words(data), bars(breakdown)),
+        section("What more or less RAM would cost", trade_off_words(data), trade_off_curve(data)),
+        section("RAM by category", "At the step that holds most, in either way.", categories(data, followed)),
+        section("Addresses", _address_words(data, found), address_map(data, followed)),
         _learning(data),
         _run(data),
         _device(data),
-        _section("Files", "What this page was made from.", file_table(data)),
+        section("Files", "What this page was made from.", file_table(data)),
         tag("footer", f"Made by Edgewise {__version__}."),
     ]
-    return _document(f"{clipped(data.graph.name)} on {clipped(data.device.name)}", join(body))
+    return document(f"{clipped(data.graph.name)} on {clipped(data.device.name)}", join(body))
 
 
-def _document(title: str, body: Markup) -> str:
+def document(title: str, body: Markup) -> str:
+    """The whole file, which runs no script but its own and loads nothing."""
     policy = void("meta", http_equiv="Content-Security-Policy", content=POLICY)
     head_ = tag(
         "head",
@@ -75,7 +74,7 @@ def _document(title: str, body: Markup) -> str:
     return f"<!DOCTYPE html>\n{page}\n"
 
 
-def _section(title: str, about: object, *content: object) -> Markup:
+def section(title: str, about: object, *content: object) -> Markup:
     """A section, or nothing if it has no content."""
     if not any(content):
         return Markup("")
@@ -97,17 +96,17 @@ def _timeline_words(data: ReportData) -> str:
 def _choices(data: ReportData, found: tuple[Choice, ...]) -> Markup:
     title = "What did not stay in RAM, and why it paid"
     if not found:
-        return _section(title, "", tag("p", "Every value stays in RAM until its last use."))
+        return section(title, "", tag("p", "Every value stays in RAM until its last use."))
     tier = data.device.memory.paging
     table = choice_table(found, tier[0] if tier else "")
     note = _dearer_note(data, sum(choice.looks_dearer for choice in found))
-    return _section(title, _choice_words(data, found), table, note)
+    return section(title, _choice_words(data, found), table, note)
 
 
 def _loops(data: ReportData, found: tuple[Loop, ...]) -> Markup:
     if not found:
         return Markup("")
-    return _section("Ops that ran as loops", _loop_words(data, found), loop_table(found, data.plan))
+    return section("Ops that ran as loops", _loop_words(data, found), loop_table(found, data.plan))
 
 
 def _loop_words(data: ReportData, found: tuple[Loop, ...]) -> str:
@@ -202,7 +201,7 @@ def _learning(data: ReportData) -> Markup:
     parts = [
         tag("div", tag("h3", title), chart) for title, chart in (("Loss", loss), (what, epochs)) if chart
     ]
-    return _section("Training", "", tag("div", *parts, class_="pair") if parts else "")
+    return section("Training", "", tag("div", *parts, class_="pair") if parts else "")
 
 
 def _run(data: ReportData) -> Markup:
@@ -215,7 +214,7 @@ def _run(data: ReportData) -> Markup:
         for title, content in (("Recipe", recipe), ("Environment", environment))
         if content
     ]
-    return _section("The run", "", tag("div", *parts, class_="pair") if parts else "")
+    return section("The run", "", tag("div", *parts, class_="pair") if parts else "")
 
 
 def _facts(data: ReportData) -> Markup:
@@ -244,4 +243,4 @@ def _device(data: ReportData) -> Markup:
     count = len(device.assumed)
     assumed = f" Of its figures, {count:,} {'is' if count == 1 else 'are'} assumed." if count else ""
     about = f"{clipped(device.description, 400)}.{assumed}"
-    return _section(f"Device: {clipped(device.name)}", about, device_table(data))
+    return section(f"Device: {clipped(device.name)}", about, device_table(data))

@@ -96,6 +96,16 @@ text { font-size: 12px; fill: var(--soft); font-variant-numeric: tabular-nums; }
 .mark { stroke-width: 1.6; } .mark.recompute { stroke: var(--recompute); }
 .mark.page_out { stroke: var(--paging); } .mark.page_in { stroke: var(--paging); }
 .mark.update { stroke: var(--parameter); } .mark.loop { stroke: var(--streaming); }
+.series { stroke-width: 2; stroke-linejoin: round; } .dashed { stroke-dasharray: 5 4; }
+.swatch.dashed { border-top-style: dashed; }
+.series.s0 { stroke: #2f6fb0; } .swatch.s0 { border-color: #2f6fb0; }
+.series.s1 { stroke: #d9822b; } .swatch.s1 { border-color: #d9822b; }
+.series.s2 { stroke: #3c8f5a; } .swatch.s2 { border-color: #3c8f5a; }
+.series.s3 { stroke: #b5477c; } .swatch.s3 { border-color: #b5477c; }
+.series.s4 { stroke: #8a67c4; } .swatch.s4 { border-color: #8a67c4; }
+.series.s5 { stroke: #b09a2b; } .swatch.s5 { border-color: #b09a2b; }
+.series.s6 { stroke: #37a0a8; } .swatch.s6 { border-color: #37a0a8; }
+.series.s7 { stroke: #a0624a; } .swatch.s7 { border-color: #a0624a; }
 .raw { stroke: var(--faint); opacity: .7; } .smooth { stroke: var(--parameter); stroke-width: 2.2; }
 .dot { fill: var(--card); stroke: var(--parameter); stroke-width: 2; }
 .knee { fill: var(--budget); stroke: var(--card); stroke-width: 2; }

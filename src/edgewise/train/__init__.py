@@ -14,13 +14,14 @@ from edgewise.train.records import (
     StepLine,
 )
 from edgewise.train.units import Amount, parse_bytes, parse_seconds
-from edgewise.train.watch import Watch
+from edgewise.train.watch import CompareWatch, Watch
 
 __all__ = [
     "ENVIRONMENT_FORMAT",
     "MEMORY_FORMAT",
     "SUMMARY_FORMAT",
     "Amount",
+    "CompareWatch",
     "Environment",
     "EpochLine",
     "MemoryFile",

@@ -81,7 +81,7 @@ class Epochs:
     def _run_epoch(self, epoch: int) -> None:
         batch = self.recipe.train.batch
         order = epoch_order(len(self.samples), seed=self.recipe.train.seed, epoch=epoch)
-        per_epoch = len(self.samples) // batch
+        per_epoch = self.recipe.steps_of_epoch(len(self.samples))
         for index in range(self.step - (epoch - 1) * per_epoch, per_epoch):
             self._pause()
             self._run_step(epoch, self.samples.batch(order[index * batch : (index + 1) * batch]))

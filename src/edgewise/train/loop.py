@@ -6,10 +6,11 @@ from pathlib import Path
 
 import msgspec
 
-from edgewise.capture import SGD, AdamW, Captured, capture
+from edgewise.capture import SGD, AdamW, Captured, Optimizer
 from edgewise.devices import Device, load_device
 from edgewise.graph import encode_graph
-from edgewise.plan import encode_plan
+from edgewise.methods.capture import capture_with
+from edgewise.plan import Plan, encode_plan
 from edgewise.run import Executor
 from edgewise.train.checkpoint import TENSORS, Position, load_tensors
 from edgewise.train.data import Dataset, check_enough, epoch_order, load_data
@@ -19,10 +20,11 @@ from edgewise.train.evaluate import Evaluator
 from edgewise.train.files import write_whole
 from edgewise.train.fit import check_fit
 from edgewise.train.interrupts import Interrupts
+from edgewise.train.method_names import method_text
 from edgewise.train.metrics import FILE as METRICS
 from edgewise.train.metrics import MetricsLog, cut_back
-from edgewise.train.planning import Planned, plan_run
-from edgewise.train.recipe import Recipe, Sgd, check_recipe
+from edgewise.train.planning import Planned, earlier_plan, plan_run
+from edgewise.train.recipe import OptimizerConfig, Recipe, Sgd, check_recipe
 from edgewise.train.recipe_file import encode_recipe
 from edgewise.train.records import SUMMARY_FORMAT, EpochLine, RunSummary
 from edgewise.train.run_dir import ENVIRONMENT, GRAPH, MEMORY, PLAN, RECIPE, SUMMARY, check_position, take
@@ -31,19 +33,25 @@ from edgewise.zoo import resolve_task
 
 
 def train_run(
-    recipe: Recipe, run_dir: Path, *, resume: bool = False, watch: Watch | None = None
+    recipe: Recipe,
+    run_dir: Path,
+    *,
+    resume: bool = False,
+    watch: Watch | None = None,
+    plan: Plan | None = None,
 ) -> RunSummary:
     """Train what `recipe` says, and leave everything about it in `run_dir`.
 
-    The weights after each step depend on the recipe's model, data and training only: neither the plan and its
-    budget nor an interruption and `resume` change a bit of them. Ctrl-C ends the run after its current step,
-    with a checkpoint; a second one at once, with the checkpoint of the last epoch.
+    The weights after each step depend on the recipe's model, data, method and training only: neither the plan
+    and its budget nor an interruption and `resume` change a bit of them. Ctrl-C ends the run after its
+    current step, with a checkpoint; a second one at once, with the checkpoint of the last epoch.
 
     Args:
         recipe: what to train.
         run_dir: a directory without a run in it; or with one of this recipe, to `resume`.
         resume: go on where the checkpoint in `run_dir` stands; `train.epochs` and the device may be others.
         watch: hears of the run as it goes.
+        plan: to run by, if it was made for this recipe's step and budget; else one is made.
 
     Raises:
         UsageError: the recipe, data, model and run directory do not fit together. Nothing was changed.
@@ -57,14 +65,14 @@ def train_run(
     position = take(run_dir, recipe, resume=resume)
     dataset = load_data(recipe.data)
     check_enough(dataset, recipe.train.batch)
-    steps_per_epoch = len(dataset.train) // recipe.train.batch
+    steps_per_epoch = recipe.steps_of_epoch(len(dataset.train))
     if position is not None:
         check_position(position, steps_per_epoch, run_dir)
     start = position or Position("", recipe.digest, epoch=0, step=0, sha256="")
     watch.started(recipe.train.epochs * steps_per_epoch, recipe.train.epochs, start.step)
     device = load_device(recipe.device.name)
     captured = capture_task(recipe, dataset)
-    earlier = run_dir if resume else None
+    earlier = (earlier_plan(run_dir, device) if resume else None) or plan
     planned = plan_run(recipe.device, captured.graph, device, earlier=earlier, progress=watch.progress)
     watch.planned(planned.plan, planned.plain)
     past = cut_back(run_dir / METRICS, step=start.step, epoch=start.epoch if position else -1)
@@ -85,12 +93,14 @@ def train_run(
     return summary
 
 
-def capture_task(recipe: Recipe, dataset: Dataset) -> Captured:
-    """The training step of the recipe's model on batches of its data.
+def capture_task(recipe: Recipe, dataset: Dataset, optimizer: Optimizer | None = None) -> Captured:
+    """The training step of the recipe's model on batches of its data, by its method.
+
+    `optimizer` takes the place of the recipe's.
 
     Raises:
-        UsageError: model, loss and data do not fit together.
-        ModelUnsupported: the model cannot be captured.
+        UsageError: model, loss, data and method do not fit together.
+        ModelUnsupported: the model cannot be captured, or not by this method.
     """
     train = recipe.train
     batch = dataset.train.batch(epoch_order(len(dataset.train), seed=train.seed, epoch=1)[: train.batch])
@@ -105,12 +115,21 @@ def capture_task(recipe: Recipe, dataset: Dataset) -> Captured:
     if dataset.class_count is None and train.loss is None and not hasattr(task.model, "loss"):
         task = dataclasses.replace(task, loss="mse")
     check_fit(task, dataset)
-    config = train.optimizer
-    kind = SGD if isinstance(config, Sgd) else AdamW
-    optimizer = kind(**msgspec.structs.asdict(config))
-    return capture(
-        task.model, task.loss, optimizer, task.example_batch, name=recipe.model.name, seed=train.seed
+    return capture_with(
+        recipe.method,
+        task.model,
+        task.loss,
+        optimizer or make_optimizer(train.optimizer),
+        task.example_batch,
+        name=recipe.model.name,
+        seed=train.seed,
     )
+
+
+def make_optimizer(config: OptimizerConfig) -> SGD | AdamW:
+    """The optimizer that a recipe describes."""
+    kind = SGD if isinstance(config, Sgd) else AdamW
+    return kind(**msgspec.structs.asdict(config))
 
 
 def _write_setting(
@@ -181,4 +200,5 @@ def _summary(
         steps=epochs.step,
         interrupted=interrupted,
         checkpoint=TENSORS,
+        method=method_text(recipe.method),
     )

@@ -9,6 +9,8 @@ from edgewise.devices import Device
 from edgewise.errors import CorruptArtifact
 from edgewise.graph import Graph
 from edgewise.plan import Budget, Certificate, Plan, ProgressCallback, check, load_plan, make_plan, plain_plan
+from edgewise.plan.peers import PEERS
+from edgewise.plan.planner import PROGRAMS
 from edgewise.train.recipe import DeviceConfig
 from edgewise.train.records import Environment
 from edgewise.train.run_dir import ENVIRONMENT, PLAN
@@ -24,26 +26,32 @@ class Planned:
 
 
 def plan_run(
-    config: DeviceConfig, graph: Graph, device: Device, *, earlier: Path | None, progress: ProgressCallback
+    config: DeviceConfig,
+    graph: Graph,
+    device: Device,
+    *,
+    earlier: Plan | None,
+    progress: ProgressCallback | None = None,
 ) -> Planned:
     """A plan for `graph` within the budget of `config`.
 
-    `earlier` is a run directory whose plan is taken over, after a check, if it was made for the same graph,
-    device, budget and objective.
+    `earlier` is a plan that is taken over, after a check, if it was made for the same graph, device, budget
+    and objective, by the same solver.
 
     Raises:
         BudgetInfeasible: no plan fits.
-        PlanRejected: the plan in `earlier` was tampered with.
+        PlanRejected: `earlier` was tampered with.
     """
     plain = check(plain_plan(graph, device, minimize=config.minimize), graph, device)
     budget = budget_of(config, device, plain)
-    plan = None if earlier is None else _earlier_plan(earlier, config, graph, device, budget)
-    if plan is None:
+    plan = earlier
+    if plan is None or not _is_for(plan, config, graph, device, budget):
         plan = make_plan(
             graph,
             device,
             budget,
             minimize=config.minimize,
+            solver=config.solver,
             gap=config.gap,
             time_limit=config.time_limit_seconds,
             progress=progress,
@@ -61,14 +69,19 @@ def budget_of(config: DeviceConfig, device: Device, plain: Certificate) -> Budge
     )
 
 
-def _earlier_plan(
-    folder: Path, config: DeviceConfig, graph: Graph, device: Device, budget: Budget
-) -> Plan | None:
+def earlier_plan(folder: Path, device: Device) -> Plan | None:
+    """The plan in a run directory, if it was made for the `device` as it is now."""
     if not (folder / PLAN).exists() or not _same_device(folder / ENVIRONMENT, device):
         return None
-    plan = load_plan(folder / PLAN)
+    return load_plan(folder / PLAN)
+
+
+def _is_for(plan: Plan, config: DeviceConfig, graph: Graph, device: Device, budget: Budget) -> bool:
     wanted = (graph.sha256, device.name, budget, config.minimize)
-    return plan if (plan.graph_sha256, plan.device, plan.budget, plan.minimize) == wanted else None
+    if (plan.graph_sha256, plan.device, plan.budget, plan.minimize) != wanted:
+        return False
+    by_peer = plan.solver in (*PROGRAMS, *PEERS)  # `auto` never takes one of these
+    return plan.solver == config.solver if config.solver in (*PROGRAMS, *PEERS) else not by_peer
 
 
 def _same_device(path: Path, device: Device) -> bool:

@@ -11,6 +11,8 @@ from typing import Any, Literal
 import msgspec
 
 from edgewise.errors import UsageError
+from edgewise.methods.settings import Backprop, Method
+from edgewise.plan import SOLVERS
 from edgewise.train.units import Amount, parse_bytes, parse_seconds
 
 
@@ -116,13 +118,17 @@ OptimizerConfig = Sgd | AdamW
 
 
 class Train(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """`[train]`: how long, in what batches, by which optimizer. `loss` replaces the model's own."""
+    """`[train]`: how long, in what batches, by which optimizer. `loss` replaces the model's own.
+
+    `epoch_steps` ends an epoch, which is what is evaluated after, before all samples were seen.
+    """
 
     epochs: int
     batch: int
     optimizer: OptimizerConfig
     seed: int = 0
     loss: str | None = None
+    epoch_steps: int | None = None
 
 
 class DeviceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -131,7 +137,7 @@ class DeviceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     `ram` is a size (`256KiB`) or a multiple of what plain training needs (`0.5x`); the device's RAM where not
     given. `seconds` of one step likewise (`0.2s`, `1.5x`). `written` limits the bytes that a step writes to
     the slower tier (`2MiB`), because flash wears. Paging files go to the run directory where `paging_dir` is
-    not given. `gap` and `time_limit_seconds` say when the planner may stop.
+    not given. `gap` and `time_limit_seconds` say when the planner may stop, `solver` which one plans.
     """
 
     name: str = "host"
@@ -142,6 +148,7 @@ class DeviceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     paging_dir: str | None = None
     gap: float = 0.01
     time_limit_seconds: float = 60.0
+    solver: str = "auto"
 
     @property
     def ram_amount(self) -> Amount | None:
@@ -166,11 +173,12 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     data: Data
     train: Train
     device: DeviceConfig = DeviceConfig()
+    method: Method = Backprop()
     description: str = ""
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what decides the weights after each step: model, data, and training but its length.
+        """SHA-256 of what decides the weights after each step: model, data, method, training but its length.
 
         The device and budget are left out on purpose: every plan computes the same bits.
         """
@@ -179,10 +187,19 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     @property
     def decisive(self) -> dict[str, Any]:
         """What `digest` covers, each value by its path, as in `train.optimizer.lr`; defaults included."""
-        parts = (("model", self.model), ("data", self.data), ("train", self.train))
+        parts: list[tuple[str, Any]] = [("model", self.model), ("data", self.data), ("train", self.train)]
+        if self.method != Backprop():  # so that runs from before there were others can be resumed
+            parts.append(("method", self.method))
         found = dict(pair for path, part in parts for pair in _flat(part, path))
         del found["train.epochs"]
+        if found["train.epoch_steps"] is None:
+            del found["train.epoch_steps"]
         return found
+
+    def steps_of_epoch(self, samples: int) -> int:
+        """Steps of an epoch where there are so many training samples."""
+        whole = samples // self.train.batch
+        return whole if self.train.epoch_steps is None else min(whole, self.train.epoch_steps)
 
 
 def check_recipe(recipe: Recipe, where: str = "recipe") -> Recipe:
@@ -195,6 +212,7 @@ def check_recipe(recipe: Recipe, where: str = "recipe") -> Recipe:
     _at_least(where, "train.epochs", train.epochs, 1)
     _at_least(where, "train.batch", train.batch, 1)
     _at_least(where, "train.seed", train.seed, 0)
+    _at_least(where, "train.epoch_steps", 1 if train.epoch_steps is None else train.epoch_steps, 1)
     if train.seed >= 2**63:
         raise UsageError(f"{where}: `train.seed` is {train.seed}; it must be below 2**63.")
     if not 0 < recipe.data.test_fraction < 1:
@@ -214,6 +232,8 @@ def check_recipe(recipe: Recipe, where: str = "recipe") -> Recipe:
         except UsageError as error:
             raise UsageError(f"{where}: `device.{key}`: {error}") from error
     _check_written(where, device.written)
+    if device.solver not in SOLVERS:
+        raise UsageError(f"{where}: `device.solver` is `{device.solver}`; there are: {', '.join(SOLVERS)}.")
     return recipe
 
 

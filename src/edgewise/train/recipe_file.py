@@ -34,12 +34,22 @@ def decode_recipe(text: str, *, where: str = "recipe", overrides: Iterable[str] 
         raise UsageError(f"{where} is not TOML: {error}.") from error
     for override in overrides:
         _override(table, override)
-    _check_keys(table, Recipe, (), where)
+    return check_recipe(convert_table(table, Recipe, where), where)
+
+
+def convert_table(table: Mapping[str, Any], kind: Any, where: str, path: tuple[str, ...] = ()) -> Any:
+    """`table`, which stands at `path`, as a `kind`: a struct, or a union of structs with a `kind` each.
+
+    Raises:
+        UsageError: an unknown or missing key or kind, a wrong type, or a value that the struct refuses.
+    """
+    _check_keys(table, kind, path, where)
     try:
-        recipe = msgspec.convert(table, Recipe)
+        return msgspec.convert(table, kind)
     except msgspec.ValidationError as error:
         raise UsageError(f"{where}: {_readable(error)}") from error
-    return check_recipe(recipe, where)
+    except UsageError as error:  # a struct's own rule
+        raise UsageError(f"{where}: {error}") from error
 
 
 def encode_recipe(recipe: Recipe) -> str:
@@ -110,10 +120,10 @@ def _override(table: dict[str, Any], text: str) -> None:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
             raise UsageError(f"`--set {text}`: `{part}` is a value, not a table.")
-    table[parts[-1]] = _toml_value(value.strip())
+    table[parts[-1]] = toml_value(value.strip())
 
 
-def _toml_value(text: str) -> Any:
+def toml_value(text: str) -> Any:
     """`text` as a TOML value; what is none (`resnet18`, `256KiB`) is a string, to spare the quotes."""
     try:
         found = tomllib.loads(f"value = {text}")
@@ -126,6 +136,7 @@ def _check_keys(table: Mapping[str, Any], kind: Any, path: tuple[str, ...], wher
     """Refuse the first key of `table` that `kind` does not have, with its path and the nearest one."""
     struct = _struct_for(table, kind)
     if struct is None:
+        _check_kind(table, kind, path, where)
         return
     info = msgspec.structs.fields(struct)
     known = {field.encode_name: field.type for field in info}
@@ -138,6 +149,17 @@ def _check_keys(table: Mapping[str, Any], kind: Any, path: tuple[str, ...], wher
             raise UsageError(f"{where}: unknown key `{'.'.join((*path, key))}`; {hint}")
         if isinstance(value, dict) and key in known:
             _check_keys(value, known[key], (*path, key), where)
+
+
+def _check_kind(table: Mapping[str, Any], kind: Any, path: tuple[str, ...], where: str) -> None:
+    """Refuse a `kind` that no member of the union `kind` has."""
+    members = [m for m in get_args(kind) if isinstance(m, type) and issubclass(m, msgspec.Struct)]
+    known = [str(member.__struct_config__.tag) for member in members]
+    found = table.get("kind")
+    if known and isinstance(found, str):
+        near = difflib.get_close_matches(found, known, n=1)
+        hint = f"Did you mean `{near[0]}`?" if near else f"There are: {', '.join(known)}."
+        raise UsageError(f"{where}: `{'.'.join((*path, 'kind'))}`: Invalid value '{found}'. {hint}")
 
 
 def _struct_for(table: Mapping[str, Any], kind: Any) -> Any:
@@ -156,7 +178,7 @@ def _readable(error: msgspec.ValidationError) -> str:
 
 
 def _lines(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterable[str]:
-    plain = {key: value for key, value in table.items() if not isinstance(value, dict)}
+    plain = {k: v for k, v in table.items() if not isinstance(v, dict) and v is not None}
     if path and (plain or not table):
         yield f"\n[{'.'.join(_key(part) for part in path)}]\n"
     for key, value in plain.items():

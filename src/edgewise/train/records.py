@@ -103,6 +103,7 @@ class RunSummary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         steps: steps finished, over all calls.
         interrupted: whether Ctrl-C ended the run; it can be resumed.
         checkpoint: the checkpoint's file, relative to the run directory; `None` if there is none yet.
+        method: how the steps got their gradients, as `method_text` writes it.
     """
 
     format: str
@@ -138,3 +139,4 @@ class RunSummary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     steps: int
     interrupted: bool
     checkpoint: str | None
+    method: str = "backprop"

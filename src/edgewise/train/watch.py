@@ -1,6 +1,7 @@
 """Watch: what a run tells whoever looks on. Override what you want to hear of."""
 
 from edgewise.plan import Certificate, Plan, Progress
+from edgewise.train.comparison import Row
 from edgewise.train.records import EpochLine, RunSummary, StepLine
 
 
@@ -24,3 +25,16 @@ class Watch:
 
     def finished(self, summary: RunSummary) -> None:
         """The run has ended, or was interrupted, and its summary is written."""
+
+
+class CompareWatch(Watch):
+    """Hears of a comparison as it goes; what a `Watch` hears is then about the contender of that time."""
+
+    def contender(self, name: str, place: int, count: int) -> None:
+        """Contender number `place` of `count` is next."""
+
+    def trial(self, done: int, count: int, lr: float) -> None:
+        """After `done` of `count` trials of learning rates, `lr` is next."""
+
+    def row(self, row: Row) -> None:
+        """A contender is done, or cannot be, and its row is written."""
