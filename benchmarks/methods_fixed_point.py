@@ -248,8 +248,8 @@ def page(found: list[Result], memory_rows: list[str], args: argparse.Namespace) 
 
 
 PART = (
-    "\n**The run was stopped on a busy machine: {} of {} cases are here, {} of them further off,** so 26 of 30 is out of\n"
-    "reach at these steps and rates (4 may be missed). The command goes on from what is kept."
+    "\n**The run was stopped on a busy machine: {} of {} cases are here, {} of them further off;**\n"
+    "26 of 30 leaves room for 4. The command goes on from what is kept."
 )
 PAGE_TEXT = """\
 # Fixed point on the last mile
