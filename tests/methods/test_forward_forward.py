@@ -1,4 +1,4 @@
-"""Forward-forward in float32: each layer has the gradient of its own loss, or of as many as it looks ahead."""
+"""Forward-forward: each layer has the gradient of its own loss, or of as many as it looks ahead."""
 
 from collections.abc import Sequence
 
@@ -80,7 +80,9 @@ def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
 def by_autograd(loss: Tensor, model: nn.Module) -> dict[str, Tensor]:
     names, parameters = zip(*model.named_parameters(), strict=True)
     each = torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True)
-    return {n: torch.zeros_like(p) if g is None else g for n, p, g in zip(names, parameters, each, strict=True)}
+    return {
+        n: torch.zeros_like(p) if g is None else g for n, p, g in zip(names, parameters, each, strict=True)
+    }
 
 
 def test_each_layer_has_the_gradient_of_its_own_loss() -> None:
@@ -113,7 +115,10 @@ def test_nothing_flows_between_layers() -> None:
 
 @pytest.mark.parametrize("depth", [2, 5])
 def test_looking_ahead_all_the_way_is_backprop_of_the_sum(depth: int) -> None:
-    model, settings = mlp(), ForwardForward(**MILD, look_ahead=depth, look_ahead_start=1.0, look_ahead_rate=0.0)
+    model, settings = (
+        mlp(),
+        ForwardForward(**MILD, look_ahead=depth, look_ahead_start=1.0, look_ahead_rate=0.0),
+    )
     (ours,) = found(settings, model)
     losses = local_losses(units_of(model), both(settings), settings, cut=False)
     same(ours, by_autograd(sum(losses, torch.zeros(())), model))
@@ -154,7 +159,9 @@ def test_peer_normalization_is_the_variance_of_running_means() -> None:
             for name, gradient in zip(
                 parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True
             ):
-                assert torch.allclose(before[f"0.{name}"] - after[f"0.{name}"], gradient, rtol=1e-3, atol=1e-5)
+                assert torch.allclose(
+                    before[f"0.{name}"] - after[f"0.{name}"], gradient, rtol=1e-3, atol=1e-5
+                )
             means = new.detach()
             assert torch.allclose(after["0.mean_activity"], means, atol=1e-6)
             assert layer is model[0]
@@ -283,7 +290,7 @@ def test_activations_do_not_add_up_over_layers() -> None:
     assert peaks[Backprop, 6] > 1.8 * peaks[Backprop, 2]
 
 
-# -- what it cannot serve --------------------------------------------------------------------------------------
+# -- what it cannot serve ------------------------------------------------------------------------------------
 
 
 class Functional(nn.Module):

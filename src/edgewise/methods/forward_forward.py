@@ -1,4 +1,4 @@
-"""Forward-forward: each layer learns on its own to tell samples with their right label from ones with a wrong.
+"""Forward-forward: each layer learns on its own to tell samples with a right label from ones with a wrong.
 
 Hinton's forward-forward algorithm (arXiv 2212.13345), and FF-INT8 (arXiv 2506.22771, DAC 2025) with `int8`.
 A label is written into the sample. A layer of n outputs y has the goodness G = s/n ||y||^2 and the threshold
@@ -10,10 +10,10 @@ disagree: 2.0 goes with the mean). Its loss is
 and, with peer normalization, the variance over its outputs of their running means. The next layer reads
 y / rms(y): not how large y is, or it could read G off its input. Wrong labels are drawn anew in each step.
 
-Look-ahead of depth h gives layer i the gradient of L_i + lambda (L_{i+1} + ... + L_{i+h}), by the chain rule:
-equation 4 of FF-INT8 as its words do not have it but as it must be meant, for without a chain the later losses
-contribute nothing. lambda rises with the epochs. Of h + 1 layers the activations are held at once; with h = 0,
-of one.
+Look-ahead of depth h gives layer i the gradient of L_i + lambda (L_{i+1} + ... + L_{i+h}), by the chain
+rule. So equation 4 of FF-INT8 is read here, though its text says that no chain is built: without one, later
+losses contribute nothing. lambda rises with the epochs. The activations of h + 1 layers are held at once;
+with h = 0, of one.
 
 The last layer of the model is no unit: classes are scored by the goodness that the others find for each
 label. Only with `readout` it is trained, by cross entropy, on what the others make of a sample whose label
@@ -148,7 +148,7 @@ class _Step:
                 gradients[name] = gradient
 
     def _weight(self) -> Tensor:
-        """lambda in this step."""
+        """The weight of later losses in this step."""
         s = self.settings
         epoch = torch.div(self.number, s.steps_per_epoch, rounding_mode="floor")
         return s.look_ahead_start + s.look_ahead_rate * epoch
@@ -166,7 +166,7 @@ class _Step:
         weight, bias = (self.held.get(name) for name in unit.linear)
         assert weight is not None  # noqa: S101
         signal = signal.rows()
-        y = self.layers.fused(unit, signal, weight, bias)
+        y = self.layers.fused(signal, weight, bias)
         after = Signal(y, integer_layers.squares(y))
         goodness = (after.squares * self.layers.unit_step**2).requires_grad_()
         activity = (y[:half].sum(0) * (self.layers.unit_step / half)).requires_grad_() if s.peer else None

@@ -113,7 +113,9 @@ class Layers:
         times = len(labels) // len(inputs)
         height = once.values[:, : self.classes].amax(1, keepdim=True).repeat(times, 1)
         written = (labels[:, None] == torch.arange(self.classes)) * height
-        rest = once.values[:, self.classes :].repeat(times, 1) if times > 1 else once.values[:, self.classes :]
+        rest = (
+            once.values[:, self.classes :].repeat(times, 1) if times > 1 else once.values[:, self.classes :]
+        )
         return Signal(torch.cat([written, rest], 1), once.squares.repeat(times))
 
     def _written(self, x: Tensor, labels: Tensor | None) -> Tensor:
@@ -148,7 +150,7 @@ class Layers:
             y = module(y)
         return y
 
-    def fused(self, unit: Unit, signal: Signal, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def fused(self, signal: Signal, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The output of a linear layer with ReLU, int8."""
         return integer_layers.linear_relu(signal.values, signal.squares, weight, bias, self.unit_step)
 
@@ -156,7 +158,7 @@ class Layers:
         """What the next unit reads."""
         if self.is_fused(unit):
             held = state_of(unit.path)
-            y = self.fused(unit, signal.rows(), held["weight"], held.get("bias"))
+            y = self.fused(signal.rows(), held["weight"], held.get("bias"))
             return Signal(y, integer_layers.squares(y))
         return Signal(normalized(self.after(unit, self.through(unit, signal.real(), state_of))))
 
@@ -221,7 +223,7 @@ def layers_of(model: nn.Module) -> Layers:
 
 
 def waves(classes: int, shape: tuple[int, ...]) -> Tensor:
-    """A plane wave of height 1 for each class, [classes, channels, H, W]: directions, and periods of 4, 8, ...
+    """A plane wave of height 1 for each class, [classes, channels, H, W]: by direction, then by period.
 
     A convolution sees a wave at every position, where a label in the corner reaches only what is near.
     """
@@ -245,7 +247,9 @@ def classifier(model: nn.Module, settings: ForwardForward, batch: tuple[Any, Any
     """
     inputs, _ = batch
     if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
-        raise UsageError("Method forward-forward writes labels into samples: inputs must be one float tensor.")
+        raise UsageError(
+            "Method forward-forward writes labels into samples: inputs must be one float tensor."
+        )
     chain = chain_of(model, inputs)
     refused = [part for link in chain.links for part in _refused(link, settings)]
     first = next((i for i, link in enumerate(chain.links) if link.has_weights), None)
@@ -262,7 +266,7 @@ def classifier(model: nn.Module, settings: ForwardForward, batch: tuple[Any, Any
 
 
 def _units(links: tuple[Call, ...]) -> tuple[Unit, ...]:
-    """A unit begins at each link with weights; what stands at its end and changes the shape comes after it."""
+    """A unit begins at each link with weights; what ends it and changes the shape comes after it."""
     groups: list[list[Call]] = []
     for link in links:
         if link.has_weights:
@@ -276,9 +280,7 @@ def _unit(group: list[Call]) -> Unit:
     while end > 1 and not group[end - 1].keeps_shape and not any(group[end - 1].module.parameters()):
         end -= 1
     parts, after = (tuple((c.path, c.module) for c in part) for part in (group[:end], group[end:]))
-    names = tuple(
-        f"{path}.{name}" if path else name for path, m in parts for name, _ in m.named_parameters()
-    )
+    names = tuple(f"{path}.{name}" if path else name for path, m in parts for name, _ in m.named_parameters())
     result = group[end - 1].result
     return Unit(parts, after, names, int(result.shape[1]), result.dim() == 2)
 
@@ -289,7 +291,9 @@ def _refused(link: Call, settings: ForwardForward) -> list[str]:
     for name, module in link.module.named_modules():
         path = ".".join(filter(None, (link.path, name))) or "the model itself"
         if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
-            found.append(f"{path}: {type(module).__name__}: a recurrent layer has no single pass to be good in")
+            found.append(
+                f"{path}: {type(module).__name__}: a recurrent layer has no single pass to be good in"
+            )
         elif isinstance(module, nn.Embedding):
             found.append(f"{path}: Embedding: no label can be written into indices")
         elif isinstance(module, _ConvNd) and settings.precision == "int8":
