@@ -251,11 +251,7 @@ def memory_lines(kept: Kept) -> list[str]:
 
 def time_lines(kept: Kept, repeats: int) -> list[str]:
     """A line for each network and batch."""
-    lines = []
-    shape = "two hidden layers of 1,000"
-    for batch in (64, 128, 256):
-        lines.append(time_line(kept, shape, batch, repeats))
-    return lines
+    return [time_line(kept, "two hidden layers of 1,000", batch, repeats) for batch in (64, 128, 256)]
 
 
 def time_line(kept: Kept, shape: str, batch: int, repeats: int) -> str:
@@ -274,8 +270,8 @@ TEXT = """# Forward-forward and FF-INT8
 
 Fashion-MNIST in [0, 1], batches of {batch}, plain SGD at one rate through the run, {samples:,} training
 samples, {epochs} epochs, all 10,000 test samples, {seeds} seed(s). *INT8 backprop* is backpropagation with
-all products of int8 operands and stochastically rounded gradients, everything else float32: the same products as FF-INT8.
-Both classify on int8, too.
+all products of int8 operands and stochastically rounded gradients, everything else float32: the same
+products as FF-INT8. Both classify on int8, too.
 
 ## Accuracy: two hidden layers of 1,000
 
@@ -299,9 +295,9 @@ that is no privilege of forward-forward, but the simple INT8 backprop here does 
 
 ## Time of a step
 
-Milliseconds of processor time of one thread, median of {repeats} steps, methods in turn. Forward-forward makes
-two passes, of right and wrong labels: 7.1 million multiply-adds a sample against backprop's 4.6 for the two
-hidden layers, which int8 has to make up for first.
+Milliseconds of processor time of one thread, median of {repeats} steps, in turn. Forward-forward makes
+two passes, of right and wrong labels: 7.1 million multiply-adds a sample against backprop's 4.6 for the
+two hidden layers, which int8 has to make up for first.
 
 | network | batch | {names} | FF-INT8 / backprop |
 |---|---:|---:|---:|---:|---:|---:|
