@@ -177,7 +177,7 @@ class WeightGradientKernel(Piecewise):
 def _outputs_at_once(w: Tensor) -> int:
     """Rows of a weight, [outputs, inputs], that are worked on at once: parts of the same size, or nearly."""
     outputs, inputs = w.shape
-    parts = -(-outputs // max(32, (1 << 17) // inputs))
+    parts = -(-outputs // max(32, (1 << 16) // inputs))
     return -(-outputs // parts)
 
 
@@ -208,7 +208,7 @@ def _relu_gradient(low: Lowering, node: fx.Node) -> None:
     def function(
         y: Tensor, c: Tensor, p: Tensor | None, squares: Tensor, step: Tensor, stochastic: bool
     ) -> tuple[Tensor, ...]:
-        dither = Dither(*y.shape, int(step), stream, seed) if stochastic else None
+        dither = Dither(y.shape[0], y.shape[1], int(step), stream, seed) if stochastic else None
         return gradient_of(y, c, p, squares, dither)
 
     scratch = chunk_bytes(y) + dither_bytes(*y.shape)

@@ -278,6 +278,7 @@ def add_op(
     """An op that makes what `node` makes, one tensor or several, by `function` of the same arguments."""
     program, args = low.program(tuple(node.args))
     result = low.fake[node]
+    outputs: tuple[str, ...]
     if isinstance(result, Tensor):
         outputs = (low.new_value(node, result),)
         name = outputs[0]

@@ -105,7 +105,8 @@ class _Step:
         """For each sample a label that is not its own, all with the same chance."""
         others = self.layers.classes - 1
         shift = (torch.rand(self.targets.shape[0]) * others).to(torch.int64).clamp(max=others - 1)
-        return (self.targets + 1 + shift) % self.layers.classes
+        labels: Tensor = (self.targets + 1 + shift) % self.layers.classes
+        return labels
 
     # -- by autograd -----------------------------------------------------------------------------------------
 
@@ -167,9 +168,11 @@ class _Step:
         assert weight is not None  # noqa: S101
         signal = signal.rows()
         y = self.layers.fused(signal, weight, bias)
-        after = Signal(y, integer_layers.squares(y))
-        goodness = (after.squares * self.layers.unit_step**2).requires_grad_()
-        activity = (y[:half].sum(0) * (self.layers.unit_step / half)).requires_grad_() if s.peer else None
+        squares_of_y: Tensor = integer_layers.squares(y)
+        goodness = (squares_of_y * self.layers.unit_step**2).requires_grad_()
+        activity: Tensor | None = None
+        if s.peer:
+            activity = (y[:half].sum(0) * (self.layers.unit_step / half)).requires_grad_()
         with torch.enable_grad():
             loss = self._loss(unit, goodness, activity)
         wanted = [goodness] if activity is None else [goodness, activity]
@@ -181,7 +184,7 @@ class _Step:
         g, scale, sums = integer_layers.relu_gradient(y, c, p, squares, self.number, stochastic)
         made = {unit.linear[0]: integer_layers.weight_gradient(g, q, scale), unit.linear[1]: sums}
         found = {name: made[name] for name in unit.linear if name in self.parameters}
-        return found, loss, after
+        return found, loss, Signal(y, squares_of_y)
 
     # -- the readout -----------------------------------------------------------------------------------------
 

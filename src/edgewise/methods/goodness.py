@@ -152,7 +152,8 @@ class Layers:
 
     def fused(self, signal: Signal, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The output of a linear layer with ReLU, int8."""
-        return integer_layers.linear_relu(signal.values, signal.squares, weight, bias, self.unit_step)
+        y: Tensor = integer_layers.linear_relu(signal.values, signal.squares, weight, bias, self.unit_step)
+        return y
 
     def step_through(self, unit: Unit, signal: Signal, state_of: StateOf) -> Signal:
         """What the next unit reads."""
