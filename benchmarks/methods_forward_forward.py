@@ -306,7 +306,8 @@ two hidden layers, which int8 has to make up for first.
 {reading}
 
 Measured with `python benchmarks/methods_forward_forward.py{command}` on
-{machine}. Memory and accuracy do not depend on the machine but for rounding; times do.
+{machine}, a core shared with other work.
+Memory and accuracy do not depend on the machine but for rounding; times do.
 """
 
 MEMORY_COLUMNS = (
@@ -354,6 +355,8 @@ def write(options: argparse.Namespace, made: dict[str, list[str]]) -> None:
     """The page."""
     asked = {"seeds": 3, "epochs": 3, "samples": 20_000, "repeats": 30}
     command = "".join(f" --{n} {getattr(options, n)}" for n, d in asked.items() if getattr(options, n) != d)
+    if len(options.parts) < len(PARTS):
+        command += f" --parts {' '.join(options.parts)}"
     text = TEXT.format(
         batch=BATCH,
         samples=options.samples,
@@ -374,7 +377,12 @@ def write(options: argparse.Namespace, made: dict[str, list[str]]) -> None:
 PLACES = {"accuracy": "accuracy", "memory": "memory", "time": "times", "convolutions": "convolutions"}
 """The place of each part in the text."""
 
-READING = ""
+READING = """After this much training backpropagation is far ahead. int8 products alone
+are several times faster than float32's, but a step rounds each weight to int8 anew and makes two passes, so
+that small batches gain nothing. On the convolutional network forward-forward holds more, not less: the first
+layer's activations, of right and wrong labels at once, are larger than all that backpropagation keeps. And
+where memory is what matters, planned backpropagation needs far less than either (*least*): the int8 ops can
+not be run as loops."""
 
 
 if __name__ == "__main__":
