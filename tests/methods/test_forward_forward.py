@@ -1,4 +1,4 @@
-"""Forward-forward in float32: each layer has the gradient of its own loss, or of as many as it looks ahead."""
+"""Forward-forward: each layer has the gradient of its own loss, or of as many as it looks ahead."""
 
 from collections.abc import Sequence
 
@@ -290,7 +290,7 @@ def test_activations_do_not_add_up_over_layers() -> None:
     assert peaks[Backprop, 6] > 1.8 * peaks[Backprop, 2]
 
 
-# -- what it cannot serve --------------------------------------------------------------------------------------
+# -- what it cannot serve ------------------------------------------------------------------------------------
 
 
 class Functional(nn.Module):

@@ -63,7 +63,7 @@ class Forward:
 
     @property
     def held(self) -> dict[str, Tensor]:
-        """Parameters and buffers by name; what changes a buffer here in place changes it for the next step."""
+        """Parameters and buffers by name; a buffer changed here in place is changed for the next step."""
         return {n: t for n, t in self._module.held().items() if n not in self._module.states}
 
 

@@ -36,7 +36,7 @@ from edgewise.capture.lowering import Lowering, Rewrite
 from edgewise.capture.updates import Piecewise, flat
 from edgewise.graph import Op, Option
 
-_OUTPUTS, _ROWS = 512, 256
+_OUTPUTS, _ROWS = 384, 256
 """Of a product of int8 these many at once: fewer and packing operands costs more than multiplying them."""
 
 _LEAST = 1e-30
@@ -66,7 +66,7 @@ def squares(q: Tensor) -> Tensor:
 
 @torch.library.custom_op("edgewise::int8_linear_relu", mutates_args=())
 def linear_relu(q: Tensor, squares: Tensor, w: Tensor, b: Tensor | None, step: float) -> Tensor:
-    """Y / step as int8 [rows, outputs], of int8 `q` [rows, inputs] with these mean `squares`, and float32 w."""
+    """Int8 y / step, [rows, outputs], of int8 `q` [rows, inputs] with these mean `squares`, and float32 w."""
     scale = scale_of(w)
     factor = (scale / step * squares.clamp(min=_LEAST).rsqrt())[:, None]
     offset = None if b is None else b / step
@@ -89,7 +89,7 @@ def linear_relu(q: Tensor, squares: Tensor, w: Tensor, b: Tensor | None, step: f
 def relu_gradient(
     y: Tensor, c: Tensor, p: Tensor | None, squares: Tensor, step: Tensor, stochastic: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """G / (rms scale) as int8, its scale, and the sum of g over rows.
+    """Int8 g / (rms scale), its scale, and the sum of g over rows.
 
     `y` int8 [rows, n], `c` [rows], `p` [n] counts in the first half of the rows; `squares` are those of the
     layer's input. `step` is the number of the training step.
@@ -99,7 +99,7 @@ def relu_gradient(
 
 @torch.library.custom_op("edgewise::int8_weight_gradient", mutates_args=())
 def weight_gradient(g: Tensor, q: Tensor, scale: Tensor) -> Tensor:
-    """Scale g^T q in float32, of int8 `g` [rows, outputs] and `q` [rows, inputs]."""
+    """Float32 scale g^T q, of int8 `g` [rows, outputs] and `q` [rows, inputs]."""
     raise NotImplementedError("made only in a captured step")
 
 
@@ -177,7 +177,7 @@ class WeightGradientKernel(Piecewise):
 def _outputs_at_once(w: Tensor) -> int:
     """Rows of a weight, [outputs, inputs], that are worked on at once: parts of the same size, or nearly."""
     outputs, inputs = w.shape
-    parts = -(-outputs // max(32, (1 << 17) // inputs))
+    parts = -(-outputs // max(32, (1 << 16) // inputs))
     return -(-outputs // parts)
 
 
@@ -208,7 +208,7 @@ def _relu_gradient(low: Lowering, node: fx.Node) -> None:
     def function(
         y: Tensor, c: Tensor, p: Tensor | None, squares: Tensor, step: Tensor, stochastic: bool
     ) -> tuple[Tensor, ...]:
-        dither = Dither(*y.shape, int(step), stream, seed) if stochastic else None
+        dither = Dither(y.shape[0], y.shape[1], int(step), stream, seed) if stochastic else None
         return gradient_of(y, c, p, squares, dither)
 
     scratch = chunk_bytes(y) + dither_bytes(*y.shape)

@@ -123,7 +123,7 @@ stochastic.register_fake(lambda x, *_: x.new_empty(x.shape, dtype=torch.int8))
 
 @torch.library.custom_op("edgewise::int8_product", mutates_args=())
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """A @ b in int32, of int8 [M, K] and [K, N]; fastest where `b` is a transposed tensor."""
+    """Int32 a @ b, of int8 [M, K] and [K, N]; fastest where `b` is a transposed tensor."""
     return multiply(a, b)
 
 
@@ -134,10 +134,18 @@ def multiply(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
     """The product, into `out` if given; by PyTorch's kernel, or by float64 where that refuses the shape."""
     out = torch.empty(a.shape[0], b.shape[1], dtype=torch.int32) if out is None else out
     try:
-        torch._int_mm(a, b, out=out)  # noqa: SLF001 (its only name)
+        torch._int_mm(_unambiguous(a), _unambiguous(b), out=out)  # noqa: SLF001 (its only name)
     except RuntimeError:
         out.copy_(a.double() @ b.double())
     return out
+
+
+def _unambiguous(x: Tensor) -> Tensor:
+    """`x` with the strides of a new tensor if it is one row or column; others the kernel may misread.
+
+    (Seen in PyTorch 2.13.0: [1, 1] times [1, 40] with strides (1, 1) is wrong.)
+    """
+    return x.reshape(-1).view(x.shape) if 1 in x.shape else x
 
 
 # -- convolutions --------------------------------------------------------------------------------------------
@@ -270,6 +278,7 @@ def add_op(
     """An op that makes what `node` makes, one tensor or several, by `function` of the same arguments."""
     program, args = low.program(tuple(node.args))
     result = low.fake[node]
+    outputs: tuple[str, ...]
     if isinstance(result, Tensor):
         outputs = (low.new_value(node, result),)
         name = outputs[0]

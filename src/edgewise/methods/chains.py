@@ -8,6 +8,7 @@ residual block is not, which therefore stays one link and trains as one unit.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -58,7 +59,7 @@ def chain_of(model: nn.Module, inputs: Any) -> Chain:
     calls = _watch(model, inputs)
     root = calls[-1]
     parts = _children(root, calls)
-    joined = [_joined(a, b) for a, b in zip(parts, parts[1:], strict=False)]
+    joined = [_joined(a, b) for a, b in pairwise(parts)]
     whole = bool(parts) and all(joined) and _ends_meet(root, parts)
     if not whole and not (len(parts) > 1 and all(joined[:-1]) and _begin_meets(root, parts)):
         raise _unsupported(model, (_where(root, parts, joined),))
@@ -148,7 +149,7 @@ def _ends_meet(call: Call, parts: list[Call]) -> bool:
 
 def _expanded(call: Call, calls: list[Call]) -> Iterator[Call]:
     parts = _children(call, calls)
-    joined = all(_joined(a, b) for a, b in zip(parts, parts[1:], strict=False))
+    joined = all(_joined(a, b) for a, b in pairwise(parts))
     if parts and joined and _ends_meet(call, parts):
         for part in parts:
             yield from _expanded(part, calls)

@@ -1,4 +1,4 @@
-"""Forward-forward: each layer learns on its own to tell samples with their right label from ones with a wrong.
+"""Forward-forward: each layer learns on its own to tell samples with a right label from ones with a wrong.
 
 Hinton's forward-forward algorithm (arXiv 2212.13345), and FF-INT8 (arXiv 2506.22771, DAC 2025) with `int8`.
 A label is written into the sample. A layer of n outputs y has the goodness G = s/n ||y||^2 and the threshold
@@ -10,10 +10,10 @@ disagree: 2.0 goes with the mean). Its loss is
 and, with peer normalization, the variance over its outputs of their running means. The next layer reads
 y / rms(y): not how large y is, or it could read G off its input. Wrong labels are drawn anew in each step.
 
-Look-ahead of depth h gives layer i the gradient of L_i + lambda (L_{i+1} + ... + L_{i+h}), by the chain rule:
-equation 4 of FF-INT8 as its words do not have it but as it must be meant, for without a chain the later losses
-contribute nothing. lambda rises with the epochs. Of h + 1 layers the activations are held at once; with h = 0,
-of one.
+Look-ahead of depth h gives layer i the gradient of L_i + lambda (L_{i+1} + ... + L_{i+h}), by the chain
+rule. So equation 4 of FF-INT8 is read here, though its text says that no chain is built: without one, later
+losses contribute nothing. lambda rises with the epochs. The activations of h + 1 layers are held at once;
+with h = 0, of one.
 
 The last layer of the model is no unit: classes are scored by the goodness that the others find for each
 label. Only with `readout` it is trained, by cross entropy, on what the others make of a sample whose label
@@ -105,7 +105,8 @@ class _Step:
         """For each sample a label that is not its own, all with the same chance."""
         others = self.layers.classes - 1
         shift = (torch.rand(self.targets.shape[0]) * others).to(torch.int64).clamp(max=others - 1)
-        return (self.targets + 1 + shift) % self.layers.classes
+        labels: Tensor = (self.targets + 1 + shift) % self.layers.classes
+        return labels
 
     # -- by autograd -----------------------------------------------------------------------------------------
 
@@ -148,7 +149,7 @@ class _Step:
                 gradients[name] = gradient
 
     def _weight(self) -> Tensor:
-        """Lambda in this step."""
+        """The weight of later losses in this step."""
         s = self.settings
         epoch = torch.div(self.number, s.steps_per_epoch, rounding_mode="floor")
         return s.look_ahead_start + s.look_ahead_rate * epoch
@@ -166,10 +167,12 @@ class _Step:
         weight, bias = (self.held.get(name) for name in unit.linear)
         assert weight is not None  # noqa: S101
         signal = signal.rows()
-        y = self.layers.fused(unit, signal, weight, bias)
-        after = Signal(y, integer_layers.squares(y))
-        goodness = (after.squares * self.layers.unit_step**2).requires_grad_()
-        activity = (y[:half].sum(0) * (self.layers.unit_step / half)).requires_grad_() if s.peer else None
+        y = self.layers.fused(signal, weight, bias)
+        squares_of_y: Tensor = integer_layers.squares(y)
+        goodness = (squares_of_y * self.layers.unit_step**2).requires_grad_()
+        activity: Tensor | None = None
+        if s.peer:
+            activity = (y[:half].sum(0) * (self.layers.unit_step / half)).requires_grad_()
         with torch.enable_grad():
             loss = self._loss(unit, goodness, activity)
         wanted = [goodness] if activity is None else [goodness, activity]
@@ -181,7 +184,7 @@ class _Step:
         g, scale, sums = integer_layers.relu_gradient(y, c, p, squares, self.number, stochastic)
         made = {unit.linear[0]: integer_layers.weight_gradient(g, q, scale), unit.linear[1]: sums}
         found = {name: made[name] for name in unit.linear if name in self.parameters}
-        return found, loss, after
+        return found, loss, Signal(y, squares_of_y)
 
     # -- the readout -----------------------------------------------------------------------------------------
 

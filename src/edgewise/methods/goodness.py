@@ -150,15 +150,16 @@ class Layers:
             y = module(y)
         return y
 
-    def fused(self, unit: Unit, signal: Signal, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def fused(self, signal: Signal, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The output of a linear layer with ReLU, int8."""
-        return integer_layers.linear_relu(signal.values, signal.squares, weight, bias, self.unit_step)
+        y: Tensor = integer_layers.linear_relu(signal.values, signal.squares, weight, bias, self.unit_step)
+        return y
 
     def step_through(self, unit: Unit, signal: Signal, state_of: StateOf) -> Signal:
         """What the next unit reads."""
         if self.is_fused(unit):
             held = state_of(unit.path)
-            y = self.fused(unit, signal.rows(), held["weight"], held.get("bias"))
+            y = self.fused(signal.rows(), held["weight"], held.get("bias"))
             return Signal(y, integer_layers.squares(y))
         return Signal(normalized(self.after(unit, self.through(unit, signal.real(), state_of))))
 
@@ -223,7 +224,7 @@ def layers_of(model: nn.Module) -> Layers:
 
 
 def waves(classes: int, shape: tuple[int, ...]) -> Tensor:
-    """A plane wave of height 1 for each class, [classes, channels, H, W]: directions, and periods of 4, 8, ...
+    """A plane wave of height 1 for each class, [classes, channels, H, W]: by direction, then by period.
 
     A convolution sees a wave at every position, where a label in the corner reaches only what is near.
     """
@@ -266,7 +267,7 @@ def classifier(model: nn.Module, settings: ForwardForward, batch: tuple[Any, Any
 
 
 def _units(links: tuple[Call, ...]) -> tuple[Unit, ...]:
-    """A unit begins at each link with weights; what stands at its end and changes the shape comes after it."""
+    """A unit begins at each link with weights; what ends it and changes the shape comes after it."""
     groups: list[list[Call]] = []
     for link in links:
         if link.has_weights:

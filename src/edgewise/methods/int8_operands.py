@@ -43,9 +43,9 @@ class Int8Operands(TorchFunctionMode):
 
 
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, step: Tensor | None) -> Tensor:  # noqa: A002
-    y = _Linear.apply(input.flatten(0, -2), weight, step)  # type: ignore[no-untyped-call]
+    y: Tensor = _Linear.apply(input.flatten(0, -2), weight, step)  # type: ignore[no-untyped-call]
     y = y if bias is None else y + bias
-    return y.view(*input.shape[:-1], weight.shape[0])  # type: ignore[no-any-return]
+    return y.view(*input.shape[:-1], weight.shape[0])
 
 
 def _convolution(
@@ -60,8 +60,8 @@ def _convolution(
     step: Tensor | None,
 ) -> Tensor:
     settings = (_pair(stride), _pair(padding), _pair(dilation), groups)
-    y = _Convolution.apply(input, weight, settings, step)  # type: ignore[no-untyped-call]
-    return y if bias is None else y + bias[:, None, None]  # type: ignore[no-any-return]
+    y: Tensor = _Convolution.apply(input, weight, settings, step)  # type: ignore[no-untyped-call]
+    return y if bias is None else y + bias[:, None, None]
 
 
 def _pair(number: int | Sequence[int]) -> list[int]:
@@ -88,7 +88,8 @@ class _Linear(torch.autograd.Function):
         q, x_scale = _rounded(x)
         v, w_scale = _rounded(w)
         ctx.save_for_backward(q, x_scale, v, w_scale, step)
-        return integers.product(q, v.t()) * (x_scale * w_scale)
+        y: Tensor = integers.product(q, v.t()) * (x_scale * w_scale)
+        return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
@@ -108,7 +109,8 @@ class _Convolution(torch.autograd.Function):
         v, w_scale = _rounded(w)
         ctx.save_for_backward(q, x_scale, v, w_scale, step)
         ctx.settings = settings
-        return integers.convolution(q, v, *settings) * (x_scale * w_scale)
+        y: Tensor = integers.convolution(q, v, *settings) * (x_scale * w_scale)
+        return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:

@@ -202,10 +202,10 @@ class ForwardForward(
     """
 
     precision: Literal["float32", "int8"] = "float32"
-    threshold: float = 1.0
-    sharpness: float = 30.0
+    threshold: float = 0.5
+    sharpness: float = 100.0
     label: Literal["corner", "wave"] = "corner"
-    label_value: float = 5.0
+    label_value: float = 10.0
     look_ahead: int = 0
     look_ahead_start: float = 0.0
     look_ahead_rate: float = 0.001
