@@ -187,8 +187,12 @@ class Block(nn.Module):
 
 
 def convolutional() -> nn.Sequential:
+    """The same weights at each call, those of the block too."""
     head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, CLASSES))
-    return network(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), Block(3), *head, seed=3)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        block = Block(3)
+    return network(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), block, *head, seed=3)
 
 
 def images() -> tuple[Tensor, Tensor]:
@@ -259,7 +263,7 @@ def test_a_planned_step_has_the_bits_of_the_plain_one(method: Method) -> None:
     for planned in (False, True):
         captured = captured_by(method, convolutional(), images(), optimizer=optimizer)
         plain = plain_plan(captured.graph, DEVICE)
-        budget = Budget(int(0.9 * plain.peak_bytes))
+        budget = Budget(int(0.95 * plain.peak_bytes))
         plan = make_plan(captured.graph, DEVICE, budget, time_limit=1, gap=0.5) if planned else plain
         with Executor(captured, plan, DEVICE) as executor:
             for step in range(2):
