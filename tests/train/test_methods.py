@@ -14,7 +14,15 @@ from edgewise.train.loop import train_run
 from edgewise.train.method_names import is_complete, method_kinds, method_text, parse_method
 from tests.train.test_loop import Seen, assert_same_bits, ctrl_c, without_time
 
-METHODS = [kind for kind in method_kinds() if is_complete(kind) and kind != "backprop"]
+REFUSED = {
+    "activity-perturbation": "norm: BatchNorm1d: it mixes the samples of a batch",
+    "forward-forward": "norm: what it makes goes elsewhere than into the next layer",
+    "sparse-update": "neither `weights` nor `biases` names anything to be trained",
+    "fixed-point": "Use `sgd` without momentum",
+}
+"""What methods say of the recipe's model and optimizer that cannot serve it as it is."""
+
+METHODS = [kind for kind in method_kinds() if is_complete(kind) and kind not in ("backprop", *REFUSED)]
 
 
 def by(make_recipe, name: str, *overrides: str):
@@ -37,6 +45,16 @@ def test_ctrl_c_then_resume_gives_the_bits_of_an_unbroken_run(name: str, make_re
     assert_same_bits(tmp_path / "whole", tmp_path / "broken")
     assert without_time(tmp_path / "whole") == without_time(tmp_path / "broken")
     assert load_recipe(tmp_path / "whole" / "recipe.toml") == recipe
+
+
+@pytest.mark.usefixtures("quick_plans")
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_serve_the_model_says_why_and_changes_nothing(
+    name: str, make_recipe, tmp_path: Path
+) -> None:
+    with pytest.raises((UsageError, ModelUnsupported), match=REFUSED[name]):
+        train_run(by(make_recipe, name), tmp_path / "run")
+    assert not list((tmp_path / "run").iterdir())
 
 
 @pytest.mark.usefixtures("quick_plans")
