@@ -203,7 +203,8 @@ def by_poet(  # one case, and where to look for it
     options: argparse.Namespace,
 ) -> Found | None:
     """What POET's program finds, now or in an earlier run; `None` if it is not to be run on so many ops."""
-    kept = msgspec.json.decode(KEPT.read_bytes(), type=list[Found]) if KEPT.exists() else []
+    path: Path = options.kept
+    kept = msgspec.json.decode(path.read_bytes(), type=list[Found]) if path.exists() else []
     case = (network, share, options.poet_limit)
     for found in kept:
         if not options.anew and (found.network, found.share, found.limit) == case:
@@ -214,8 +215,8 @@ def by_poet(  # one case, and where to look for it
     overhead = plan.joules - plain_joules if plan else None
     found = Found(*case, overhead, clock.seconds.get("poet", 0.0))
     others = [old for old in kept if (old.network, old.share, old.limit) != case]
-    KEPT.parent.mkdir(exist_ok=True)
-    KEPT.write_bytes(msgspec.json.format(msgspec.json.encode([*others, found]), indent=1))
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode([*others, found]), indent=1))
     return found
 
 
@@ -251,6 +252,7 @@ def main() -> None:
         "--poet-ops", type=int, default=1000, help="leave POET's program out above so many ops"
     )
     parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--kept", type=Path, default=KEPT, help="what POET's program found so far")
     parser.add_argument("--anew", action="store_true", help="run POET's program again where it was kept")
     options = parser.parse_args()
     rows = []

@@ -15,8 +15,7 @@ def test_page_of_the_smallest_network(tmp_path: Path) -> None:
         str(ROOT / "benchmarks" / "poet.py"),
         "--networks",
         "linear",
-        "--page",
-        str(page),
+        *("--page", str(page), "--kept", str(tmp_path / "kept.json")),
     ]
     done = subprocess.run(
         [*command, "--shares", "0.2", "0.05"], capture_output=True, text=True, check=False, cwd=ROOT
@@ -35,7 +34,18 @@ def test_page_of_the_smallest_network(tmp_path: Path) -> None:
 def test_without_poets_program(tmp_path: Path) -> None:
     page = tmp_path / "poet.md"
     command = [sys.executable, str(ROOT / "benchmarks" / "poet.py"), "--networks", "transformer"]
-    options = ["--shares", "0.5", "--poet-ops", "10", "--page", str(page)]
+    options = ["--shares", "0.5", "--poet-ops", "10", "--page", str(page), "--kept", str(tmp_path / "none")]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "| not run | - |" in page.read_text()
+
+
+def test_what_was_found_before_is_not_run_again(tmp_path: Path) -> None:
+    page, kept = tmp_path / "poet.md", tmp_path / "kept.json"
+    case = '{"network": "linear", "share": 0.5, "limit": 600.0, "overhead": 0.125, "seconds": 99.5}'
+    kept.write_text(f"[{case}]")
+    command = [sys.executable, str(ROOT / "benchmarks" / "poet.py"), "--networks", "linear"]
+    options = ["--shares", "0.5", "--page", str(page), "--kept", str(kept)]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "| 0.125 | 99.5 |" in page.read_text()
