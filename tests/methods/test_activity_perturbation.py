@@ -70,7 +70,9 @@ CASES: list[tuple[ActivityPerturbation, Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("method", "make", "samples"), CASES, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(
+    ("method", "make", "samples"), CASES, ids=[str(number) for number in range(len(CASES))]
+)
 def test_estimates_are_unbiased(method: ActivityPerturbation, make: Any, samples: Any) -> None:
     model = make()
     exact = exact_gradient(model, samples())

@@ -363,8 +363,11 @@ class _Work:
                 tilings=tilings,
             )
             for candidate in found:
+                is_first = self.best is None
                 self.offer(candidate)
                 self.offer(self._hurried(candidate))
+                if is_first and self.best is not None:
+                    self.say("time-indexed")
                 if self._is_closed():
                     return
 
