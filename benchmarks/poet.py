@@ -68,7 +68,7 @@ HiGHS on one thread to a gap of {goal_gap:.0%} of their own overhead.
 
 Measured with `python benchmarks/poet.py --time-limit {limit:.0f} --poet-limit {poet_limit:.0f}
 --poet-ops {poet_ops}` on {machine}. The limits are seconds on the clock; those in the table are CPU time, for
-POET's program with the time to build it.
+POET's program with the time to build it. What it found is kept from run to run; ours is measured anew.
 """
 
 COLUMNS = (
