@@ -5,6 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from edgewise.capture import SGD, AdamW
+from edgewise.capture.directions import direction
+from edgewise.capture.integers import stochastic
+from edgewise.capture.schedules import snapshot
 from edgewise.errors import ModelUnsupported, UsageError
 from edgewise.methods import Backprop, Elastic, Extrapolated, ForwardGradient, Method, Spsa, Svrg
 from edgewise.plan import Budget, make_plan, plain_plan
@@ -222,3 +225,10 @@ def test_dropout_that_cannot_be_left_out_is_refused() -> None:
 def test_settings_out_of_range(make: object, text: str) -> None:
     with pytest.raises(UsageError, match=text):
         make()  # type: ignore[operator]
+
+
+def test_an_op_of_the_trace_says_where_it_has_a_value() -> None:
+    w = torch.zeros(3)
+    for call in (lambda: direction(w, 0, "normal"), lambda: snapshot(w, w, 1), lambda: stochastic(w, w, w)):
+        with pytest.raises(UsageError, match="has a value only in a captured step"):
+            call()

@@ -22,6 +22,7 @@ from torch import Tensor, fx
 from edgewise.capture import philox
 from edgewise.capture.kernels import Memory, Program, Slot, Tensors
 from edgewise.capture.lowering import STEP, Layout, Lowering, Rewrite
+from edgewise.capture.traced import traced_op
 from edgewise.capture.updates import Nudge, Piecewise, flat
 from edgewise.graph import Op, Option
 
@@ -47,53 +48,43 @@ LAWS = {
 }
 
 
-@torch.library.custom_op("edgewise::step", mutates_args=())
-def step_number(like: Tensor) -> Tensor:
-    """The number of the training step, int64; `like` is any tensor of the step."""
-    raise NotImplementedError("known only to a captured step")
+def _like_first(like: Tensor, *_: object) -> Tensor:
+    return torch.empty_like(like)
 
 
-@torch.library.custom_op("edgewise::direction", mutates_args=())
-def direction(like: Tensor, stream: int, law: str, threshold: Tensor | None = None) -> Tensor:
-    """z, of the shape of `like`; zero where |like| is below `threshold`."""
-    raise NotImplementedError("drawn only in a captured step")
+step_number = traced_op("step", "(Tensor like) -> Tensor", lambda like: like.new_empty((), dtype=torch.int64))
+"""The number of the training step, int64; `like` is any tensor of the step."""
 
+direction = traced_op(
+    "direction", "(Tensor like, int stream, str law, Tensor? threshold=None) -> Tensor", _like_first
+)
+"""z, of the shape of `like`; zero where |like| is below `threshold`."""
 
-@torch.library.custom_op("edgewise::perturbed", mutates_args=())
-def perturbed(w: Tensor, stream: int, law: str, scale: float, threshold: Tensor | None = None) -> Tensor:
-    """The sum w + scale z; as it is where |w| is below `threshold`."""
-    raise NotImplementedError("drawn only in a captured step")
+perturbed = traced_op(
+    "perturbed",
+    "(Tensor w, int stream, str law, float scale, Tensor? threshold=None) -> Tensor",
+    _like_first,
+)
+"""The sum w + scale z; as it is where |w| is below `threshold`."""
 
+along = traced_op(
+    "along",
+    "(Tensor coefficients, Tensor like, int[] streams, str law, Tensor? threshold=None) -> Tensor",
+    lambda _, like, *__: torch.empty_like(like),
+)
+"""sum_i coefficients[i] z_i, of the shape of `like`; zero where |like| is below `threshold`.
 
-@torch.library.custom_op("edgewise::along", mutates_args=())
-def along(
-    coefficients: Tensor, like: Tensor, streams: list[int], law: str, threshold: Tensor | None = None
-) -> Tensor:
-    """sum_i coefficients[i] z_i, of the shape of `like`; zero where |like| is below `threshold`.
+z_i is drawn from `streams[i]`."""
 
-    z_i is drawn from `streams[i]`.
-    """
-    raise NotImplementedError("drawn only in a captured step")
+along_at = traced_op(
+    "along_at",
+    "(Tensor coefficients, Tensor steps, Tensor like, int[] streams, str law) -> Tensor",
+    lambda _, __, like, *___: torch.empty_like(like),
+)
+"""As `along`, where z_i is that of step `steps[i]`."""
 
-
-@torch.library.custom_op("edgewise::along_at", mutates_args=())
-def along_at(coefficients: Tensor, steps: Tensor, like: Tensor, streams: list[int], law: str) -> Tensor:
-    """As `along`, where z_i is that of step `steps[i]`."""
-    raise NotImplementedError("drawn only in a captured step")
-
-
-@torch.library.custom_op("edgewise::nudged", mutates_args=())
-def nudged(w: Tensor, streams: list[int], law: str, scales: list[float]) -> Tensor:
-    """The sum w + sum_i scales[i] z_i in the place of w, which nothing may read afterwards."""
-    raise NotImplementedError("drawn only in a captured step")
-
-
-step_number.register_fake(lambda like: like.new_empty((), dtype=torch.int64))
-direction.register_fake(lambda like, *_: torch.empty_like(like))
-perturbed.register_fake(lambda w, *_: torch.empty_like(w))
-along.register_fake(lambda _, like, *__: torch.empty_like(like))
-along_at.register_fake(lambda _, __, like, *___: torch.empty_like(like))
-nudged.register_fake(lambda w, *_: torch.empty_like(w))
+nudged = traced_op("nudged", "(Tensor w, int[] streams, str law, float[] scales) -> Tensor", _like_first)
+"""The sum w + sum_i scales[i] z_i in the place of w, which nothing may read afterwards."""
 
 
 @dataclass(frozen=True)
@@ -199,16 +190,7 @@ class AlongKernel(Piecewise):
     slots: tuple[Slot, ...]
     drawn: Drawn
     like: Layout
-    """Layout of the parameter."""
     earlier: bool
-
-    def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
-        """The whole sum."""
-        del option, first, memory
-        out = torch.empty_strided(self.like.size, self.like.stride, dtype=self.like.dtype)
-        for offset, piece in self.pieces(tensors):
-            flat(out)[offset : offset + piece.numel()] = piece
-        return (out,)
 
     def pieces(self, tensors: Tensors) -> Iterator[tuple[int, Tensor]]:
         """`(offset, flat piece)` that cover the sum."""

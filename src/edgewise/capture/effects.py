@@ -91,7 +91,7 @@ Draw = Callable[[int], Tensor]
 """`draw(step) -> tensor`: the same numbers for the same step."""
 
 
-def add_draw(
+def _add_draw(
     low: Lowering, name: str, output: str, fake: Tensor, draw: Draw, *, layer: str, backward: bool
 ) -> None:
     """An op that draws `output` from the training step alone."""
@@ -116,7 +116,7 @@ def _draws(fill: Callable[..., Tensor], *parameters: float) -> Rewrite:
         def draw(step: int) -> Tensor:
             return fill(shape, *args, dtype, step, stream, seed)
 
-        add_draw(low, output, output, fake, draw, layer=low.layer(node), backward=node not in low.forward)
+        _add_draw(low, output, output, fake, draw, layer=low.layer(node), backward=node not in low.forward)
 
     return rewrite
 
@@ -132,7 +132,7 @@ def _dropout(low: Lowering, node: fx.Node) -> None:
     def draw(step: int) -> Tensor:
         return philox.bernoulli(shape, keep, torch.bool, step, stream, seed)
 
-    add_draw(low, name, name, mask, draw, layer=low.layer(node), backward=False)
+    _add_draw(low, name, name, mask, draw, layer=low.layer(node), backward=False)
     _add_product(low, node, x, (node, 1), out, 1 / keep if keep else 0.0, item=0)
 
 

@@ -145,9 +145,7 @@ def _layer(node: fx.Node) -> str:
 def _without_dropout(model: nn.Module) -> Iterator[None]:
     """All modules as in evaluation, but norms over the batch: these are part of what is trained."""
     dropping = [m for m in model.modules() if m.training and not isinstance(m, _BatchNorm)]
-    fused = (
-        torch.backends.mha.get_fastpath_enabled()
-    )  # attention in one call, of which nothing can be planned
+    fused = torch.backends.mha.get_fastpath_enabled()  # attention in one call: nothing of it can be planned
     torch.backends.mha.set_fastpath_enabled(False)
     for module in dropping:
         module.training = False

@@ -31,9 +31,10 @@ from edgewise.capture.integers import (
     rows_at_once,
     scale_of,
 )
-from edgewise.capture.kernels import Memory, Program, Slot, Tensors
-from edgewise.capture.lowering import Lowering, Rewrite
-from edgewise.capture.updates import Piecewise, flat
+from edgewise.capture.kernels import Program, Slot, Tensors
+from edgewise.capture.lowering import Layout, Lowering, Rewrite
+from edgewise.capture.traced import traced_op
+from edgewise.capture.updates import Piecewise
 from edgewise.graph import Op, Option
 
 _OUTPUTS, _ROWS = 384, 256
@@ -85,29 +86,26 @@ def linear_relu(q: Tensor, squares: Tensor, w: Tensor, b: Tensor | None, step: f
     return out
 
 
-@torch.library.custom_op("edgewise::int8_relu_gradient", mutates_args=())
-def relu_gradient(
-    y: Tensor, c: Tensor, p: Tensor | None, squares: Tensor, step: Tensor, stochastic: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Int8 g / (rms scale), its scale, and the sum of g over rows.
-
-    `y` int8 [rows, n], `c` [rows], `p` [n] counts in the first half of the rows; `squares` are those of the
-    layer's input. `step` is the number of the training step.
-    """
-    raise NotImplementedError("drawn only in a captured step")
-
-
-@torch.library.custom_op("edgewise::int8_weight_gradient", mutates_args=())
-def weight_gradient(g: Tensor, q: Tensor, scale: Tensor) -> Tensor:
-    """Float32 scale g^T q, of int8 `g` [rows, outputs] and `q` [rows, inputs]."""
-    raise NotImplementedError("made only in a captured step")
-
-
 rows.register_fake(lambda x: x.new_empty(x.shape, dtype=torch.int8))
 squares.register_fake(lambda q: q.new_empty(q.shape[:1], dtype=torch.float32))
 linear_relu.register_fake(lambda q, _, w, *__: q.new_empty((q.shape[0], w.shape[0])))
-relu_gradient.register_fake(lambda y, c, *_: (y.new_empty(y.shape), c.new_empty(()), c.new_empty(y.shape[1])))
-weight_gradient.register_fake(lambda g, q, scale: scale.new_empty((g.shape[1], q.shape[1])))
+relu_gradient = traced_op(
+    "int8_relu_gradient",
+    "(Tensor y, Tensor c, Tensor? p, Tensor squares, Tensor step, bool stochastic)"
+    " -> (Tensor, Tensor, Tensor)",
+    lambda y, c, *_: (y.new_empty(y.shape), c.new_empty(()), c.new_empty(y.shape[1])),
+)
+"""Int8 g / (rms scale), its scale, and the sum of g over rows.
+
+`y` int8 [rows, n], `c` [rows], `p` [n] counts in the first half of the rows; `squares` are those of the
+layer's input. `step` is the number of the training step."""
+
+weight_gradient = traced_op(
+    "int8_weight_gradient",
+    "(Tensor g, Tensor q, Tensor scale) -> Tensor",
+    lambda g, q, scale: scale.new_empty((g.shape[1], q.shape[1])),
+)
+"""Float32 scale g^T q, of int8 `g` [rows, outputs] and `q` [rows, inputs]."""
 
 
 def gradient_of(
@@ -140,17 +138,7 @@ class WeightGradientKernel(Piecewise):
 
     program: Program
     args: tuple[Slot, Slot, Slot]
-    like: Tensor
-    """A fake tensor of the weight's layout."""
-
-    def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
-        """The whole gradient."""
-        del option, first, memory
-        g, q, _ = self._operands(tensors)
-        out = torch.empty(g.shape[1], q.shape[1])
-        for offset, piece in self.pieces(tensors):
-            flat(out)[offset : offset + piece.numel()] = piece
-        return (out,)
+    like: Layout
 
     def _operands(self, tensors: Tensors) -> tuple[Tensor, Tensor, Tensor]:
         slots = self.program.slots(tensors)
@@ -171,12 +159,12 @@ class WeightGradientKernel(Piecewise):
     @property
     def scratch_bytes(self) -> int:
         """A piece in int32 and in float32."""
-        return 8 * _outputs_at_once(self.like) * self.like.shape[1]
+        return 8 * _outputs_at_once(self.like) * self.like.size[1]
 
 
-def _outputs_at_once(w: Tensor) -> int:
+def _outputs_at_once(w: Layout) -> int:
     """Rows of a weight, [outputs, inputs], that are worked on at once: parts of the same size, or nearly."""
-    outputs, inputs = w.shape
+    outputs, inputs = w.size
     parts = -(-outputs // max(32, (1 << 16) // inputs))
     return -(-outputs // parts)
 
@@ -219,7 +207,7 @@ def _weight_gradient(low: Lowering, node: fx.Node) -> None:
     program, args = low.program(tuple(node.args))
     q = operand(low, node, 1)
     output = low.new_value(node, low.fake[node])
-    kernel = WeightGradientKernel(program, args, low.fake[node])
+    kernel = WeightGradientKernel(program, args, Layout.of(low.fake[node]))
     option = Option("whole", workspace_bytes=kernel.scratch_bytes)
     flops = 2 * q.shape[0] * low.fake[node].numel()
     op = Op(output, program.operands, (output,), flops, "matmul", options=(option,), layer=low.layer(node))

@@ -22,6 +22,7 @@ from torch.nn import functional as F  # noqa: N812 (its common name)
 from edgewise.capture import philox
 from edgewise.capture.kernels import Memory, Program, Tensors, resolve
 from edgewise.capture.lowering import Lowering, Rewrite
+from edgewise.capture.traced import traced_op
 from edgewise.graph import Op, Option
 
 aten = torch.ops.aten
@@ -108,14 +109,13 @@ def nearest(x: Tensor, scale: Tensor) -> Tensor:
     return round_nearest(x, scale)
 
 
-@torch.library.custom_op("edgewise::int8_stochastic", mutates_args=())
-def stochastic(x: Tensor, scale: Tensor, step: Tensor) -> Tensor:
-    """floor(x / scale + u), int8, [rows, ...], with the u of this step."""
-    raise NotImplementedError("drawn only in a captured step")
-
-
 nearest.register_fake(lambda x, _: x.new_empty(x.shape, dtype=torch.int8))
-stochastic.register_fake(lambda x, *_: x.new_empty(x.shape, dtype=torch.int8))
+stochastic = traced_op(
+    "int8_stochastic",
+    "(Tensor x, Tensor scale, Tensor step) -> Tensor",
+    lambda x, *_: x.new_empty(x.shape, dtype=torch.int8),
+)
+"""floor(x / scale + u), int8, [rows, ...], with the u of this step."""
 
 
 # -- products ------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from torch import Tensor, fx
 
 from edgewise.capture.kernels import Memory, Tensors
 from edgewise.capture.lowering import STEP, Lowering, Rewrite
+from edgewise.capture.traced import traced_op
 from edgewise.capture.updates import flat
 from edgewise.graph import Op
 
@@ -24,20 +25,19 @@ PASSES = 31
 CHUNK = 1 << 14
 
 
-@torch.library.custom_op("edgewise::snapshot", mutates_args=())
-def snapshot(state: Tensor, w: Tensor, every: int) -> Tensor:
-    """`w` as it was in the last step that is due, this one included."""
-    raise NotImplementedError("known only to a captured step")
+snapshot = traced_op(
+    "snapshot",
+    "(Tensor state, Tensor w, int every) -> Tensor",
+    lambda state, *_: torch.empty_like(state),
+)
+"""`w` as it was in the last step that is due, this one included."""
 
-
-@torch.library.custom_op("edgewise::threshold", mutates_args=())
-def threshold(state: Tensor, w: Tensor, count: int, every: int) -> Tensor:
-    """The `count`-th largest magnitude in `w`, one number, as of the last step that is due."""
-    raise NotImplementedError("known only to a captured step")
-
-
-snapshot.register_fake(lambda state, *_: torch.empty_like(state))
-threshold.register_fake(lambda state, *_: torch.empty_like(state))
+threshold = traced_op(
+    "threshold",
+    "(Tensor state, Tensor w, int count, int every) -> Tensor",
+    lambda state, *_: torch.empty_like(state),
+)
+"""The `count`-th largest magnitude in `w`, one number, as of the last step that is due."""
 
 
 @dataclass(frozen=True)

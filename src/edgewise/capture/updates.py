@@ -60,9 +60,16 @@ class Change:
 class Piecewise(ABC):
     """What makes a gradient that need never be whole, because nothing is kept that it is made of."""
 
-    @abstractmethod
+    like: Layout
+    """Layout of the parameter."""
+
     def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
         """The whole gradient."""
+        del option, first, memory
+        out = torch.empty_strided(self.like.size, self.like.stride, dtype=self.like.dtype)
+        for offset, piece in self.pieces(tensors):
+            flat(out)[offset : offset + piece.numel()] = piece
+        return (out,)
 
     @abstractmethod
     def pieces(self, tensors: Tensors) -> Iterator[tuple[int, Tensor]]:

@@ -16,7 +16,7 @@ from edgewise.capture.directions import along, perturbed
 from edgewise.capture.estimates import Estimate, Forward, Parameters, trace_estimate
 from edgewise.errors import UsageError
 from edgewise.methods.settings import Elastic
-from edgewise.methods.spsa import streams_of
+from edgewise.methods.slopes import streams_of
 
 
 def trace(settings: Elastic) -> Trace:

@@ -11,31 +11,19 @@ factor (the analysis of arXiv 2506.21833).
 from functools import partial
 
 import torch
-from torch import Tensor
 from torch.autograd import forward_ad
 
 from edgewise.capture import Trace
 from edgewise.capture.directions import direction
-from edgewise.capture.estimates import Estimate, Forward, Parameters
+from edgewise.capture.estimates import Forward, Parameters
 from edgewise.methods import slopes
 from edgewise.methods.settings import ForwardGradient
-from edgewise.methods.slopes import Measured
-from edgewise.methods.spsa import Streams, streams_of
+from edgewise.methods.slopes import Measured, Streams
 
 
 def trace(settings: ForwardGradient) -> Trace:
     """The step of forward gradients as a trace for `capture`."""
-    return partial(slopes.trace, estimator=partial(estimate, settings=settings), settings=settings)
-
-
-def estimate(
-    forward: Forward, parameters: Parameters, states: dict[str, Tensor], *, settings: ForwardGradient
-) -> Estimate:
-    """Loss: that of the last pass, all are the same."""
-    streams = streams_of(parameters, settings.directions)
-    with torch.no_grad():
-        measure = partial(_measure, forward, streams, settings)
-        return slopes.estimate(measure, parameters, states, streams, settings)
+    return partial(slopes.trace, measure=_measure, settings=settings)
 
 
 def _measure(
@@ -47,7 +35,7 @@ def _measure(
     *,
     keep: bool,
 ) -> Measured:
-    """One pass with tangents for each direction."""
+    """One pass with tangents for each direction; the loss is that of the last, all are the same."""
     each = []
     for i in range(settings.directions):
         v = {n: direction(w, streams[n][i], settings.law, thresholds.get(n)) for n, w in parameters.items()}

@@ -9,6 +9,7 @@ reference code, weights that had been moved were compared, so that the pass alon
 than the pass along z. With weight decay or moments, the optimizer goes on with the elements left out, too.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -17,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from edgewise.capture import JointGraph, Loss
-from edgewise.capture.directions import along
-from edgewise.capture.estimates import Estimate, Estimator, Parameters, trace_estimate
+from edgewise.capture.directions import FIRST_STREAM, along
+from edgewise.capture.estimates import Estimate, Forward, Parameters, trace_estimate
 from edgewise.capture.schedules import threshold
 from edgewise.methods import svrg
 from edgewise.methods.settings import ForwardGradient, Spsa, TopShare
@@ -40,29 +41,49 @@ class Measure(Protocol):
         """With `keep`, one pass carries running statistics to the next step."""
 
 
+Streams = dict[str, list[int]]
+"""For each parameter the stream of each direction."""
+
+
+def streams_of(names: Iterable[str], directions: int) -> Streams:
+    """The same for the same parameters in order."""
+    listed = list(names)
+    return {
+        name: [FIRST_STREAM + len(listed) * i + index for i in range(directions)]
+        for index, name in enumerate(listed)
+    }
+
+
 def trace(
     model: nn.Module,
     loss: Loss,
     batch: tuple[Any, Any],
     *,
-    estimator: Estimator,
+    measure: Callable[..., Measured],
     settings: Spsa | ForwardGradient,
 ) -> JointGraph:
-    """The step of `estimator` with the states that `settings` asks for."""
+    """The step that goes along the slopes of `measure(forward, streams, settings, ...)`, else a `Measure`."""
     trainable = {name: w for name, w in model.named_parameters() if w.requires_grad}
     states: dict[str, Tensor] = {}
     if settings.top is not None:
         states = {f"{name}.threshold": torch.zeros(()) for name in trainable}
     if settings.svrg is not None:
         states = svrg.states_of(trainable, settings.svrg, settings.directions)
+
+    @torch.no_grad()
+    def estimator(forward: Forward, parameters: Parameters, states: dict[str, Tensor]) -> Estimate:
+        streams = streams_of(parameters, settings.directions)
+        found = partial(measure, forward, streams, settings)
+        return _estimate(found, parameters, states, streams, settings)
+
     return trace_estimate(model, loss, batch, estimator, states)
 
 
-def estimate(
+def _estimate(
     measure: Measure,
     parameters: Parameters,
     states: dict[str, Tensor],
-    streams: dict[str, list[int]],
+    streams: Streams,
     settings: Spsa | ForwardGradient,
 ) -> Estimate:
     """The estimate of a step from the slopes that `measure` finds."""

@@ -15,45 +15,22 @@ loaded again. The reference code of arXiv 2506.21833 adds a direction on the way
 came by, so that its weights walk by eps sqrt(2) a step, and perturbs by loading a whole copy of them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from edgewise.capture import Trace
-from edgewise.capture.directions import FIRST_STREAM, nudged, perturbed
-from edgewise.capture.estimates import Estimate, Forward, Parameters
+from edgewise.capture.directions import nudged, perturbed
+from edgewise.capture.estimates import Forward, Parameters
 from edgewise.methods import slopes
 from edgewise.methods.settings import Spsa
-from edgewise.methods.slopes import Measured
-
-Streams = dict[str, list[int]]
-"""For each parameter the stream of each direction."""
+from edgewise.methods.slopes import Measured, Streams
 
 
 def trace(settings: Spsa) -> Trace:
     """The step of SPSA as a trace for `capture`."""
-    return partial(slopes.trace, estimator=partial(estimate, settings=settings), settings=settings)
-
-
-def streams_of(names: Iterable[str], directions: int) -> Streams:
-    """The same for the same parameters in order."""
-    listed = list(names)
-    return {
-        name: [FIRST_STREAM + len(listed) * i + index for i in range(directions)]
-        for index, name in enumerate(listed)
-    }
-
-
-def estimate(
-    forward: Forward, parameters: Parameters, states: dict[str, Tensor], *, settings: Spsa
-) -> Estimate:
-    """Loss: the mean of all that were evaluated."""
-    streams = streams_of(parameters, settings.directions)
-    with torch.no_grad():
-        measure = partial(_measure, forward, streams, settings)
-        return slopes.estimate(measure, parameters, states, streams, settings)
+    return partial(slopes.trace, measure=_measure, settings=settings)
 
 
 def _measure(
@@ -65,7 +42,7 @@ def _measure(
     *,
     keep: bool,
 ) -> Measured:
-    """Two losses for each direction."""
+    """Two losses for each direction; the loss is the mean of all."""
     moves = _moved_in_place if settings.in_place else _moved
     places = moves(parameters, streams, settings, thresholds)  # one by one: each may be gone with the next
     losses = [forward(next(places), keep=keep and i == 0).reshape(()) for i in range(2 * settings.directions)]
