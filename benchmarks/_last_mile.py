@@ -4,17 +4,15 @@ All is made from the two data sets, in float32 by plain PyTorch, from fixed seed
 """
 
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
+from _data import data_file
 from torch import Tensor, nn
 
-DATA = Path(os.environ.get("EDGEWISE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 BATCH = 32
 SHIFTS = {"rotation": (10, 20, 30), "noise": (0.15, 0.3, 0.45), "contrast": (0.5, 0.3, 0.15)}
 """Degrees, standard deviations, factors: three severities each."""
@@ -84,7 +82,7 @@ def accuracy(model: nn.Module, split: Split) -> float:
 
 def fashion(adapt: int, test: int) -> tuple[Split, list[Domain]]:
     """Fashion-MNIST as it is, and nine shifted domains with `adapt` training samples of their own."""
-    with np.load(DATA / "fashion_mnist.npz") as held:
+    with np.load(data_file("fashion_mnist.npz")) as held:
         train, test_ = (_shuffled(held[f"x_{part}"], held[f"y_{part}"]) for part in ("train", "test"))
     source = Split(train.inputs[:30000], train.targets[:30000])
     fresh = Split(train.inputs[30000 : 30000 + adapt], train.targets[30000 : 30000 + adapt])
@@ -125,7 +123,7 @@ def _shifted(split: Split, shift: str, severity: float) -> Split:
 
 def spoken() -> tuple[Split, Domain]:
     """Spoken digits of four speakers, and the domain of two others: half of what they said each."""
-    with np.load(DATA / "spoken_digits.npz") as held:
+    with np.load(data_file("spoken_digits.npz")) as held:
         samples, offsets = torch.from_numpy(held["samples"].astype(np.float32)), held["offsets"]
         digits = torch.from_numpy(held["digit"].astype(np.int64))
         speakers, index = held["speaker"], torch.from_numpy(held["index"].astype(np.int64))

@@ -16,7 +16,8 @@ from statistics import mean
 
 import msgspec
 import torch
-from _last_mile import BATCH, DATA, Domain, accuracy, fashion, pretrained, spoken
+from _data import data_file
+from _last_mile import BATCH, Domain, accuracy, fashion, pretrained, spoken
 from torch import nn
 
 from edgewise.capture import SGD, Captured, capture
@@ -311,8 +312,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1000, help="of each shifted domain")
     parser.add_argument("--kept", action="store_true", help="write the page from what a run has kept so far")
     args = parser.parse_args()
-    if not (DATA / "fashion_mnist.npz").exists():
-        raise SystemExit(f"No data in {DATA}: set EDGEWISE_DATA to a folder with fashion_mnist.npz.")
+    data_file("fashion_mnist.npz")
     args.device = load_device("stm32f7")
     memory_rows = list(memory(args.device))
     if args.kept:

@@ -11,7 +11,6 @@ writes docs/benchmarks/methods_forward_forward.md.
 
 import argparse
 import json
-import os
 import platform
 import statistics
 import sys
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _data import data_file
 from torch import Tensor, nn
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +40,6 @@ from edgewise.run import Executor  # noqa: E402
 
 PAGE = ROOT / "docs" / "benchmarks" / "methods_forward_forward.md"
 KEPT = ROOT / "build" / "methods_forward_forward.jsonl"
-DATA = Path(os.environ.get("EDGEWISE_DATA", ROOT.parent / "shared" / "data")) / "fashion_mnist.npz"
 DEVICE = load_device("host")
 PARTS = ("accuracy", "memory", "time", "convolutions")
 BATCH = 64
@@ -105,7 +104,7 @@ class Samples:
     """Fashion-MNIST in [0, 1], the training samples in an order that is the same for all methods."""
 
     def __init__(self, count: int) -> None:
-        with np.load(DATA) as data:
+        with np.load(data_file("fashion_mnist.npz")) as data:
             chosen = np.random.default_rng(0).permutation(len(data["x_train"]))[:count]
             self.train = _tensors(data["x_train"][chosen], data["y_train"][chosen])
             self.test = _tensors(data["x_test"], data["y_test"])
@@ -331,9 +330,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     kept = Kept(KEPT)
-    if not DATA.exists():
-        print(f"No {DATA}: set EDGEWISE_DATA to the folder with fashion_mnist.npz.")
-        return
+    data_file("fashion_mnist.npz")
     samples = Samples(options.samples)
     made: dict[str, list[str]] = {}
     if "memory" in options.parts:

@@ -10,7 +10,6 @@ from there unless `--anew`: a run can be stopped and goes on. Writes docs/benchm
 
 import argparse
 import json
-import os
 import platform
 import statistics
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _data import data_file
 from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,7 +42,6 @@ from tests.support import DEVICE  # noqa: E402
 
 PAGE = ROOT / "docs" / "benchmarks" / "methods_local_losses.md"
 RESULTS = ROOT / "build" / "methods_local_losses"
-DATA = Path(os.environ.get("EDGEWISE_DATA", ROOT.parent / "shared" / "data"))
 SIZES = {"width": 32, "groups": 4, "blocks": 2}
 BLOCKS = tuple(f"blocks.{i}" for i in range(SIZES["blocks"]))
 METHODS: dict[str, tuple[str, Method, float]] = {
@@ -194,10 +193,7 @@ class Images:
     @classmethod
     def load(cls, samples: int, tests: int) -> "Images":
         """A random part of them: the file's order is by class."""
-        path = DATA / "fashion_mnist.npz"
-        if not path.exists():
-            raise SystemExit(f"{path} is not there; set EDGEWISE_DATA to the folder that has it.")
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(data_file("fashion_mnist.npz"), allow_pickle=False) as arrays:
             parts = [torch.from_numpy(arrays[k]) for k in ("x_train", "y_train", "x_test", "y_test")]
         generator = torch.Generator().manual_seed(0)
         chosen = torch.randperm(len(parts[0]), generator=generator)[:samples]

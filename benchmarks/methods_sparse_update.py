@@ -11,7 +11,6 @@ interrupted call goes on where it stopped; `--fresh` forgets them.
 import argparse
 import copy
 import json
-import os
 import platform
 import statistics
 import sys
@@ -23,6 +22,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
+from _data import data_file
 from torch import Tensor, nn
 
 ROOT = Path(__file__).parents[1]
@@ -106,12 +106,8 @@ Data = tuple[Tensor, Tensor]
 
 @cache
 def fashion() -> dict[str, Data]:
-    folder = Path(os.environ.get("EDGEWISE_DATA", ROOT.parent / "shared" / "data"))
-    file = folder / "fashion_mnist.npz"
-    if not file.is_file():
-        sys.exit(f"There is no {file}. Set EDGEWISE_DATA to the folder that holds it.")
     found = {}
-    with np.load(file) as arrays:
+    with np.load(data_file("fashion_mnist.npz")) as arrays:
         for part in ("train", "test"):
             x = torch.from_numpy(arrays[f"x_{part}"]).float()[:, None] / 255
             x = nn.functional.avg_pool2d((x - 0.286) / 0.353, 2)

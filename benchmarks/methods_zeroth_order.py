@@ -12,7 +12,6 @@ Data: `fashion_mnist.npz` in the folder that `EDGEWISE_DATA` names, or in `../sh
 """
 
 import argparse
-import os
 import platform
 import shlex
 import statistics
@@ -25,6 +24,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 import torch
+from _data import data_file
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -177,11 +177,7 @@ def turned(pictures: Tensor, degrees: float) -> Tensor:
 
 @cache
 def data(samples: int) -> Data:
-    folder = Path(os.environ.get("EDGEWISE_DATA", ROOT.parent / "shared" / "data"))
-    path = folder / "fashion_mnist.npz"
-    if not path.exists():
-        sys.exit(f"There is no {path}. Put Fashion-MNIST there, or name its folder in EDGEWISE_DATA.")
-    found = np.load(path)
+    found = np.load(data_file("fashion_mnist.npz"))
     x, y, x_test, y_test = (torch.from_numpy(found[k]) for k in ("x_train", "y_train", "x_test", "y_test"))
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
     chosen = torch.randperm(len(x_test), generator=torch.Generator().manual_seed(1))[:TESTED]

@@ -49,8 +49,8 @@ A plan begins with one visit to every window of the graph, and a window takes th
 as in a small one; what is left of the limit goes into sweeps over the windows and, where its relaxation says
 much, into the whole program. Where wall is much more than CPU, other programs ran on the machine: the limit
 is one of wall time. The peers are planned in the same run on the same work; seconds in brackets are theirs.
-Measured with `python benchmarks/scaling.py` on
-{machine}.
+Measured with `python benchmarks/scaling.py --ops {ops} --time-limit {limit:.0f}`
+on {machine}.
 """
 
 
@@ -217,6 +217,7 @@ def main() -> None:
         columns=COLUMNS,
         rows="\n".join(found),
         limit=options.time_limit,
+        ops=" ".join(map(str, options.ops)),
         machine=f"{platform.machine()}, Python {platform.python_version()}",
     )
     options.page.parent.mkdir(parents=True, exist_ok=True)
