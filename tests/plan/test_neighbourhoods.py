@@ -9,7 +9,6 @@ import pytest
 from edgewise.plan import Budget, plain_plan
 from edgewise.plan.checkpointing import forward_ops, on_demand
 from edgewise.plan.crowding import Rows, excess_of
-from edgewise.plan.dear_values import dear_values
 from edgewise.plan.neighbourhoods import neighbourhoods
 from edgewise.plan.problem import Candidate, Problem, fits, judge
 from edgewise.plan.square_root import square_root
@@ -91,9 +90,3 @@ def test_on_demand_keeps_what_it_is_told_to() -> None:
     assert not everything.certificate.recomputed
     assert len(nothing.certificate.recomputed) > 0
     assert len(set(nothing.certificate.recomputed)) == len(nothing.certificate.recomputed)
-
-
-def test_the_more_is_made_again_the_dearer() -> None:
-    overheads = [candidate.overhead for candidate in dear_values(problem_at(1.0))]
-    assert overheads == sorted(overheads)
-    assert overheads[-1] > 0

@@ -20,13 +20,13 @@ import msgspec
 
 from edgewise.devices import Device
 from edgewise.plan.crowding import Excess, Rows, excess_of
-from edgewise.plan.dear_values import dear_values
 from edgewise.plan.every_block import every_block
 from edgewise.plan.greedy import RULES, greedy
 from edgewise.plan.improve import improve
 from edgewise.plan.milp import Watch
 from edgewise.plan.neighbourhoods import neighbourhoods
 from edgewise.plan.noising import noised
+from edgewise.plan.priced_cuts import FEW_PRICES, FLAT, PRICES, SLOPES, priced_cuts
 from edgewise.plan.problem import Candidate, Problem, Tiling, fits, floor_bytes, judge
 from edgewise.plan.time_indexed import TimeIndexed
 from edgewise.plan.warm_start import brought, known, start
@@ -66,10 +66,16 @@ WINDOWED_OPS = 150
 """Above this, windows of the program are solved before the whole of it, or the greedy pass is bettered."""
 
 SOON = 0.05
-"""Share of the time after which no further rule of the greedy pass is tried."""
+"""Share of the time after which no further rule of the greedy pass is tried, and no further price."""
 
-NOISE, LESS, NEARBY = 0.1, 0.05, 0.4
-"""Shares of the time for noise, for leaving actions out, and up to the end of neighbourhoods."""
+CUTS, NOISE, LESS, NEARBY = 0.15, 0.1, 0.15, 0.4
+"""Shares of the time for priced cuts, noise, leaving actions out, and up to the end of neighbourhoods."""
+
+HOPELESS = 1.5
+"""Noise is not tried where the greedy pass costs so many times as much as the best plan known."""
+
+DIFFERENT = 3
+"""So many of the best plans have actions left out, because a dearer one may end as the cheapest."""
 
 
 class _Level(NamedTuple):
@@ -140,9 +146,11 @@ def candidates(
 def _at_once(problem: Problem, deadline: float) -> Iterator[Candidate]:
     """What methods propose that decide one thing after another."""
     yield from every_block(problem)
-    yield from dear_values(problem)
     now = time.monotonic()
-    yield from greedy(problem, RULES, deadline=now + SOON * (deadline - now))
+    soon = now + SOON * (deadline - now)
+    slopes = SLOPES if len(problem.ops) > WINDOWED_OPS else FLAT
+    yield from priced_cuts(problem, FEW_PRICES, slopes, deadline=soon)
+    yield from greedy(problem, RULES, deadline=soon)
 
 
 def _bettered(
@@ -154,8 +162,10 @@ def _bettered(
     def until(share: float) -> float:
         return begin + share * (deadline - begin)
 
-    yield from noised(problem, deadline=until(NOISE))
-    yield improve(problem, found[0], time_limit=until(NOISE + LESS) - time.monotonic())
+    yield from priced_cuts(problem, PRICES, SLOPES, deadline=until(CUTS))
+    yield from noised(problem, worth=HOPELESS * found[0].overhead, deadline=until(CUTS + NOISE))
+    for candidate in [each for each in found if fits(problem, each)][:DIFFERENT]:
+        yield improve(problem, candidate, time_limit=LESS / DIFFERENT * (deadline - begin))
     end = deadline if len(problem.ops) > WHOLE_OPS else until(NEARBY)
     yield from neighbourhoods(problem, model, found[0], rows, deadline=end)
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 
 from edgewise.plan.greedy import RULES, Rule, evicting
+from edgewise.plan.milp import INFINITY
 from edgewise.plan.problem import Candidate, Problem, fits
 
 SHARES = (0.01, 0.03, 0.1, 0.3)
@@ -24,13 +25,18 @@ STALE = 60
 """Passes in a row that better nothing, after which the search ends."""
 
 
-def noised(problem: Problem, *, deadline: float) -> Iterator[Candidate]:
-    """Plans of the rules without noise, and then ever better ones with it, all of which fit."""
+def noised(problem: Problem, *, worth: float = INFINITY, deadline: float) -> Iterator[Candidate]:
+    """Plans of the rules without noise, and then ever better ones with it, all of which fit.
+
+    No noise is tried where the overhead without it is more than `worth`.
+    """
     start = _quiet(problem, deadline)
     if start is None:
         return
     rule, best = start
     yield best
+    if best.overhead > worth:
+        return
     large = [v for v, size in enumerate(problem.bytes) if size >= LARGE * problem.budget.ram_bytes]
     dice = random.Random(0)  # noqa: S311  # a plan must be the same every time
     bias = dict.fromkeys(large, 1.0)
