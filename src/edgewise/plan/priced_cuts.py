@@ -23,7 +23,7 @@ import numpy as np
 
 from edgewise.plan.checkpointing import forward_ops, on_demand
 from edgewise.plan.milp import INFINITY, Model
-from edgewise.plan.problem import Candidate, Problem, judge
+from edgewise.plan.problem import Candidate, Problem, fits, judge
 
 PRICES = tuple(float(price) for price in np.geomspace(0.05, 20, 30))
 """Of a byte, in multiples of what the forward pass costs for each byte that waits for the backward pass."""
@@ -41,6 +41,9 @@ class Slope(NamedTuple):
 FLAT = (Slope(0.0, 0.0),)
 SLOPES = tuple(Slope(tilt, stay) for tilt, stay in product((0.0, 0.5, -0.5, 0.99, -0.99), (0.0, 0.5)))
 
+TOO_DEAR = 2.0
+"""How much dearer than a plan that fits one may be that could become cheaper by leaving actions out."""
+
 CUT_SECONDS = 5.0
 """Most time for one cut."""
 
@@ -54,21 +57,29 @@ def priced_cuts(
 ) -> Iterator[Candidate]:
     """A plan for each split that some price and slope lead to, unless what is kept exceeds the budget.
 
-    The plans need not fit: what is made again takes RAM too. After `deadline`, by `time.monotonic`, no
+    The plans need not fit: what is made again takes RAM too. Higher prices lead to dearer plans, so those of
+    a slope end where one costs far more than another that fits. After `deadline`, by `time.monotonic`, no
     further price is tried.
     """
     cut = _Cut(problem)
     seen: set[frozenset[int]] = set()
-    for slope, price in product(slopes, prices):
-        if time.monotonic() > deadline:
-            return
-        kept = cut.kept(price, slope)
-        if kept in seen or sum(problem.bytes[v] for v in kept) > problem.budget.ram_bytes:
-            continue
-        seen.add(kept)
-        candidate = judge(problem, on_demand(problem, kept, cut.forward))
-        if candidate is not None:
+    least = INFINITY
+    for slope in slopes:
+        for price in sorted(prices):
+            if time.monotonic() > deadline:
+                return
+            kept = cut.kept(price, slope)
+            if kept in seen or sum(problem.bytes[v] for v in kept) > problem.budget.ram_bytes:
+                continue
+            seen.add(kept)
+            candidate = judge(problem, on_demand(problem, kept, cut.forward))
+            if candidate is None:
+                continue
             yield candidate
+            if fits(problem, candidate):
+                least = min(least, candidate.overhead)
+            if candidate.overhead > TOO_DEAR * least:
+                break
 
 
 class _Cut:
