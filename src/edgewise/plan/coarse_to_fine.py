@@ -6,7 +6,7 @@ Where the replay of its plan exceeds the budget, a row is added at that stage or
 RAM is reserved there, and the program solved again; where it is a recomputation that exceeds it, that op gets
 rows of its own. On devices whose transfers run beside compute it cannot see what waits for what: there one
 more candidate prices transfers as if compute stood still meanwhile, so that fewer are made. Where nothing can
-be paged, large graphs start from the plans of the greedy pass, which noise, leaving actions out, and
+be paged, large graphs start from priced cuts and the greedy pass, whose plans noise, leaving actions out, and
 neighbourhoods better.
 """
 
