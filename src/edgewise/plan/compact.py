@@ -24,7 +24,7 @@ HELD = (0.95, 0.9, 0.8, 0.7)
 LITTLE_DEARER = 1.1
 """Most that such a plan's overhead may be, as a multiple of that of the plan that fills RAM."""
 
-LITTLE = 0.02
+LITTLE = 0.005
 """Dearer by this share of the plain plan's cost is little dearer too."""
 
 FAR = 1.05
