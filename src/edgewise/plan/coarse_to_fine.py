@@ -68,14 +68,14 @@ WINDOWED_OPS = 150
 SOON = 0.05
 """Share of the time after which no further rule of the greedy pass is tried, and no further price."""
 
-CUTS, NOISE, LESS, NEARBY = 0.15, 0.1, 0.15, 0.65
+CUTS, NOISE, LESS, NEARBY = 0.15, 0.1, 0.3, 0.75
 """Shares of the time for priced cuts, noise, leaving actions out, and up to the end of neighbourhoods."""
 
 HOPELESS = 1.5
 """Noise is not tried where the greedy pass costs so many times as much as the best plan known."""
 
-DIFFERENT = 3
-"""So many of the best plans have actions left out, because a dearer one may end as the cheapest."""
+DIFFERENT = 8
+"""So many priced cuts at most have actions left out: a dearer one may end as the cheapest."""
 
 
 class _Level(NamedTuple):
@@ -162,10 +162,15 @@ def _bettered(
     def until(share: float) -> float:
         return begin + share * (deadline - begin)
 
-    yield from priced_cuts(problem, PRICES, SLOPES, deadline=until(CUTS))
+    cuts: dict[float, Candidate] = {}
+    for candidate in priced_cuts(problem, PRICES, SLOPES, deadline=until(CUTS)):
+        yield candidate
+        if fits(problem, candidate):
+            cuts[candidate.overhead] = candidate
     yield from noised(problem, worth=HOPELESS * found[0].overhead, deadline=until(CUTS + NOISE))
-    for candidate in [each for each in found if fits(problem, each)][:DIFFERENT]:
-        yield improve(problem, candidate, time_limit=LESS / DIFFERENT * (deadline - begin))
+    for candidate in (found[0], *(cuts[overhead] for overhead in sorted(cuts)[:DIFFERENT])):
+        if (left := until(CUTS + NOISE + LESS) - time.monotonic()) > 0:
+            yield improve(problem, candidate, time_limit=left)
     end = deadline if len(problem.ops) > WHOLE_OPS else until(NEARBY)
     yield from neighbourhoods(problem, model, found[0], rows, deadline=end)
 

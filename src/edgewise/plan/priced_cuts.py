@@ -39,7 +39,7 @@ class Slope(NamedTuple):
 
 
 FLAT = (Slope(0.0, 0.0),)
-SLOPES = tuple(Slope(tilt, stay) for tilt, stay in product((0.0, 0.5, -0.5, 0.99, -0.99), (0.0, 0.5)))
+SLOPES = tuple(Slope(tilt, stay) for tilt, stay in product((0.0, 0.5, -0.5, 0.99, -0.99), (0.0, 0.35)))
 
 TOO_DEAR = 2.0
 """How much dearer than a plan that fits one may be that could become cheaper by leaving actions out."""
