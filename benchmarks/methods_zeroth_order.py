@@ -187,11 +187,11 @@ class Price(NamedTuple):
 class Store(msgspec.Struct):
     """All that was measured; keys say of what.
 
-    `losses` are those of held-out pictures after a search's steps. A price that is one number is the least
-    RAM, where no plan fits.
+    `losses` are those of held-out pictures after the steps of a search, `None` where it diverged. A price
+    that is one number is the least RAM, where no plan fits.
     """
 
-    losses: dict[str, float] = {}
+    losses: dict[str, float | None] = {}
     runs: dict[str, Training] = {}
     prices: dict[str, Price | int] = {}
     peaks: dict[str, int] = {}
@@ -253,12 +253,13 @@ class Trainer:
         self.optimizer, device = Adjustable(OPTIMIZER), load_device(DEVICES[0])
         self.step = captured(method, self.optimizer)
         self.executor = Executor(self.step, plain_plan(self.step.graph, device), device)
-        self.first, self.loss = self.executor.state(), 0.0
+        self.first = self.executor.state()
 
     def train(self, rate: float, seed: int, steps: int, samples: tuple[Tensor, Tensor]) -> Iterator[int]:
         """From the first weights on; how many steps are done, before the first and after each."""
         self.executor.load_state(self.first)
         self.optimizer.set_rate(rate)
+        self.loss = 0.0
         dice, (x, y) = torch.Generator().manual_seed(seed), samples
         for done in range(steps):
             yield done
@@ -272,13 +273,13 @@ class Trainer:
         with torch.no_grad():
             return torch.cat([self.step.model(some) for some in pictures.split(10)])
 
-    def held_loss(self, rate: float, steps: int, pictures: Data) -> float:
-        """Mean loss of the held-out pictures after some steps; infinite where there is none."""
+    def held_loss(self, rate: float, steps: int, pictures: Data) -> float | None:
+        """Mean loss of the held-out pictures after some steps, if it does not diverge."""
         for _ in self.train(rate, SEARCH_SEED, steps, pictures.train):
             if not math.isfinite(self.loss):
-                return math.inf
+                return None
         found = float(nn.functional.cross_entropy(self.scores(pictures.held[0]), pictures.held[1]))
-        return found if math.isfinite(found) else math.inf
+        return found if math.isfinite(found) else None
 
     def training(self, rate: float, seed: int, steps: int, pictures: Data) -> Training:
         """Test accuracy while it learns."""
@@ -311,8 +312,9 @@ class Bench:
         if key not in self.store.losses:
             found = self.trainer(name).held_loss(rate, self.options.search_steps, data(self.options.samples))
             self.store.losses[key] = found
-            self.save(f"{key}: held-out loss {found:.3f}")
-        return self.store.losses[key]
+            self.save(f"{key}: held-out loss {found}")
+        known = self.store.losses[key]
+        return math.inf if known is None else known
 
     def best_rate(self, name: str) -> float:
         """Found by held-out pictures."""
