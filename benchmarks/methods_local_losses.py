@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _command import command
 from _data import data_file
 from _rates import climb
 from torch import Tensor, nn
@@ -101,7 +102,7 @@ what the plain plan needs at its peak beside parameters, optimizer states and he
 - {words}
 - The last column is the paper's own test and training error, of M/8/16 on CIFAR-10: another network and
   another task, for the order only.
-- Measured with {commands} on {machine}, one thread; milliseconds are of the processor.
+- Measured with `{command}` on {machine}, one thread; milliseconds are of the processor.
 """
 
 
@@ -353,7 +354,7 @@ def write(variance: list[str], runs: dict[str, list[dict[str, Any]]], options: a
         samples=options.samples, batch=options.batch, steps=options.steps, tests=options.tests,
         epochs=options.steps / (options.samples // options.batch), words=verdict(runs),
         held=HELD, search=options.search_steps,
-        commands=f"`{' '.join(['python benchmarks/methods_local_losses.py', *options.given])}`",
+        command=command(__file__, "--page"),
         machine=f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}",
     )  # fmt: skip
     options.page.parent.mkdir(parents=True, exist_ok=True)
@@ -363,17 +364,16 @@ def write(variance: list[str], runs: dict[str, list[dict[str, Any]]], options: a
 def main() -> None:
     parser = argparse.ArgumentParser(description="Activity perturbation and local losses.")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=500, help="of training")
+    parser.add_argument("--steps", type=int, default=800, help="of training")
     parser.add_argument("--search-steps", type=int, default=100, help="of each search for a rate")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--samples", type=int, default=1000)
-    parser.add_argument("--tests", type=int, default=5000)
+    parser.add_argument("--tests", type=int, default=5000, help="test images")
     parser.add_argument("--draws", type=int, default=1000, help="of each variance")
     parser.add_argument("--methods", nargs="*", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--anew", action="store_true", help="measure again what was measured before")
     parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args()
-    options.given = [argument for argument in sys.argv[1:] if argument != "--anew"]
     torch.set_num_threads(1)
     bench = Bench(options)
     runs = {name: bench.runs(name) for name in options.methods}

@@ -14,7 +14,6 @@ folder that `EDGEWISE_DATA` names, or in `../shared/data`.
 import argparse
 import math
 import platform
-import shlex
 import statistics
 import sys
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 import torch
+from _command import command
 from _data import data_file
 from _rates import climb
 from safetensors.torch import load_file, save_file
@@ -516,20 +516,9 @@ def page(found: dict[str, Row], bench: Bench) -> str:
         accuracy="\n".join(accuracy_line(row) for row in found.values()),
         times="\n".join(time_line(row, target) for row in found.values()),
         costs="\n".join(f"| {name} | {cost_cells(row, 1)} |" for name, row in found.items()),
-        words=words(found, target) + caution(options), command=shlex.join(given()),
+        words=words(found, target) + caution(options), command=command(__file__, "--store", "--page"),
         machine=f"{platform.machine()}, Python {platform.python_version()}", torch=torch.__version__,
     )  # fmt: skip
-
-
-def given() -> list[str]:
-    """The command, without options that name a place."""
-    kept, rest = ["python", "benchmarks/methods_zeroth_order.py"], iter(sys.argv[1:])
-    for word in rest:
-        if word in ("--store", "--page"):
-            next(rest)
-        else:
-            kept.append(word)
-    return kept
 
 
 def main() -> None:
