@@ -492,13 +492,12 @@ def span(figures: list[float]) -> str:
 
 
 def caution(options: argparse.Namespace) -> str:
-    """What a smaller run than the default must not be taken for."""
-    if options.seeds >= 3 and len(options.methods) == len(METHODS):
-        return ""
-    return (
-        "\n\nThis was a reduced run, of fewer seeds or methods than the benchmark has by default: a first "
-        "look, no ranking. Of one seed, differences of two or three points are chance."
-    )
+    """What this run lacks of the default one."""
+    left_out = [name for name in METHODS if name not in options.methods]
+    text = f"\n\nNot run: {', '.join(left_out)}." if left_out else ""
+    if options.seeds < 3:
+        text += "\n\nOf so few seeds, differences of two or three points are chance."
+    return text
 
 
 def page(found: dict[str, Row], bench: Bench) -> str:
