@@ -434,11 +434,16 @@ def time_line(row: Row, target: float) -> str:
 
 def cost_cells(row: Row, steps: int | None) -> str:
     return " | ".join(
-        f"{steps * found.seconds:.3g} s, {steps * found.joules:.3g} J"
+        f"{figure(steps * found.seconds)} s, {figure(steps * found.joules)} J"
         if isinstance(found, Price) and steps is not None
         else "-"
         for found in row.prices.values()
     )
+
+
+def figure(number: float) -> str:
+    """In three digits, or more of large numbers."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def words(found: dict[str, Row], target: float) -> str:
@@ -494,7 +499,7 @@ def span(figures: list[float]) -> str:
 def caution(options: argparse.Namespace) -> str:
     """What this run lacks of the default one."""
     left_out = [name for name in METHODS if name not in options.methods]
-    text = f"\n\nNot run: {', '.join(left_out)}." if left_out else ""
+    text = f"\n\nNot run: {'; '.join(left_out)}." if left_out else ""
     if options.seeds < 3:
         text += "\n\nOf so few seeds, differences of two or three points are chance."
     return text

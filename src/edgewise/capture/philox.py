@@ -14,6 +14,7 @@ scratch stays small beside the tensor that is filled (`scratch_bytes`).
 import math
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import count as count_from
 
 import numpy as np
 import torch
@@ -75,14 +76,16 @@ def scratch_bytes(count: int) -> int:
     return min(_chunk(count), -(-count // 4) + 1) * 8 * _SCRATCH_TENSORS
 
 
-def _sign_chunk(count: int) -> int:
-    """Counters, of 128 signs each, in a chunk of signs."""
-    return min(-(-count // 128) + 1, 64, max(6, count // 1024))
+def _sign_chunks(count: int) -> tuple[int, int]:
+    """Counters, of 128 signs each, whose words are drawn at once, and of these, made signs at once."""
+    whole = -(-count // 128) + 1
+    return min(whole, 64, max(6, count // 1024)), min(whole, 64, max(6, count // 8192))
 
 
 def sign_scratch_bytes(count: int) -> int:
-    """Bytes of scratch needed while `count` signs are drawn: a chunk of words, its bits, and the signs."""
-    return _sign_chunk(count) * (8 * _SCRATCH_TENSORS + 16 + 128 * (1 + 4))
+    """Bytes of scratch needed while `count` signs are drawn: words, and of some the bits and the signs."""
+    drawn, made = _sign_chunks(count)
+    return drawn * 8 * _SCRATCH_TENSORS + made * (16 + 128 * (1 + 4))
 
 
 def _words(
@@ -151,12 +154,13 @@ def sign_pieces(
     They are those from the `first` on. A word makes 32 of them, its lowest bit first: one call of the
     generator in 128 elements.
     """
-    skipped = first % 128
-    chunk, words_needed = _sign_chunk(count), -(-(count + skipped) // 32)
-    for offset, words in _words(words_needed, step, stream, seed, first=first // 128, chunk=chunk):
-        bits = np.unpackbits(words.numpy().astype("<u4").view(np.uint8), bitorder="little")
-        signs = torch.from_numpy(bits).to(torch.float32).mul_(2).sub_(1)
-        yield _within(signs, 32 * offset - skipped, count)
+    skipped, (drawn, made) = first % 128, _sign_chunks(count)
+    words_needed = -(-(count + skipped) // 32)
+    for offset, words in _words(words_needed, step, stream, seed, first=first // 128, chunk=drawn):
+        for begin, some in zip(count_from(offset, 4 * made), words.split(4 * made), strict=False):
+            bits = np.unpackbits(some.numpy().astype("<u4").view(np.uint8), bitorder="little")
+            signs = torch.from_numpy(bits).to(torch.float32).mul_(2).sub_(1)
+            yield _within(signs, 32 * begin - skipped, count)
 
 
 def _within(piece: torch.Tensor, offset: int, count: int) -> tuple[int, torch.Tensor]:
