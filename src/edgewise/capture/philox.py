@@ -14,7 +14,6 @@ scratch stays small beside the tensor that is filled (`scratch_bytes`).
 import math
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import count as count_from
 
 import numpy as np
 import torch
@@ -157,10 +156,11 @@ def sign_pieces(
     skipped, (drawn, made) = first % 128, _sign_chunks(count)
     words_needed = -(-(count + skipped) // 32)
     for offset, words in _words(words_needed, step, stream, seed, first=first // 128, chunk=drawn):
-        for begin, some in zip(count_from(offset, 4 * made), words.split(4 * made), strict=False):
-            bits = np.unpackbits(some.numpy().astype("<u4").view(np.uint8), bitorder="little")
+        for begin in range(0, len(words), 4 * made):
+            some = words[begin : begin + 4 * made].numpy().astype("<u4")
+            bits = np.unpackbits(some.view(np.uint8), bitorder="little")
             signs = torch.from_numpy(bits).to(torch.float32).mul_(2).sub_(1)
-            yield _within(signs, 32 * begin - skipped, count)
+            yield _within(signs, 32 * (offset + begin) - skipped, count)
 
 
 def _within(piece: torch.Tensor, offset: int, count: int) -> tuple[int, torch.Tensor]:
