@@ -13,6 +13,7 @@ from edgewise.capture.philox import (
     philox,
     scratch_bytes,
     sign_pieces,
+    sign_scratch_bytes,
     uniform,
 )
 
@@ -35,6 +36,12 @@ def test_known_answers(counter: tuple[int, ...], key: tuple[int, int], words: st
     element, low, high, stream = counter
     drawn = philox(torch.tensor([element]), low | high << 32, stream, key[0] | key[1] << 32)
     assert " ".join(f"{word:08x}" for word in drawn[0].tolist()) == words
+
+
+def test_a_key_of_64_bits_counts_as_that_and_negative_ones_too() -> None:
+    few = torch.arange(3)
+    assert torch.equal(philox(few, 5, 6, -1), philox(few, 5, 6, 2**64 - 1))
+    assert torch.equal(philox(few, 2**32 + 5, 6, 7)[:, 0], philox(few, 2**32 + 5, 6, 2**64 + 7)[:, 0])
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 255, 256, 257, 5000, 600_000])
@@ -91,6 +98,15 @@ def test_any_shape(shape: tuple[int, ...]) -> None:
 def test_scratch_stays_small_beside_the_tensor() -> None:
     assert scratch_bytes(10) < scratch_bytes(1000) == scratch_bytes(4096)
     assert all(scratch_bytes(count) <= count * 4 for count in (10_000, 100_000, 10_000_000))
+
+
+@pytest.mark.parametrize("count", [1, 100, 5000, 50_000, 1_000_000])
+def test_signs_come_in_few_pieces_within_their_scratch(count: int) -> None:
+    pieces = [len(piece) for _, piece in sign_pieces(count, 0, 0, 0)]
+    assert sum(pieces) == count
+    assert len(pieces) <= 64 + count // 8192
+    assert max(pieces) * 5 <= sign_scratch_bytes(count)  # a byte and a float32 for each
+    assert sign_scratch_bytes(count) <= max(5000, count // 4)
 
 
 @pytest.mark.parametrize("pieces", [sign_pieces, normal_pieces])

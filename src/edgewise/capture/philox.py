@@ -13,12 +13,14 @@ scratch stays small beside the tensor that is filled (`scratch_bytes`).
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-_M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)  # multipliers
-_W0, _W1 = 0x9E3779B9, 0xBB67AE85  # Weyl increments of the key
+_MULTIPLIERS = np.array([[0xD2511F53], [0xCD9E8D57]], dtype=np.uint64)
+_WEYL = 0x9E3779B9, 0xBB67AE85  # increments of the key
 _MASK = 0xFFFFFFFF
 _LOW, _HALF = np.uint64(_MASK), np.uint64(32)
 _ROUNDS = 10
@@ -40,16 +42,28 @@ def philox(counters: torch.Tensor, step: int, stream: int, seed: int) -> torch.T
     Returns:
         int64 `[n, 4]`, each word in [0, 2**32).
     """
-    c0 = counters.numpy().astype(np.uint64)
-    c1, c2, c3 = (np.full_like(c0, word & _MASK) for word in (step, step >> 32, stream))
-    k0, k1 = seed & _MASK, (seed >> 32) & _MASK
-    for _ in range(_ROUNDS):
-        p0, p1 = c0 * _M0, c2 * _M1
-        c0 = (p1 >> _HALF) ^ c1 ^ np.uint64(k0)
-        c2 = (p0 >> _HALF) ^ c3 ^ np.uint64(k1)
-        c1, c3 = p1 & _LOW, p0 & _LOW
-        k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
-    return torch.from_numpy(np.stack((c0, c1, c2, c3), axis=1).astype(np.int64))
+    even, odd = np.empty((2, 2, len(counters)), dtype=np.uint64)  # words 0 and 2, words 1 and 3
+    even[0], even[1] = counters.numpy(), step >> 32
+    odd[0], odd[1] = step & _MASK, stream
+    for key in _keys(seed):
+        product = even * _MULTIPLIERS
+        even = product[::-1] >> _HALF
+        even ^= odd
+        even ^= key
+        product &= _LOW
+        odd = product[::-1]
+    words = np.stack((even[0], odd[0], even[1], odd[1]), axis=1)
+    return torch.from_numpy(words.view(np.int64))
+
+
+@lru_cache(maxsize=16)
+def _keys(seed: int) -> tuple[NDArray[np.uint64], ...]:
+    """The key of each round, two words `[2, 1]`."""
+    both = seed & _MASK, (seed >> 32) & _MASK
+    return tuple(
+        np.array([[(word + i * weyl) & _MASK] for word, weyl in zip(both, _WEYL, strict=True)], np.uint64)
+        for i in range(_ROUNDS)
+    )
 
 
 def _chunk(count: int) -> int:
@@ -61,14 +75,16 @@ def scratch_bytes(count: int) -> int:
     return min(_chunk(count), -(-count // 4) + 1) * 8 * _SCRATCH_TENSORS
 
 
-def _sign_chunk(count: int) -> int:
-    """Counters, of 128 signs each, in a chunk of signs."""
-    return min(-(-count // 128) + 1, 64, max(2, count // 8192))
+def _sign_chunks(count: int) -> tuple[int, int]:
+    """Counters, of 128 signs each, whose words are drawn at once, and of these, made signs at once."""
+    whole = -(-count // 128) + 1
+    return min(whole, 64, max(6, count // 1024)), min(whole, 64, max(6, count // 8192))
 
 
 def sign_scratch_bytes(count: int) -> int:
-    """Bytes of scratch needed while `count` signs are drawn: a chunk of words, its bits, and the signs."""
-    return _sign_chunk(count) * (8 * _SCRATCH_TENSORS + 128 * (4 + 4))
+    """Bytes of scratch needed while `count` signs are drawn: words, and of some the bits and the signs."""
+    drawn, made = _sign_chunks(count)
+    return drawn * 8 * _SCRATCH_TENSORS + made * (16 + 128 * (1 + 4))
 
 
 def _words(
@@ -137,12 +153,14 @@ def sign_pieces(
     They are those from the `first` on. A word makes 32 of them, its lowest bit first: one call of the
     generator in 128 elements.
     """
-    bits, skipped = torch.arange(32, dtype=torch.int32), first % 128
-    chunk, words_needed = _sign_chunk(count), -(-(count + skipped) // 32)
-    for offset, words in _words(words_needed, step, stream, seed, first=first // 128, chunk=chunk):
-        ones = (words.to(torch.int32).unsqueeze(1) >> bits).bitwise_and_(1).view(-1)
-        signs = ones.to(torch.float32).mul_(2).sub_(1)
-        yield _within(signs, 32 * offset - skipped, count)
+    skipped, (drawn, made) = first % 128, _sign_chunks(count)
+    words_needed = -(-(count + skipped) // 32)
+    for offset, words in _words(words_needed, step, stream, seed, first=first // 128, chunk=drawn):
+        for begin in range(0, len(words), 4 * made):
+            some = words[begin : begin + 4 * made].numpy().astype("<u4")
+            bits = np.unpackbits(some.view(np.uint8), bitorder="little")
+            signs = torch.from_numpy(bits).to(torch.float32).mul_(2).sub_(1)
+            yield _within(signs, 32 * (offset + begin) - skipped, count)
 
 
 def _within(piece: torch.Tensor, offset: int, count: int) -> tuple[int, torch.Tensor]:
