@@ -30,17 +30,22 @@ def wrong_labels_of(
     return (targets + 1 + shift % (classes - 1)) % classes
 
 
-def contrast_of(goodness: Tensor, sharpness: float, threshold: float) -> tuple[Tensor, Tensor]:
+def contrast_of(goodness: Tensor, sharpness: float, threshold: float | None) -> tuple[Tensor, Tensor]:
     """The loss, and its slope in the `goodness` of each sample; right labels first, then wrong ones.
 
     Of a = sharpness (goodness - threshold), mean softplus(-a) over right labels plus mean softplus(a) over
-    wrong ones; softplus(-a) = softplus(a) - a.
+    wrong ones. Without a threshold, of a = sharpness (wrong - right) of each pair, mean softplus(a).
     """
     half = len(goodness) // 2
-    above = (goodness - threshold).mul_(sharpness)
-    loss = (F.softplus(above).sum() - above[:half].sum()) / half
-    slope = above.sigmoid_()
-    slope[:half] -= 1
+    if threshold is None:
+        above = (goodness[half:] - goodness[:half]).mul_(sharpness)
+        loss, wrong = F.softplus(above).sum() / half, above.sigmoid_()
+        slope = torch.cat([-wrong, wrong])
+    else:
+        above = (goodness - threshold).mul_(sharpness)
+        loss = (F.softplus(above).sum() - above[:half].sum()) / half  # softplus(-a) = softplus(a) - a
+        slope = above.sigmoid_()
+        slope[:half] -= 1
     return loss, slope.mul_(sharpness / half)
 
 

@@ -139,7 +139,12 @@ def _even(count: int, most: int) -> int:
 def _scratch_of(rows: int, w: Tensor) -> int:
     """Numbers in float32 that a block needs: weights that are rounded, and then sums."""
     weights = rows_at_once(w) * w.shape[1]
-    return max(min(w.numel(), weights), min(_ROWS, rows) * _even(w.shape[0], _OUTPUTS))
+    return max(min(w.numel(), weights), product_bytes(rows, w) // 4)
+
+
+def product_bytes(rows: int, w: Tensor) -> int:
+    """Sums of products of some rows with a block, in 32 bits."""
+    return 4 * min(_ROWS, rows) * _even(w.shape[0], _OUTPUTS)
 
 
 def block_bytes(rows: int, w: Tensor) -> int:
@@ -180,7 +185,8 @@ def gradient_of(
     """What `relu_gradient` makes; rounded to nearest without a dither."""
     factor = squares.clamp(min=_LEAST).rsqrt()
     bound = c.abs() * y.amax(1) + (0 if p is None else p.abs().amax())
-    scale = (bound * factor).amax().clamp_(min=_LEAST) / LEVELS
+    largest = (bound * factor).amax()
+    scale = torch.where(largest > 0, largest / LEVELS, torch.ones_like(largest))
     factor /= scale * _ABOVE_ONE
     out, total, half = torch.empty_like(y), torch.zeros(y.shape[1]), len(y) // 2
     u = torch.empty(min(rows_at_once(y), len(y)), y.shape[1])

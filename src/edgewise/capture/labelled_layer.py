@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from edgewise.capture.integer_layers import Blocks, block_bytes
+from edgewise.capture.integer_layers import Blocks, block_bytes, product_bytes
 from edgewise.capture.integers import LEVELS, add_op, chunk_bytes, chunks, operand
 from edgewise.capture.lowering import Lowering, Rewrite
 from edgewise.capture.traced import computed_op
@@ -58,11 +58,10 @@ def apply_first_layer(
     q, level, squares = _rounded(x, classes, height)
     total = torch.zeros(labels.shape)
     y = torch.empty(*labels.shape, len(w), dtype=torch.int8)
-    room = None
+    room = torch.empty(product_bytes(len(q), w) // 4)
     for block in Blocks(len(q), w, b, squares, step):
         of_labels = block.v[:, :classes].t().float()
         for part, sums in block.products(q):
-            room = torch.empty(sums.numel()) if room is None else room
             z = room[: sums.numel()].view(sums.shape)
             for k, some in enumerate(labels[:, part]):
                 torch.index_select(of_labels, 0, some, out=z)
@@ -107,7 +106,7 @@ def _labelled(low: Lowering, node: fx.Node) -> None:
 def _first_layer(low: Lowering, node: fx.Node) -> None:
     x, labels, w = (operand(low, node, i) for i in range(3))
     every = labels.numel() * len(w)
-    scratch = x.numel() + max(chunk_bytes(x), every + 3 * block_bytes(len(x), w))
+    scratch = x.numel() + every + block_bytes(len(x), w) + product_bytes(len(x), w)
     flops = 2 * len(x) * w.numel() + 8 * every
     add_op(low, node, apply_first_layer, "matmul", flops=flops, scratch_bytes=scratch)
 

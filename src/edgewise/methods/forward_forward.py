@@ -142,9 +142,12 @@ class _Step:
     def _loss(self, unit: Unit, goodness: Tensor, activity: Tensor | None) -> Tensor:
         """Of the mean squares of all samples, and the mean output of each neuron for right labels."""
         s = self.settings
-        above = s.sharpness * (goodness - s.threshold)
-        right, _ = above.chunk(2)
-        loss = (softplus(above).sum() - right.sum()) / len(right)  # softplus(-a) = softplus(a) - a
+        right, wrong = (s.sharpness * goodness).chunk(2)
+        if s.pairs:
+            loss = softplus(wrong - right).mean()
+        else:
+            theta = s.sharpness * s.threshold
+            loss = softplus(theta - right).mean() + softplus(wrong - theta).mean()
         return loss if activity is None else loss + self._peer_loss(unit, activity)
 
     def _peer_loss(self, unit: Unit, activity: Tensor) -> Tensor:
@@ -190,8 +193,8 @@ class _Step:
         made = made or self.layers.fused(signal, *self._linear(unit))
         y = made.values
         unit_step, p = self.layers.unit_step, None
-        in_steps = s.sharpness * unit_step**2, s.threshold / unit_step**2
-        loss, slope = contrast.contrast(made.squares, *in_steps)
+        threshold = None if s.pairs else s.threshold / unit_step**2
+        loss, slope = contrast.contrast(made.squares, s.sharpness * unit_step**2, threshold)
         if s.peer:
             activity = (y[:half].sum(0) * (unit_step / half)).requires_grad_()
             with torch.enable_grad():

@@ -187,7 +187,9 @@ class ForwardForward(
 
     A layer of n outputs y has the goodness G = sharpness * mean(y^2), and the loss softplus(theta - G) for a
     right label and softplus(G - theta) for a wrong one, with theta = sharpness * threshold. So `sharpness` n
-    makes G the sum of squares, with a theta that is `threshold` times the width.
+    makes G the sum of squares, with a theta that is `threshold` times the width. With `pairs`, the loss is
+    softplus(G - G') of the two labels of each sample, G' that of the right one, and no threshold counts
+    (SymBa, arXiv 2303.08418).
 
     Of `candidates` wrong labels that are drawn for a sample, that one counts in which the first layer finds
     most goodness.
@@ -207,6 +209,7 @@ class ForwardForward(
     precision: Literal["float32", "int8"] = "float32"
     threshold: float = 0.5
     sharpness: float = 100.0
+    pairs: bool = False
     candidates: int = 1
     label: Literal["corner", "wave"] = "corner"
     label_value: float = 10.0
