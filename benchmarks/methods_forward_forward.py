@@ -58,9 +58,9 @@ RATES = {
 }
 """First steps of plain SGD, by network.
 
-For two hidden layers, what did best in float32 on 20,000 training samples, 3 epochs, judged on 5,000 others of
-the training samples; INT8 has the rate of its float twin. The others are not tuned: of the eight layers only
-memory is measured.
+For two hidden layers, what did best in float32 on 20,000 training samples, 3 epochs, judged on 5,000 others
+of the training samples; INT8 has the rate of its float twin. The others are not tuned: of the eight layers
+only memory is measured.
 """
 
 Row = dict[str, Any]
@@ -339,22 +339,22 @@ def size(count: int) -> str:
 
 TEXT = """# Forward-forward and FF-INT8
 
-Fashion-MNIST, less the mean image and over the deviation of all pixels, for every method; batches of {batch},
-plain SGD whose rate falls to zero in a straight line, {samples:,} training samples, {epochs} epochs, all 10,000
-test samples, {seeds} seed(s). *INT8 backprop* is backpropagation with all products of int8 operands and
-stochastically rounded gradients, everything else float32: the same products as FF-INT8. Both classify on
-int8, too.
+Fashion-MNIST, less the mean image and over the deviation of all pixels, for every method; batches of
+{batch}, plain SGD whose rate falls to zero in a straight line, {samples:,} training samples, {epochs} epochs,
+all 10,000 test samples, {seeds} seed(s). *INT8 backprop* is backpropagation with all products of int8
+operands and stochastically rounded gradients, everything else float32: the same products as FF-INT8. Both
+classify on int8, too.
 
 | figure | aim: at most | measured | |
 |---|---:|---:|---|
 {figures}
 
 Forward-forward here learns from pairs (`pairs`: softplus of the goodness of a wrong label less that of the
-right one), and from the wrong label in which the first layer finds most goodness, of {candidates} that are drawn
-(`candidates`). On one seed, 5,000 of the training samples held out: rates of 0.1, 0.2 and 0.4 were tried for
-backpropagation, which gained up to the last; of forward-forward not only the rate was tried at this width, but
-before, at half the width, also the loss, the sharpness, the height of the label and how wrong labels are
-chosen, some 25 short runs in all. So it is the more tuned of the two. Less the mean image, both are better.
+right one), and from the wrong label in which the first layer finds most goodness, of {candidates} that are
+drawn (`candidates`). With 5,000 of the training samples held out, three rates were tried for backpropagation
+at this width, 0.1, 0.2 and 0.4, and the last did best. For forward-forward, rates, the loss, the sharpness,
+the height of the label, and how wrong labels are chosen were tried in some 25 short runs, most of them at
+half the width: it is the more tuned of the two. Less the mean image, both are better.
 
 ## Accuracy: two hidden layers of 1,000
 
@@ -464,13 +464,13 @@ def write(kept: Kept, options: argparse.Namespace, made: dict[str, list[str]]) -
 PLACES = {"accuracy": "accuracy", "memory": "memory", "time": "times", "convolutions": "convolutions"}
 """The place of each part in the text."""
 
-READING = """An executor hands every tensor of 64 KiB and more back to the system at once, and a new page costs several
-microseconds: for float32 backpropagation the gradients of the weights, for FF-INT8 what is rounded. That, and
-reading the weights, is much of what both columns show on a core that others use, too; products alone take a
-third of it. On the convolutional network forward-forward holds more, not less: the first layer's activations,
-of right and wrong labels at once, are larger than all that backpropagation keeps, and labels as waves were not
-tuned. And where memory is what matters, planned backpropagation needs far less than either (*least*): the
-int8 ops can not be run as loops."""
+READING = """An executor hands every tensor of 64 KiB and more back to the system at once, and new pages
+cost time: in float32 backpropagation those of the gradients of weights, in FF-INT8 those of what is rounded.
+A step of FF-INT8 reads each weight once to round it and once to change it, and makes two passes; int8
+products are several times faster than float32's, but they are the smaller part of the step. On the
+convolutional network forward-forward holds more, not less: the first layer's activations, of right and wrong
+labels at once, are larger than all that backpropagation keeps. And where memory is what matters, planned
+backpropagation needs far less than either (*least*): the int8 ops can not be run as loops."""
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 A row of activations stands for numbers of root mean square 1, so that no scale has to be kept beside it:
 x_ij = q_ij / rms(q_i), which is the normalization between the layers of forward-forward for nothing. With
-w_nk = v_nk t (t the weight's scale) and a fixed step s of the output,
+w_nk = v_nk t_n (each output's weights at a scale of their own) and a fixed step s of the output,
 
-    z_in = t / rms(q_i) sum_k q_ik v_nk + b_n       y_in = clamp(round(relu(z_in) / s), 0, 127) s
+    z_in = t_n / rms(q_i) sum_k q_ik v_nk + b_n       y_in = clamp(round(relu(z_in) / s), 0, 127) s
 
 and the gradient of a loss that depends on y by c_i = dL/d(y_i . y_i / 2) and, in the first rows, by
 p_n = dL/dy_in, is g_in = [y_in > 0] (c_i y_in + p_n). That of the weight is sum_i g_in / rms(q_i) q_ik: the

@@ -8,7 +8,11 @@ disagree: 2.0 goes with the mean). Its loss is
     L = mean softplus(theta - G(right label)) + mean softplus(G(wrong label) - theta)
 
 and, with peer normalization, the variance over its outputs of their running means. The next layer reads
-y / rms(y): not how large y is, or it could read G off its input. Wrong labels are drawn anew in each step.
+y / rms(y): not how large y is, or it could read G off its input.
+
+With `pairs`, L = mean softplus(G(wrong label) - G(right label)), which settles sooner (SymBa, arXiv
+2303.08418). Wrong labels are drawn anew in each step; of several candidates for a sample, that one is learned
+from in which the first layer finds most goodness, for most of the others are told apart early.
 
 Look-ahead of depth h gives layer i the gradient of L_i + lambda (L_{i+1} + ... + L_{i+h}), by the chain
 rule. So equation 4 of FF-INT8 is read here, though its text says that no chain is built: without one, later
