@@ -117,15 +117,15 @@ class Blocks:
     """The outputs of a layer, `_OUTPUTS` or fewer at a time; each weight is read once."""
 
     def __init__(self, rows: int, w: Tensor, b: Tensor | None, squares: Tensor, step: float) -> None:
-        self._w, self._size = w, _even(len(w), _OUTPUTS)
+        self._w, self.size = w, _even(len(w), _OUTPUTS)
         self._factor = (squares.clamp(min=_LEAST).rsqrt() / step)[:, None]
         self._offset = torch.zeros(len(w)) if b is None else b / step
-        self._v = torch.empty(self._size, w.shape[1], dtype=torch.int8)
+        self._v = torch.empty(self.size, w.shape[1], dtype=torch.int8)
         self._scratch = torch.empty(_scratch_of(rows, w))
 
     def __iter__(self) -> Iterator[Block]:
-        for first in range(0, len(self._w), self._size):
-            columns = slice(first, min(first + self._size, len(self._w)))
+        for first in range(0, len(self._w), self.size):
+            columns = slice(first, min(first + self.size, len(self._w)))
             v = self._v[: columns.stop - first]
             scales = _round_rows(self._w[columns], v, self._scratch)
             yield Block(columns, v, scales, self._offset[columns], self._factor, self._scratch)

@@ -16,6 +16,9 @@ from edgewise.capture.integers import LEVELS, add_op, chunk_bytes, chunks, opera
 from edgewise.capture.lowering import Lowering, Rewrite
 from edgewise.capture.traced import computed_op
 
+_SAMPLES = 128
+"""That are worked on at once: what they make with each of their labels is held."""
+
 
 def _rounded(x: Tensor, classes: int, height: float) -> tuple[Tensor, Tensor, Tensor]:
     """Int8 [B, n] of samples `x`, [B, ...], with no label; what a label stands as; mean squares with one.
@@ -55,26 +58,42 @@ def apply_first_layer(
 
     With the right `labels`, [0], and for each sample that of the wrong ones, [1:], whose y is largest.
     """
-    q, level, squares = _rounded(x, classes, height)
-    total = torch.zeros(labels.shape)
-    y = torch.empty(*labels.shape, len(w), dtype=torch.int8)
-    room = torch.empty(product_bytes(len(q), w) // 4)
-    for block in Blocks(len(q), w, b, squares, step):
+    samples = torch.empty(2, len(x), x[0].numel(), dtype=torch.int8)
+    y = torch.empty(2, len(x), len(w), dtype=torch.int8)
+    squares, squares_of_y = torch.empty(2, len(x)), torch.empty(2, len(x))
+    for begin in range(0, len(x), _SAMPLES):
+        some = slice(begin, min(begin + _SAMPLES, len(x)))
+        q, level, squares[:, some] = _rounded(x[some], classes, height)
+        right, *wrong = labels[:, some]
+        made = torch.empty(len(labels), len(q), len(w), dtype=torch.int8)
+        blocks = Blocks(len(q), w, b, squares[0, some], step)
+        goodness = _for_each_label(q, level, labels[:, some], classes, blocks, made)
+        best, each = goodness[1:].argmax(0), torch.arange(len(q))
+        chosen = torch.stack([right, torch.stack(wrong)[best, each]])
+        samples[:, some] = _with_labels(q, level, chosen).view(2, len(q), -1)
+        y[0, some], y[1, some] = made[0], made[best + 1, each]
+        squares_of_y[0, some], squares_of_y[1, some] = goodness[0], goodness[best + 1, each]
+    return samples.flatten(0, 1), squares.view(-1), y.flatten(0, 1), squares_of_y.view(-1)
+
+
+def _for_each_label(
+    q: Tensor, level: Tensor, labels: Tensor, classes: int, blocks: Blocks, out: Tensor
+) -> Tensor:
+    """Write y to `out`, [K, B, outputs], of samples `q` with each of their `labels`, [K, B].
+
+    Returns its mean squares, [K, B].
+    """
+    total, room = torch.zeros(labels.shape), torch.empty(len(q) * blocks.size)
+    for block in blocks:
         of_labels = block.v[:, :classes].t().float()
         for part, sums in block.products(q):
             z = room[: sums.numel()].view(sums.shape)
             for k, some in enumerate(labels[:, part]):
                 torch.index_select(of_labels, 0, some, out=z)
                 torch.addcmul(sums, z, level[part, None], out=z)
-                y[k, part, block.columns] = block.levels(part, z)
+                out[k, part, block.columns] = block.levels(part, z)
                 total[k, part] += z.square_().sum(1)
-    best = total[1:].argmax(0, keepdim=True) + 1
-    chosen = torch.cat([torch.zeros_like(best), best])
-    samples = _with_labels(q, level, labels.gather(0, chosen))
-    rows = (chosen * len(q) + torch.arange(len(q))).view(-1)
-    y = y.flatten(0, 1)
-    y = y if len(labels) == 2 else y[rows]
-    return samples, squares.repeat(2), y, total.view(-1)[rows] / len(w)
+    return total / out.shape[2]
 
 
 labelled = computed_op(
@@ -105,9 +124,11 @@ def _labelled(low: Lowering, node: fx.Node) -> None:
 
 def _first_layer(low: Lowering, node: fx.Node) -> None:
     x, labels, w = (operand(low, node, i) for i in range(3))
-    every = labels.numel() * len(w)
-    scratch = x.numel() + every + block_bytes(len(x), w) + product_bytes(len(x), w)
-    flops = 2 * len(x) * w.numel() + 8 * every
+    rows, tried, inputs = min(_SAMPLES, len(x)), labels.shape[0], x[0].numel()
+    chosen = 3 * rows * max(inputs, len(w))
+    whole = rows * (inputs + tried * len(w))
+    scratch = whole + max(chosen, block_bytes(rows, w) + product_bytes(rows, w))
+    flops = 2 * len(x) * w.numel() + 8 * labels.numel() * len(w)
     add_op(low, node, apply_first_layer, "matmul", flops=flops, scratch_bytes=scratch)
 
 
