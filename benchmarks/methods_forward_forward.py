@@ -410,7 +410,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--samples", type=int, default=20_000)
-    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=40)
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
     parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args()
@@ -437,7 +437,7 @@ def main() -> None:
 
 def write(kept: Kept, options: argparse.Namespace, made: dict[str, list[str]]) -> None:
     """The page."""
-    asked = {"seeds": 1, "epochs": 3, "samples": 20_000, "repeats": 10}
+    asked = {"seeds": 1, "epochs": 3, "samples": 20_000, "repeats": 40}
     command = "".join(f" --{n} {getattr(options, n)}" for n, d in asked.items() if getattr(options, n) != d)
     if len(options.parts) < len(PARTS):
         command += f" --parts {' '.join(options.parts)}"
