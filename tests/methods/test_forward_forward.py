@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgewise.capture import SGD, AdamW, philox
+from edgewise.capture import SGD, AdamW, contrast, philox
 from edgewise.errors import ModelUnsupported, UsageError
 from edgewise.methods import Backprop, ForwardForward, Method
 from edgewise.plan import Budget, make_plan, plain_plan
@@ -90,6 +90,40 @@ def test_each_layer_has_the_gradient_of_its_own_loss() -> None:
     for step, ours in enumerate(found(settings, model, steps=2)):
         losses = local_losses(units_of(model), both(settings, step), settings, cut=True)
         same(ours, by_autograd(sum(losses, torch.zeros(())), model))
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_of_several_wrong_labels_the_first_layer_picks_the_best(precision: str) -> None:
+    """The same step as with that label alone; int8 to within its rounding."""
+    model = mlp()
+    settings = ForwardForward(**MILD, candidates=3, precision=precision, rounding="nearest")  # type: ignore[arg-type]
+    (ours,) = found(settings, model)
+    x, y = batch()
+    labels = contrast.wrong_labels_of(y, torch.tensor(0), CLASSES, 3, 0, 0)
+    assert torch.equal(
+        labels.sort(0).values, torch.stack([torch.arange(CLASSES)[torch.arange(CLASSES) != t] for t in y], 1)
+    )
+    first = units_of(model)[0]
+    goodness = torch.stack([first(normalized(written(x, some, 2.0))).square().mean(1) for some in labels])
+    best = labels.gather(0, goodness.argmax(0, keepdim=True))[0]
+    samples = normalized(torch.cat([written(x, some, 2.0) for some in (y, best)]))
+    theirs = by_autograd(
+        sum(local_losses(units_of(model), samples, settings, cut=True), torch.zeros(())), model
+    )
+    for name, gradient in theirs.items():
+        error = float((ours[name] - gradient).norm())
+        assert error <= (1e-4 if precision == "float32" else 0.1) * float(gradient.norm()), name
+
+
+def test_wrong_labels_are_drawn_evenly() -> None:
+    """Each of the others as often, no two of a sample the same, and others in another step."""
+    targets = torch.arange(5).repeat(200)
+    labels = contrast.wrong_labels_of(targets, torch.tensor(3), 5, 2, 0, 0)
+    assert not (labels == targets).any()
+    assert not (labels[0] == labels[1]).any()
+    counts = torch.bincount(labels.flatten(), minlength=5)
+    assert (counts - 400).abs().max() < 80
+    assert not torch.equal(labels, contrast.wrong_labels_of(targets, torch.tensor(4), 5, 2, 0, 0))
 
 
 def test_the_loss_is_the_sum_of_those_in_the_notes() -> None:
@@ -392,6 +426,7 @@ def test_samples_must_be_numbers() -> None:
         ({"sharpness": float("nan")}, "`sharpness` is nan"),
         ({"peer": -1.0}, "`peer` is -1.0; it must be zero or positive"),
         ({"look_ahead": -1}, "`look_ahead` is -1; it must be zero or positive"),
+        ({"candidates": 0}, "`candidates` is 0; it must be at least 1"),
         ({"steps_per_epoch": 0}, "`steps_per_epoch` is 0; it must be at least 1"),
     ],
 )

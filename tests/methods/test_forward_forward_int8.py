@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgewise.capture import integer_layers, integers, philox
+from edgewise.capture import integer_layers, integers, labelled_layer, philox
 from edgewise.methods import ForwardForward
 from edgewise.methods.int8_operands import Int8Operands
 from tests.methods.steps import captured_by, gradients, network
@@ -106,6 +106,40 @@ def test_dithers_are_uniform_and_the_same_for_the_same_step() -> None:
     assert (counts - u.numel() / 8).abs().max() < 0.2 * u.numel() / 8
 
 
+def test_sums_become_floats_where_they_are() -> None:
+    sums = torch.randint(-(1 << 23), 1 << 23, (300, 77), dtype=torch.int32)
+    wanted, at = sums.float(), sums.data_ptr()
+    floats = integers.in_floats(sums)
+    assert torch.equal(floats, wanted)
+    assert floats.data_ptr() == at
+
+
+@pytest.mark.parametrize("candidates", [1, 3])
+def test_the_first_layer_picks_the_best_label(candidates: int) -> None:
+    """As if each sample had been written, rounded and multiplied once for each of its labels."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(5, 30, generator=generator) - 0.3
+    w, b = torch.randn(700, 30, generator=generator), torch.randn(700, generator=generator)
+    labels = torch.stack([torch.randperm(6, generator=generator)[: 1 + candidates] for _ in x], 1)
+    each = []
+    for some in labels:
+        q = integer_layers.rows(written(x, some, 0.9, classes=6))
+        squares = integer_layers.squares(q)
+        each.append((q, squares, *integer_layers.linear_relu(q, squares, w, b, 0.1)))
+    best = torch.stack([squares for *_, squares in each[1:]]).argmax(0)
+    ours = labelled_layer.first_layer(x, labels, w, b, 6, 0.9, 0.1)
+    for i, found in enumerate(ours):
+        wrong_ones = [each[1 + k][i][n] for n, k in enumerate(best.tolist())]
+        wanted = torch.cat([each[0][i], torch.stack(wrong_ones)])
+        assert torch.allclose(found.double(), wanted.double(), rtol=1e-6, atol=1e-6)
+    for rows, labels_of in zip(
+        ours[0].chunk(2), (labels[0], labels[1:].gather(0, best[None])[0]), strict=True
+    ):
+        assert torch.equal(rows, integer_layers.rows(written(x, labels_of, 0.9, classes=6)))
+        again, _ = labelled_layer.labelled(x, labels_of[None], 6, 0.9)
+        assert torch.equal(rows, again)
+
+
 @pytest.mark.parametrize("size", [(5, 3), (300, 700), (1, 1)])
 def test_chunks_change_nothing(size: tuple[int, int]) -> None:
     """A tensor larger than a chunk is rounded as its parts are."""
@@ -119,18 +153,19 @@ def test_chunks_change_nothing(size: tuple[int, int]) -> None:
     assert torch.allclose(integer_layers.squares(q), q.float().square().mean(1))
     w = torch.randn(40, size[1], generator=torch.Generator().manual_seed(1))
     b = w[:, 0].clone()
-    y = integer_layers.linear_relu(q, integer_layers.squares(q), w, b, 0.1)
+    y, squares = integer_layers.linear_relu(q, integer_layers.squares(q), w, b, 0.1)
     real = q.double() / q.double().square().mean(1, keepdim=True).sqrt()
-    v = (w / integers.scale_of(w)).round().double() * float(integers.scale_of(w))
-    wanted = ((real @ v.t() + b).relu() / 0.1).clamp(max=127)
+    scales = w.abs().amax(1, keepdim=True).double() / 127
+    wanted = ((real @ ((w / scales).round() * scales).t() + b).relu() / 0.1).clamp(max=127)
     assert (y.double() - wanted).abs().max() < 0.51
+    assert torch.allclose(squares, integer_layers.squares(y))
 
 
 def test_zeros_are_no_trouble() -> None:
     zeros = torch.zeros(4, 6)
     assert not integers.nearest(zeros, integers.scale_of(zeros)).any()
     q = integer_layers.rows(zeros)
-    y = integer_layers.linear_relu(q, integer_layers.squares(q), torch.zeros(3, 6), None, 0.1)
+    y, _ = integer_layers.linear_relu(q, integer_layers.squares(q), torch.zeros(3, 6), None, 0.1)
     assert not y.any()
     g, scale, total = integer_layers.gradient_of(y, torch.zeros(4), None, integer_layers.squares(q), None)
     assert not g.any()
@@ -154,8 +189,9 @@ def test_int8_layers_have_the_gradient_of_the_formula() -> None:
     step = s.activation_range / 127
     for index in (0, 2):
         layer, squares = model[index], integer_layers.squares(q)
-        out = integer_layers.linear_relu(q, squares, layer.weight.detach(), layer.bias.detach(), step)
-        goodness = (integer_layers.squares(out) * step**2).requires_grad_()
+        weights = layer.weight.detach(), layer.bias.detach()
+        out, squares_of_out = integer_layers.linear_relu(q, squares, *weights, step)
+        goodness = (squares_of_out * step**2).requires_grad_()
         above = s.sharpness * (goodness - s.threshold)
         loss = nn.functional.softplus(-above[:6]).mean() + nn.functional.softplus(above[6:]).mean()
         (slope,) = torch.autograd.grad(loss, goodness)

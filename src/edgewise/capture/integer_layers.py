@@ -2,9 +2,9 @@
 
 A row of activations stands for numbers of root mean square 1, so that no scale has to be kept beside it:
 x_ij = q_ij / rms(q_i), which is the normalization between the layers of forward-forward for nothing. With
-w_nk = v_nk t (t the weight's scale) and a fixed step s of the output,
+w_nk = v_nk t_n (each output's weights at a scale of their own) and a fixed step s of the output,
 
-    z_in = t / rms(q_i) sum_k q_ik v_nk + b_n       y_in = clamp(round(relu(z_in) / s), 0, 127) s
+    z_in = t_n / rms(q_i) sum_k q_ik v_nk + b_n       y_in = clamp(round(relu(z_in) / s), 0, 127) s
 
 and the gradient of a loss that depends on y by c_i = dL/d(y_i . y_i / 2) and, in the first rows, by
 p_n = dL/dy_in, is g_in = [y_in > 0] (c_i y_in + p_n). That of the weight is sum_i g_in / rms(q_i) q_ik: the
@@ -25,39 +25,47 @@ from edgewise.capture.integers import (
     chunk_bytes,
     chunks,
     dither_bytes,
+    in_floats,
     multiply,
     operand,
-    round_nearest,
     rows_at_once,
-    scale_of,
 )
 from edgewise.capture.kernels import Program, Slot, Tensors
 from edgewise.capture.lowering import Layout, Lowering, Rewrite
-from edgewise.capture.traced import traced_op
+from edgewise.capture.traced import computed_op, traced_op
 from edgewise.capture.updates import Piecewise
 from edgewise.graph import Op, Option
 
 _OUTPUTS, _ROWS = 384, 256
-"""Of a product of int8 these many at once: fewer and packing operands costs more than multiplying them."""
+"""Of a product of int8 at most so many at once: far fewer, and packing costs more than multiplying."""
 
 _LEAST = 1e-30
 """What zero is taken for where it divides."""
 
+_ABOVE_ONE = 1 + 2.0**-18
+"""Keeps gradients so far within `LEVELS` that no rounding error leads beyond: none has to be clamped."""
 
-@torch.library.custom_op("edgewise::int8_rows", mutates_args=())
-def rows(x: Tensor) -> Tensor:
+
+def round_rows(x: Tensor) -> Tensor:
     """Each row of `x`, [rows, ...], to nearest, at the scale where its largest element is 127."""
     flat = x.flatten(1)
     out = torch.empty(flat.shape, dtype=torch.int8)
-    for begin, part, scratch in chunks(flat):
-        largest = torch.maximum(part.amax(1), -part.amin(1)).clamp_(min=_LEAST)
-        torch.mul(part, (LEVELS / largest)[:, None], out=scratch)
-        out[begin : begin + len(part)] = scratch.round_()
+    _round_rows(flat, out, torch.empty(min(flat.numel(), rows_at_once(flat) * flat.shape[1])))
     return out.view(x.shape)
 
 
-@torch.library.custom_op("edgewise::int8_squares", mutates_args=())
-def squares(q: Tensor) -> Tensor:
+def _round_rows(x: Tensor, out: Tensor, scratch: Tensor) -> Tensor:
+    """Write rows of `x`, [rows, n], as int8 to `out`, as many at once as `scratch` holds; their scales."""
+    scales = torch.maximum(x.amax(1), -x.amin(1)).clamp_(min=_LEAST).div_(LEVELS)
+    inverse, at_once = (1 / scales)[:, None], len(scratch) // x.shape[1]
+    for begin in range(0, len(x), at_once):
+        some = slice(begin, min(begin + at_once, len(x)))
+        room = scratch[: (some.stop - begin) * x.shape[1]].view(-1, x.shape[1])
+        out[some] = torch.mul(x[some], inverse[some], out=room).round_()
+    return scales
+
+
+def mean_squares(q: Tensor) -> Tensor:
     """Mean square of each row of int8 `q`, [rows, ...]; float32 [rows]."""
     out = torch.empty(q.shape[0])
     for begin, part, scratch in chunks(q.flatten(1)):
@@ -65,40 +73,103 @@ def squares(q: Tensor) -> Tensor:
     return out
 
 
-@torch.library.custom_op("edgewise::int8_linear_relu", mutates_args=())
-def linear_relu(q: Tensor, squares: Tensor, w: Tensor, b: Tensor | None, step: float) -> Tensor:
-    """Int8 y / step, [rows, outputs], of int8 `q` [rows, inputs] with these mean `squares`, and float32 w."""
-    scale = scale_of(w)
-    factor = (scale / step * squares.clamp(min=_LEAST).rsqrt())[:, None]
-    offset = None if b is None else b / step
-    out = torch.empty(q.shape[0], w.shape[0], dtype=torch.int8)
-    for first in range(0, w.shape[0], _OUTPUTS):
-        columns = slice(first, first + _OUTPUTS)
-        v = round_nearest(w[columns], scale).t()
-        for begin in range(0, q.shape[0], _ROWS):
-            part = slice(begin, begin + _ROWS)
-            sums, made, multiples = multiply(q[part], v), out[part, columns], factor[part]
-            for start, some, z in chunks(sums):
-                end = start + len(some)
-                z.copy_(some).mul_(multiples[start:end])
-                z = z if offset is None else z.add_(offset[columns])  # noqa: PLW2901
-                made[start:end] = z.round_().clamp_(0, LEVELS)
-    return out
+def apply_linear_relu(
+    q: Tensor, squares: Tensor, w: Tensor, b: Tensor | None, step: float
+) -> tuple[Tensor, Tensor]:
+    """Int8 y / step, [rows, outputs], and its mean squares, [rows].
+
+    Of int8 `q` [rows, inputs] with these mean `squares`, and float32 w [outputs, inputs].
+    """
+    out, total = torch.empty(len(q), len(w), dtype=torch.int8), torch.zeros(len(q))
+    for block in Blocks(len(q), w, b, squares, step):
+        for part, z in block.products(q):
+            out[part, block.columns] = block.levels(part, z)
+            total[part] += z.square_().sum(1)
+    return out, total / len(w)
 
 
-rows.register_fake(lambda x: x.new_empty(x.shape, dtype=torch.int8))
-squares.register_fake(lambda q: q.new_empty(q.shape[:1], dtype=torch.float32))
-linear_relu.register_fake(lambda q, _, w, *__: q.new_empty((q.shape[0], w.shape[0])))
+@dataclass(frozen=True)
+class Block:
+    """Some outputs of a layer: their weights in int8, and what turns sums of products into levels."""
+
+    columns: slice
+    v: Tensor
+    scales: Tensor
+    offset: Tensor
+    factor: Tensor
+    scratch: Tensor
+
+    def products(self, q: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """`(rows, their sums of products in float32)` over int8 `q`, [rows, inputs]; all in one scratch."""
+        for begin in range(0, len(q), _ROWS):
+            part = slice(begin, min(begin + _ROWS, len(q)))
+            shape = part.stop - begin, len(self.v)
+            sums = self.scratch[: shape[0] * shape[1]].view(shape).view(torch.int32)
+            yield part, in_floats(multiply(q[part], self.v.t(), sums))
+
+    def levels(self, part: slice, z: Tensor) -> Tensor:
+        """`z`, sums of products of these rows, as whole numbers of steps from 0 to 127, in its place."""
+        z.mul_(self.factor[part])
+        return torch.addcmul(self.offset, z, self.scales, out=z).round_().clamp_(0, LEVELS)
+
+
+class Blocks:
+    """The outputs of a layer, `_OUTPUTS` or fewer at a time; each weight is read once."""
+
+    def __init__(self, rows: int, w: Tensor, b: Tensor | None, squares: Tensor, step: float) -> None:
+        self._w, self.size = w, _even(len(w), _OUTPUTS)
+        self._factor = (squares.clamp(min=_LEAST).rsqrt() / step)[:, None]
+        self._offset = torch.zeros(len(w)) if b is None else b / step
+        self._v = torch.empty(self.size, w.shape[1], dtype=torch.int8)
+        self._scratch = torch.empty(_scratch_of(rows, w))
+
+    def __iter__(self) -> Iterator[Block]:
+        for first in range(0, len(self._w), self.size):
+            columns = slice(first, min(first + self.size, len(self._w)))
+            v = self._v[: columns.stop - first]
+            scales = _round_rows(self._w[columns], v, self._scratch)
+            yield Block(columns, v, scales, self._offset[columns], self._factor, self._scratch)
+
+
+def _even(count: int, most: int) -> int:
+    """Size of equal parts, or nearly, of at most `most`, that cover `count`."""
+    return -(-count // max(1, -(-count // most)))
+
+
+def _scratch_of(rows: int, w: Tensor) -> int:
+    """Numbers in float32 that a block needs: weights that are rounded, and then sums."""
+    weights = rows_at_once(w) * w.shape[1]
+    return max(min(w.numel(), weights), product_bytes(rows, w) // 4)
+
+
+def product_bytes(rows: int, w: Tensor) -> int:
+    """Sums of products of some rows with a block, in 32 bits."""
+    return 4 * min(_ROWS, rows) * _even(w.shape[0], _OUTPUTS)
+
+
+def block_bytes(rows: int, w: Tensor) -> int:
+    """Scratch of `Blocks`."""
+    return _even(w.shape[0], _OUTPUTS) * w.shape[1] + 4 * _scratch_of(rows, w)
+
+
+rows = computed_op("int8_rows", round_rows, lambda x: x.new_empty(x.shape, dtype=torch.int8))
+squares = computed_op("int8_squares", mean_squares, lambda q: q.new_empty(q.shape[:1], dtype=torch.float32))
+linear_relu = computed_op(
+    "int8_linear_relu",
+    apply_linear_relu,
+    lambda q, squares, w, *_: (q.new_empty((q.shape[0], w.shape[0])), torch.empty_like(squares)),
+)
 relu_gradient = traced_op(
     "int8_relu_gradient",
-    "(Tensor y, Tensor c, Tensor? p, Tensor squares, Tensor step, bool stochastic)"
+    "(Tensor y, Tensor slope, Tensor? p, Tensor squares, Tensor step, float unit, bool stochastic)"
     " -> (Tensor, Tensor, Tensor)",
-    lambda y, c, *_: (y.new_empty(y.shape), c.new_empty(()), c.new_empty(y.shape[1])),
+    lambda y, slope, *_: (y.new_empty(y.shape), slope.new_empty(()), slope.new_empty(y.shape[1])),
 )
 """Int8 g / (rms scale), its scale, and the sum of g over rows.
 
-`y` int8 [rows, n], `c` [rows], `p` [n] counts in the first half of the rows; `squares` are those of the
-layer's input. `step` is the number of the training step."""
+`y` int8 [rows, n] counts steps of `unit`; `slope` [rows] is that of the loss in the mean squares; `p` [n]
+counts in the first half of the rows; `squares` are those of the layer's input. `step` is the number of the
+training step."""
 
 weight_gradient = traced_op(
     "int8_weight_gradient",
@@ -114,21 +185,23 @@ def gradient_of(
     """What `relu_gradient` makes; rounded to nearest without a dither."""
     factor = squares.clamp(min=_LEAST).rsqrt()
     bound = c.abs() * y.amax(1) + (0 if p is None else p.abs().amax())
-    scale = (bound * factor).amax().clamp_(min=_LEAST) / LEVELS
+    largest = (bound * factor).amax()
+    scale = torch.where(largest > 0, largest / LEVELS, torch.ones_like(largest))
+    factor /= scale * _ABOVE_ONE
     out, total, half = torch.empty_like(y), torch.zeros(y.shape[1]), len(y) // 2
     u = torch.empty(min(rows_at_once(y), len(y)), y.shape[1])
     for begin, part, g in chunks(y):
         end = begin + len(part)
-        g.copy_(part).mul_(c[begin:end, None])
+        g.copy_(part).mul_((c * factor)[begin:end, None])
         if p is not None and begin < half:
-            g[: half - begin].addcmul_(p, (part[: half - begin] > 0).float())
-        total += g.sum(0)
-        g.mul_((factor[begin:end] / scale)[:, None])
+            positive = (part[: half - begin] > 0).float()
+            g[: half - begin].addcmul_(positive.mul_(p), factor[begin : min(end, half), None])
+        total.addmv_(g.t(), 1 / factor[begin:end])
         if dither is None:
             g.round_()
         else:
             g.add_(dither.fill(u[: len(part)], begin)).floor_()
-        out[begin:end] = g.clamp_(-LEVELS, LEVELS)
+        out[begin:end] = g
     return out, scale, total
 
 
@@ -150,23 +223,21 @@ class WeightGradientKernel(Piecewise):
         g, q, scale = self._operands(tensors)
         outputs, inputs, chunk = g.shape[1], q.shape[1], _outputs_at_once(self.like)
         sums = torch.empty(chunk, inputs, dtype=torch.int32)
-        piece = torch.empty(chunk, inputs)
         for begin in range(0, outputs, chunk):
             count = min(chunk, outputs - begin)
             multiply(g[:, begin : begin + count].t(), q, sums[:count])
-            yield begin * inputs, piece[:count].copy_(sums[:count]).mul_(scale).view(-1)
+            yield begin * inputs, in_floats(sums[:count]).mul_(scale).view(-1)
 
     @property
     def scratch_bytes(self) -> int:
-        """A piece in int32 and in float32."""
-        return 8 * _outputs_at_once(self.like) * self.like.size[1]
+        """A piece."""
+        return 4 * _outputs_at_once(self.like) * self.like.size[1]
 
 
 def _outputs_at_once(w: Layout) -> int:
     """Rows of a weight, [outputs, inputs], that are worked on at once: parts of the same size, or nearly."""
     outputs, inputs = w.size
-    parts = -(-outputs // max(32, (1 << 16) // inputs))
-    return -(-outputs // parts)
+    return _even(outputs, max(32, (1 << 17) // inputs))
 
 
 # -- how they are lowered ------------------------------------------------------------------------------------
@@ -174,30 +245,34 @@ def _outputs_at_once(w: Layout) -> int:
 
 def _rows(low: Lowering, node: fx.Node) -> None:
     x = operand(low, node, 0)
-    add_op(low, node, node.target, "elementwise", flops=3 * x.numel(), scratch_bytes=chunk_bytes(x))  # type: ignore[arg-type]
+    add_op(low, node, round_rows, "elementwise", flops=3 * x.numel(), scratch_bytes=chunk_bytes(x))
 
 
 def _squares(low: Lowering, node: fx.Node) -> None:
     q = operand(low, node, 0)
-    add_op(low, node, node.target, "reduction", flops=2 * q.numel(), scratch_bytes=chunk_bytes(q))  # type: ignore[arg-type]
+    add_op(low, node, mean_squares, "reduction", flops=2 * q.numel(), scratch_bytes=chunk_bytes(q))
 
 
 def _linear_relu(low: Lowering, node: fx.Node) -> None:
-    q, w, y = operand(low, node, 0), operand(low, node, 2), low.fake[node]
-    outputs, samples = min(_OUTPUTS, w.shape[0]), min(_ROWS, q.shape[0])
-    scratch = outputs * (w.shape[1] + 4 * samples) + max(chunk_bytes(w), chunk_bytes(y))
-    flops = 2 * q.shape[0] * w.numel()
-    add_op(low, node, node.target, "matmul", flops=flops, scratch_bytes=scratch)  # type: ignore[arg-type]
+    q, w = operand(low, node, 0), operand(low, node, 2)
+    flops, scratch = 2 * q.shape[0] * w.numel(), block_bytes(q.shape[0], w)
+    add_op(low, node, apply_linear_relu, "matmul", flops=flops, scratch_bytes=scratch)
 
 
 def _relu_gradient(low: Lowering, node: fx.Node) -> None:
     y, stream, seed = operand(low, node, 0), low.next_stream(), low.seed
 
     def function(
-        y: Tensor, c: Tensor, p: Tensor | None, squares: Tensor, step: Tensor, stochastic: bool
+        y: Tensor,
+        slope: Tensor,
+        p: Tensor | None,
+        squares: Tensor,
+        step: Tensor,
+        unit: float,
+        stochastic: bool,
     ) -> tuple[Tensor, ...]:
         dither = Dither(y.shape[0], y.shape[1], int(step), stream, seed) if stochastic else None
-        return gradient_of(y, c, p, squares, dither)
+        return gradient_of(y, slope * (2 / (unit * y.shape[1])), p, squares, dither)
 
     scratch = chunk_bytes(y) + dither_bytes(*y.shape)
     add_op(low, node, function, "random", flops=5 * y.numel(), scratch_bytes=scratch)

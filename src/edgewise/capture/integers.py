@@ -73,24 +73,24 @@ def chunks(x: Tensor, times: int = 1) -> Iterator[tuple[int, Tensor, Tensor]]:
         yield begin, part, scratch[: len(part)]
 
 
+def in_floats(sums: Tensor) -> Tensor:
+    """Int32 `sums` as float32 in the memory where they were: a second tensor would cost its pages."""
+    return sums.view(torch.float32).copy_(sums)
+
+
 class Dither:
     """The u of a tensor of these rows and columns in one step: `fill` writes those of some rows."""
 
     def __init__(self, rows: int, columns: int, step: int, stream: int, seed: int) -> None:
-        # Multiples of 2^-24, which float32 holds exactly; they wrap around in int32 as fractions do in 1.
+        # Multiples of 2^-23: float32 holds them and the sum of two exactly.
         counters = torch.arange(-(-(rows + columns) // 4))
         words = philox.philox(counters, step, stream, seed).view(-1)[: rows + columns]
-        whole = (words >> 8).to(torch.int32)
-        self._rows, self._columns = whole[:rows, None], whole[None, rows:]
-        self._whole = torch.empty(0, dtype=torch.int32)
+        parts = (words >> 9).to(torch.float32).mul_(2.0**-23)
+        self._rows, self._columns = parts[:rows, None], parts[None, rows:]
 
     def fill(self, out: Tensor, begin: int) -> Tensor:
         """The u of rows from `begin` on in `out`, float32 [rows, columns], in [0, 1)."""
-        if self._whole.shape[0] < out.shape[0]:
-            self._whole = torch.empty(out.shape, dtype=torch.int32)
-        whole = self._whole[: len(out)]
-        torch.add(self._rows[begin : begin + len(out)], self._columns, out=whole)
-        return out.copy_(whole.bitwise_and_(0xFFFFFF)).mul_(2.0**-24)
+        return torch.add(self._rows[begin : begin + len(out)], self._columns, out=out).frac_()
 
 
 def round_stochastic(x: Tensor, scale: Tensor, dither: Dither) -> Tensor:

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from edgewise.capture import directions, effects, integer_layers, integers, schedules
+from edgewise.capture import (
+    contrast,
+    directions,
+    effects,
+    integer_layers,
+    integers,
+    labelled_layer,
+    schedules,
+)
 from edgewise.capture.assemble import Assembled, Reading, assemble
 from edgewise.capture.joint import JointGraph, Loss, split_batch, trace_joint
 from edgewise.capture.kernels import Run
@@ -28,8 +36,10 @@ REWRITES = {
     **effects.REWRITES,
     **directions.REWRITES,
     **schedules.REWRITES,
+    **contrast.REWRITES,
     **integers.REWRITES,
     **integer_layers.REWRITES,
+    **labelled_layer.REWRITES,
 }
 """How ops are lowered that no ATen call can stand for."""
 

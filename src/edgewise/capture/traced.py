@@ -1,4 +1,4 @@
-"""Ops that exist for tracing: what they make is known only in a captured step, to whoever lowers them."""
+"""Ops of our own in a trace: some have a value only in a captured step, others are functions kept whole."""
 
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -21,5 +21,15 @@ def traced_op(name: str, schema: str, fake: Callable[..., Any]) -> Callable[...,
         )
 
     op = torch.library.custom_op(f"edgewise::{name}", refuse, mutates_args=(), schema=schema)
+    op.register_fake(fake)
+    return op
+
+
+def computed_op(name: str, function: Callable[..., Any], fake: Callable[..., Any]) -> Callable[..., Any]:
+    """The op `edgewise::name` that computes `function`: one node of a trace, whatever the function calls.
+
+    `fake` is as in `traced_op`. A captured step should call the function itself: PyTorch's way to it is long.
+    """
+    op = torch.library.custom_op(f"edgewise::{name}", function, mutates_args=())
     op.register_fake(fake)
     return op

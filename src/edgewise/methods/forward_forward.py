@@ -8,7 +8,11 @@ disagree: 2.0 goes with the mean). Its loss is
     L = mean softplus(theta - G(right label)) + mean softplus(G(wrong label) - theta)
 
 and, with peer normalization, the variance over its outputs of their running means. The next layer reads
-y / rms(y): not how large y is, or it could read G off its input. Wrong labels are drawn anew in each step.
+y / rms(y): not how large y is, or it could read G off its input.
+
+With `pairs`, L = mean softplus(G(wrong label) - G(right label)), which settles sooner (SymBa, arXiv
+2303.08418). Wrong labels are drawn anew in each step; of several candidates for a sample, that one is learned
+from in which the first layer finds most goodness, for most of the others are told apart early.
 
 Look-ahead of depth h gives layer i the gradient of L_i + lambda (L_{i+1} + ... + L_{i+h}), by the chain
 rule. So equation 4 of FF-INT8 is read here, though its text says that no chain is built: without one, later
@@ -26,8 +30,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import softplus
 
-from edgewise.capture import JointGraph, Loss, Trace, integer_layers
+from edgewise.capture import JointGraph, Loss, Trace, contrast, integer_layers
 from edgewise.capture.directions import step_number
 from edgewise.capture.estimates import Estimate, Forward, Parameters, trace_estimate
 from edgewise.errors import UsageError
@@ -70,7 +75,8 @@ def estimate(
     gradients, losses = step.run()
     if layers.settings.inference == "readout":
         gradients.update(step.readout())
-    return Estimate(sum(losses, torch.zeros(())), gradients, {"losses": torch.stack(losses)})
+    each = torch.stack(losses)
+    return Estimate(each.sum(), gradients, {"losses": each})
 
 
 class _Step:
@@ -90,23 +96,38 @@ class _Step:
         gradients: dict[str, Tensor] = {}
         losses: list[Tensor] = []
         with torch.no_grad():
-            signal = self.layers.enter(self.inputs, torch.cat([self.targets, self._wrong()]))
+            signal, made = self._enter()
         for index, unit in enumerate(self.layers.units):
             if self.layers.is_fused(unit):
-                found, loss, signal = self._fused(unit, signal)
+                found, loss, signal = self._fused(unit, signal, made)
                 gradients.update(found)
             else:
                 loss, signal = self._local(unit, signal)
                 self._spread(index, loss, gradients)
             losses.append(loss.detach())
+            made = None
         return gradients, losses
 
-    def _wrong(self) -> Tensor:
-        """For each sample a label that is not its own, all with the same chance."""
-        others = self.layers.classes - 1
-        shift = (torch.rand(self.targets.shape[0]) * others).to(torch.int64).clamp(max=others - 1)
-        labels: Tensor = (self.targets + 1 + shift) % self.layers.classes
-        return labels
+    def _enter(self) -> tuple[Signal, Signal | None]:
+        """What the first unit reads; and what it makes of that, where this was needed to choose labels."""
+        layers, s = self.layers, self.settings
+        wrong = contrast.wrong_labels(self.targets, self.number, layers.classes, s.candidates)
+        labels = torch.cat([self.targets[None], wrong])
+        if layers.shares_products:
+            weight, bias = self._linear(layers.units[0])
+            return layers.first(self.inputs, labels, weight, bias)
+        if s.candidates > 1:
+            tried = layers.enter(self.inputs, wrong.flatten())
+            goodness, _ = layers.judged(layers.units[0], tried, self._copies_of)
+            best = goodness.view(wrong.shape).argmax(0, keepdim=True)
+            labels = torch.cat([self.targets[None], wrong.gather(0, best)])
+        return layers.enter(self.inputs, labels.flatten()), None
+
+    def _linear(self, unit: Unit) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias of a unit that is one linear layer."""
+        weight, bias = (self.held.get(name) for name in unit.linear)
+        assert weight is not None  # noqa: S101
+        return weight, bias
 
     # -- by autograd -----------------------------------------------------------------------------------------
 
@@ -125,15 +146,21 @@ class _Step:
     def _loss(self, unit: Unit, goodness: Tensor, activity: Tensor | None) -> Tensor:
         """Of the mean squares of all samples, and the mean output of each neuron for right labels."""
         s = self.settings
-        wrongness = (goodness.view(2, -1) - s.threshold) * torch.tensor([[-s.sharpness], [s.sharpness]])
-        loss = nn.functional.softplus(wrongness).sum() * (2 / goodness.shape[0])
-        if activity is not None:
-            running = self.states[_state(unit)]
-            new = _MEMORY * running + (1 - _MEMORY) * activity
-            loss = loss + s.peer * (new - new.mean()).square().mean()
-            with torch.no_grad():
-                running.copy_(new.detach())
-        return loss
+        right, wrong = (s.sharpness * goodness).chunk(2)
+        if s.pairs:
+            loss = softplus(wrong - right).mean()
+        else:
+            theta = s.sharpness * s.threshold
+            loss = softplus(theta - right).mean() + softplus(wrong - theta).mean()
+        return loss if activity is None else loss + self._peer_loss(unit, activity)
+
+    def _peer_loss(self, unit: Unit, activity: Tensor) -> Tensor:
+        """Of the mean output of each neuron for right labels; the running means move on."""
+        running = self.states[_state(unit)]
+        new = _MEMORY * running + (1 - _MEMORY) * activity
+        with torch.no_grad():
+            running.copy_(new.detach())
+        return self.settings.peer * (new - new.mean()).square().mean()
 
     def _spread(self, index: int, loss: Tensor, gradients: dict[str, Tensor]) -> None:
         """Add the gradient of a unit's loss to those of its own parameters, and of units that look ahead."""
@@ -161,30 +188,29 @@ class _Step:
 
     # -- with activations in int8 ----------------------------------------------------------------------------
 
-    def _fused(self, unit: Unit, signal: Signal) -> tuple[dict[str, Tensor], Tensor, Signal]:
+    def _fused(
+        self, unit: Unit, signal: Signal, made: Signal | None
+    ) -> tuple[dict[str, Tensor], Tensor, Signal]:
         """As `_local` and `_spread` for a linear layer with ReLU; its gradient is written out."""
         s, half = self.settings, self.targets.shape[0]
-        weight, bias = (self.held.get(name) for name in unit.linear)
-        assert weight is not None  # noqa: S101
         signal = signal.rows()
-        y = self.layers.fused(signal, weight, bias)
-        squares_of_y: Tensor = integer_layers.squares(y)
-        goodness = (squares_of_y * self.layers.unit_step**2).requires_grad_()
-        activity: Tensor | None = None
+        made = made or self.layers.fused(signal, *self._linear(unit))
+        y = made.values
+        unit_step, p = self.layers.unit_step, None
+        threshold = None if s.pairs else s.threshold / unit_step**2
+        loss, slope = contrast.contrast(made.squares, s.sharpness * unit_step**2, threshold)
         if s.peer:
-            activity = (y[:half].sum(0) * (self.layers.unit_step / half)).requires_grad_()
-        with torch.enable_grad():
-            loss = self._loss(unit, goodness, activity)
-        wanted = [goodness] if activity is None else [goodness, activity]
-        of_goodness, *of_activity = torch.autograd.grad(loss, wanted)
-        c = of_goodness * (2 * self.layers.unit_step / y.shape[1])  # dL/dy = 2 y / n dL/dG
-        p = of_activity[0] / half if of_activity else None
+            activity = (y[:half].sum(0) * (unit_step / half)).requires_grad_()
+            with torch.enable_grad():
+                peers = self._peer_loss(unit, activity)
+            loss, p = loss + peers, torch.autograd.grad(peers, activity)[0] / half
         stochastic = s.rounding == "stochastic"
         q, squares = signal.values, signal.squares
-        g, scale, sums = integer_layers.relu_gradient(y, c, p, squares, self.number, stochastic)
-        made = {unit.linear[0]: integer_layers.weight_gradient(g, q, scale), unit.linear[1]: sums}
-        found = {name: made[name] for name in unit.linear if name in self.parameters}
-        return found, loss, Signal(y, squares_of_y)
+        g, scale, sums = integer_layers.relu_gradient(
+            y, slope, p, squares, self.number, unit_step, stochastic
+        )
+        of = {unit.linear[0]: integer_layers.weight_gradient(g, q, scale), unit.linear[1]: sums}
+        return {name: of[name] for name in unit.linear if name in self.parameters}, loss, made
 
     # -- the readout -----------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from edgewise.capture import integer_layers
+from edgewise.capture import integer_layers, labelled_layer
 from edgewise.capture.integers import LEVELS
 from edgewise.errors import UsageError
 from edgewise.methods.chains import Call, chain_of, unsupported
@@ -94,29 +94,20 @@ class Layers:
 
     def enter(self, inputs: Tensor, labels: Tensor | None) -> Signal:
         """What the first unit reads: samples with `labels`, one each or several in turn, or with none."""
-        fused = self.is_fused(self.units[0])
-        if fused and self._only_reshapes and self.settings.label == "corner" and labels is not None:
-            return self._moved(inputs, labels)
+        if self.shares_products and labels is not None:
+            each = labels.view(-1, len(inputs))
+            height = self.settings.label_value
+            return Signal(*labelled_layer.labelled(inputs, each, self.classes, height))
         x = self._written(inputs, labels)
         for _, module in self.entry:
             x = module(x)
-        return Signal(x).rows() if fused else Signal(normalized(x))
+        return Signal(x).rows() if self.is_fused(self.units[0]) else Signal(normalized(x))
 
     @property
-    def _only_reshapes(self) -> bool:
-        return all(isinstance(module, (nn.Flatten, nn.Identity)) for _, module in self.entry)
-
-    def _moved(self, inputs: Tensor, labels: Tensor) -> Signal:
-        """The same, for int8: the samples are rounded once, with some label, and the label is moved."""
-        once = Signal(self._written(inputs, labels[: len(inputs)]).flatten(1)).rows()
-        assert once.squares is not None  # noqa: S101
-        times = len(labels) // len(inputs)
-        height = once.values[:, : self.classes].amax(1, keepdim=True).repeat(times, 1)
-        written = (labels[:, None] == torch.arange(self.classes)) * height
-        rest = (
-            once.values[:, self.classes :].repeat(times, 1) if times > 1 else once.values[:, self.classes :]
-        )
-        return Signal(torch.cat([written, rest], 1), once.squares.repeat(times))
+    def shares_products(self) -> bool:
+        """Whether the first unit runs on int8 rows that are samples as they are, but for the label."""
+        plain = all(isinstance(module, (nn.Flatten, nn.Identity)) for _, module in self.entry)
+        return plain and self.settings.label == "corner" and self.is_fused(self.units[0])
 
     def _written(self, x: Tensor, labels: Tensor | None) -> Tensor:
         times = 1 if labels is None else labels.shape[0] // x.shape[0]
@@ -150,17 +141,30 @@ class Layers:
             y = module(y)
         return y
 
-    def fused(self, signal: Signal, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def fused(self, signal: Signal, weight: Tensor, bias: Tensor | None) -> Signal:
         """The output of a linear layer with ReLU, int8."""
-        y: Tensor = integer_layers.linear_relu(signal.values, signal.squares, weight, bias, self.unit_step)
-        return y
+        return Signal(
+            *integer_layers.linear_relu(signal.values, signal.squares, weight, bias, self.unit_step)
+        )
+
+    def first(
+        self, inputs: Tensor, labels: Tensor, weight: Tensor, bias: Tensor | None
+    ) -> tuple[Signal, Signal]:
+        """What the first unit reads and makes, of the right labels and the best of the wrong ones.
+
+        If it `shares_products`; `labels` are [1 + candidates, B], the right ones first.
+        """
+        height = self.settings.label_value
+        q, squares, *made = labelled_layer.first_layer(
+            inputs, labels, weight, bias, self.classes, height, self.unit_step
+        )
+        return Signal(q, squares), Signal(*made)
 
     def step_through(self, unit: Unit, signal: Signal, state_of: StateOf) -> Signal:
         """What the next unit reads."""
         if self.is_fused(unit):
             held = state_of(unit.path)
-            y = self.fused(signal.rows(), held["weight"], held.get("bias"))
-            return Signal(y, integer_layers.squares(y))
+            return self.fused(signal.rows(), held["weight"], held.get("bias"))
         return Signal(normalized(self.after(unit, self.through(unit, signal.real(), state_of))))
 
     # -- classes ---------------------------------------------------------------------------------------------
@@ -184,15 +188,18 @@ class Layers:
         signal = self.enter(x, labels)
         total = torch.zeros(x.shape[0])
         for unit in self.units:
-            if self.is_fused(unit):
-                signal = self.step_through(unit, signal, self._own)
-                assert signal.squares is not None  # noqa: S101
-                total = total + signal.squares * self.unit_step**2
-            else:
-                y = self.through(unit, signal.real(), self._own)
-                total = total + y.flatten(1).square().mean(1)
-                signal = Signal(normalized(self.after(unit, y)))
+            goodness, signal = self.judged(unit, signal, self._own)
+            total = total + goodness
         return total
+
+    def judged(self, unit: Unit, signal: Signal, state_of: StateOf) -> tuple[Tensor, Signal]:
+        """Mean squares of what the unit makes of each sample, and what the next unit reads."""
+        if self.is_fused(unit):
+            signal = self.step_through(unit, signal, state_of)
+            assert signal.squares is not None  # noqa: S101
+            return signal.squares * self.unit_step**2, signal
+        y = self.through(unit, signal.real(), state_of)
+        return y.flatten(1).square().mean(1), Signal(normalized(self.after(unit, y)))
 
 
 class Classifier(nn.Module):

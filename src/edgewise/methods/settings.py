@@ -187,7 +187,12 @@ class ForwardForward(
 
     A layer of n outputs y has the goodness G = sharpness * mean(y^2), and the loss softplus(theta - G) for a
     right label and softplus(G - theta) for a wrong one, with theta = sharpness * threshold. So `sharpness` n
-    makes G the sum of squares, with a theta that is `threshold` times the width.
+    makes G the sum of squares, with a theta that is `threshold` times the width. With `pairs`, the loss is
+    softplus(G - G') of the two labels of each sample, G' that of the right one, and no threshold counts
+    (SymBa, arXiv 2303.08418).
+
+    Of `candidates` wrong labels that are drawn for a sample, that one counts in which the first layer finds
+    most goodness.
 
     `label` says how a label is written into the samples: as a one-hot vector of height `label_value` in the
     place of the first numbers (`corner`), or as a wave of that height, another for each class, added to the
@@ -204,6 +209,8 @@ class ForwardForward(
     precision: Literal["float32", "int8"] = "float32"
     threshold: float = 0.5
     sharpness: float = 100.0
+    pairs: bool = False
+    candidates: int = 1
     label: Literal["corner", "wave"] = "corner"
     label_value: float = 10.0
     look_ahead: int = 0
@@ -221,6 +228,8 @@ class ForwardForward(
         for name in ("look_ahead_start", "look_ahead_rate", "peer"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UsageError(f"Method: `{name}` is {getattr(self, name)}; it must be zero or positive.")
+        if self.candidates < 1:
+            raise UsageError(f"Method: `candidates` is {self.candidates}; it must be at least 1.")
         if self.look_ahead < 0:
             raise UsageError(f"Method: `look_ahead` is {self.look_ahead}; it must be zero or positive.")
         if self.steps_per_epoch < 1:
