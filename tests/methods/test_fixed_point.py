@@ -228,7 +228,7 @@ def test_scales_may_come_from_more_data_than_a_batch() -> None:
         model.network.nodes[0].operator.scale > quantize(small(), batch()[0]).network.nodes[0].operator.scale
     )
     captured = captured_at(1e-2, FixedPoint(), model)
-    assert captured.graph.value["0:conv2d 0+"].shape == (6, 4, 8, 8)
+    assert captured.graph.value["0:conv2d 0.0+"].shape == (6, 4, 8, 8)
     assert inference_graph(model, 6).value["0:conv2d"].shape == (6, 4, 8, 8)
     (result,) = run(captured, batch())
     exact = nn.functional.cross_entropy(captured.model(batch()[0]), batch()[1])

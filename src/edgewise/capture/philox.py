@@ -28,20 +28,20 @@ _SCRATCH_TENSORS = 8
 Shape = tuple[int, ...]
 
 
-def philox(counters: torch.Tensor, step: int, stream: int, seed: int) -> torch.Tensor:
+def philox(counters: torch.Tensor, step: int, stream: int | torch.Tensor, seed: int) -> torch.Tensor:
     """Four 32-bit words for each counter.
 
     Args:
         counters: int64 `[n]`, each in [0, 2**32).
         step: training step, in [0, 2**64).
-        stream: which drawing op of the step, in [0, 2**32).
+        stream: which drawing op of the step, in [0, 2**32); or several, int64 `[k, 1]`.
         seed: 64-bit seed of the run.
 
     Returns:
-        int64 `[n, 4]`, each word in [0, 2**32).
+        int64 `[n, 4]`, or `[k, n, 4]` of several streams; each word in [0, 2**32).
     """
-    c0 = counters.numpy().astype(np.uint64)
-    c1, c2, c3 = (np.full_like(c0, word & _MASK) for word in (step, step >> 32, stream))
+    words = np.broadcast_arrays(counters, step & _MASK, step >> 32 & _MASK, stream)
+    c0, c1, c2, c3 = (word.astype(np.uint64) for word in words)
     k0, k1 = seed & _MASK, (seed >> 32) & _MASK
     for _ in range(_ROUNDS):
         p0, p1 = c0 * _M0, c2 * _M1
@@ -49,7 +49,7 @@ def philox(counters: torch.Tensor, step: int, stream: int, seed: int) -> torch.T
         c2 = (p0 >> _HALF) ^ c3 ^ np.uint64(k1)
         c1, c3 = p1 & _LOW, p0 & _LOW
         k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
-    return torch.from_numpy(np.stack((c0, c1, c2, c3), axis=1).astype(np.int64))
+    return torch.from_numpy(np.stack((c0, c1, c2, c3), axis=-1).astype(np.int64))
 
 
 def _chunk(count: int) -> int:

@@ -12,7 +12,7 @@ drawn again.
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -28,6 +28,8 @@ Z_MAX = 3.5
 Z_SCALE = Z_MAX / 127
 PIECE = 1024
 """Elements that are drawn at once: few, for the room that 64-bit scratch takes beside a small network."""
+TOGETHER = 4096
+"""Elements of several directions that are drawn at once, where one of them has fewer."""
 _GUIDANCE_BITS = 14
 
 
@@ -47,16 +49,21 @@ def _lookup(law: Law) -> Tensor:
     return torch.tensor(table(law))
 
 
-def numbers(count: int, bits: int, step: int, stream: int, seed: int) -> Iterator[tuple[int, Tensor]]:
-    """`(offset, int64 piece)`: `count` uniform integers of `bits` bits (8 or 16), `PIECE` at a time."""
+def numbers(
+    count: int, bits: int, step: int, stream: int | Tensor, seed: int
+) -> Iterator[tuple[int, Tensor]]:
+    """`(offset, int64 piece)`: `count` uniform integers of `bits` bits (8 or 16), `PIECE` at a time.
+
+    Of several streams, `[k, 1]`, a piece is `[k, PIECE]`.
+    """
     counters_of_piece = PIECE * bits // 128
     shifts = torch.arange(0, 32, bits)
     for offset in range(0, count, PIECE):
         first = offset * bits // 128
         size = min(PIECE, count - offset)
         last = first + min(counters_of_piece, -(-size * bits // 128))
-        words = philox.philox(torch.arange(first, last), step, stream, seed).view(-1, 1)
-        yield offset, ((words >> shifts) & ((1 << bits) - 1)).view(-1)[:size]
+        words = philox.philox(torch.arange(first, last), step, stream, seed).unsqueeze(-1)
+        yield offset, ((words >> shifts) & ((1 << bits) - 1)).flatten(-3)[..., :size]
 
 
 def scratch_bytes(count: int, bits: int) -> int:
@@ -124,19 +131,33 @@ class Directions:
 
     def pieces(self, index: int, tensors: Tensors) -> Iterator[tuple[int, Tensor]]:
         """`(offset, z_q)` of direction `index`, int64."""
+        return ((offset, z[0]) for offset, z in self.together((index,), tensors))
+
+    def together(self, indices: Sequence[int], tensors: Tensors) -> Iterator[tuple[int, Tensor]]:
+        """`(offset, z_q)` of several directions, int64 `[k, piece]`."""
         step, lookup = int(tensors[STEP]), _lookup(self.law)
+        streams = torch.tensor([[self.streams[index]] for index in indices])
         masks = self.mask.pieces(self.count, tensors, self.seed) if self.mask else None
-        for offset, drawn in numbers(self.count, 8, step, self.streams[index], self.seed):
+        for offset, drawn in numbers(self.count, 8, step, streams, self.seed):
             z = lookup[drawn]
             if self.guidance and step >= self.guidance.after:
-                last = tensors[self.guidance.state].view(-1)[offset : offset + z.numel()]
+                last = tensors[self.guidance.state].view(-1)[offset : offset + z.shape[1]]
                 z = self.guidance.apply(z, last)
             yield offset, z if masks is None else z.mul_(next(masks))
 
-    @property
-    def scratch_bytes(self) -> int:
-        """Bytes of scratch while one piece is drawn."""
-        return scratch_bytes(self.count, 8) + self.held_bytes * (2 if self.mask else 1)
+    def groups(self, directions: int) -> Iterator[range]:
+        """The first `directions` of them, cut into those that are drawn together."""
+        size = self.at_once(directions)
+        return (range(i, min(i + size, directions)) for i in range(0, directions, size))
+
+    def at_once(self, directions: int) -> int:
+        """How many of so many directions are drawn together."""
+        return min(directions, max(1, TOGETHER // min(self.count, PIECE)))
+
+    def scratch_bytes(self, directions: int) -> int:
+        """Bytes of scratch while pieces of so many directions are drawn at once."""
+        held = self.held_bytes * (2 * directions + (1 if self.mask else 0))
+        return directions * scratch_bytes(self.count, 8) + held
 
     @property
     def held_bytes(self) -> int:
