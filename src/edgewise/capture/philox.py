@@ -17,8 +17,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-_M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)  # multipliers
-_W0, _W1 = 0x9E3779B9, 0xBB67AE85  # Weyl increments of the key
+_MULTIPLIERS = np.array([0xD2511F53, 0xCD9E8D57], dtype=np.uint64)  # of words 0 and 2 of the counter
+_WEYL = np.array([0x9E3779B9, 0xBB67AE85], dtype=np.uint64)  # increments of the key
 _MASK = 0xFFFFFFFF
 _LOW, _HALF = np.uint64(_MASK), np.uint64(32)
 _ROUNDS = 10
@@ -40,16 +40,17 @@ def philox(counters: torch.Tensor, step: int, stream: int | torch.Tensor, seed: 
     Returns:
         int64 `[n, 4]`, or `[k, n, 4]` of several streams; each word in [0, 2**32).
     """
-    words = np.broadcast_arrays(counters, step & _MASK, step >> 32 & _MASK, stream)
-    c0, c1, c2, c3 = (word.astype(np.uint64) for word in words)
-    k0, k1 = seed & _MASK, (seed >> 32) & _MASK
+    size = counters.shape if isinstance(stream, int) else (len(stream), *counters.shape)
+    even, odd = np.empty((2, 2, *size), dtype=np.uint64)
+    even[0], odd[0], even[1], odd[1] = counters, step & _MASK, step >> 32 & _MASK, stream
+    shape = (2, *[1] * len(size))
+    multipliers, weyl = _MULTIPLIERS.reshape(shape), _WEYL.reshape(shape)
+    key = np.array([seed & _MASK, seed >> 32 & _MASK], dtype=np.uint64).reshape(shape)
     for _ in range(_ROUNDS):
-        p0, p1 = c0 * _M0, c2 * _M1
-        c0 = (p1 >> _HALF) ^ c1 ^ np.uint64(k0)
-        c2 = (p0 >> _HALF) ^ c3 ^ np.uint64(k1)
-        c1, c3 = p1 & _LOW, p0 & _LOW
-        k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
-    return torch.from_numpy(np.stack((c0, c1, c2, c3), axis=-1).astype(np.int64))
+        products = (even * multipliers)[::-1]
+        even, odd = (products >> _HALF) ^ odd ^ key, products & _LOW
+        key = (key + weyl) & _LOW
+    return torch.from_numpy(np.stack((even[0], odd[0], even[1], odd[1]), axis=-1).astype(np.int64))
 
 
 def _chunk(count: int) -> int:
