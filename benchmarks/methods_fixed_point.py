@@ -126,9 +126,8 @@ def settings_of(scope: str, args: argparse.Namespace) -> str:
     """All that a result depends on, but for the seed and the domain."""
     setting = SETTINGS[scope]
     method = setting.method(steps_of(scope, args))
-    return (
-        f"{method} {setting.lr} {setting.backprop_lr} {args.backprop_steps} {args.pretraining} {args.samples}"
-    )
+    backprop = f"{args.backprop_steps} steps at {setting.backprop_lr}"
+    return f"{method}, lr {setting.lr}; {backprop}; {args.pretraining} before, {args.samples} samples"
 
 
 def adapted(model: nn.Module, domain: Domain, scope: str, seed: int, args: argparse.Namespace) -> Result:
@@ -249,8 +248,8 @@ def page(found: list[Result], memory_rows: list[str], args: argparse.Namespace) 
     near = sum(within for within, _ in listed)
     seeds = len({result.seed for result in found})
     settings = "\n".join(
-        f"| {scope} | {' '.join(f'`{name}`' for name in block.names)} | {block.directions} | {s.lr * block.rate:g} "
-        f"| {steps_of(scope, args):,} | {s.backprop_lr:g} |"
+        f"| {scope} | {' '.join(f'`{name}`' for name in block.names)} | {block.directions} "
+        f"| {s.lr * block.rate:g} | {steps_of(scope, args):,} | {s.backprop_lr:g} |"
         for scope, s in SETTINGS.items()
         for block in s.blocks
     )
@@ -274,8 +273,8 @@ def page(found: list[Result], memory_rows: list[str], args: argparse.Namespace) 
 
 
 PART = (
-    "\n**The run is not complete: {} of {} cases are here, {} of them further off;** 26 of 30 leaves room for 4.\n"
-    "The command goes on from what is kept."
+    "\n**The run is not complete: {} of {} cases are here, {} of them further off;**\n"
+    "26 of 30 leaves room for 4. The command goes on from what is kept."
 )
 PAGE_TEXT = """\
 # Fixed point on the last mile
@@ -291,12 +290,12 @@ to shifted data: {args.samples} training samples, 2,000 for the test; of the two
 500. Rotation is in degrees, noise in standard deviations of a pixel in [0, 1], contrast a factor. Layers
 outside the scope stay as they were; batch norms are as in evaluation for both.
 
-Fixed point has 16-bit weights, 8-bit activations and perturbations, and integer losses; epsilon is 0.01. A step
-perturbs the blocks of the first table one after another, each in so many directions, and updates all of them.
-Backpropagation takes {args.backprop_steps} steps of SGD in float32 from the same weights. Both have batches of
-{batch} of the same samples, and rates that fall to nothing on a straight line. Rates of both, blocks and steps
-were chosen in float32 on other data than is measured here: rotation by 25 degrees, noise of 0.35 and contrast
-of 0.2, with a network of another seed; of each scope, one choice for all domains.
+Fixed point has 16-bit weights, 8-bit activations and perturbations, and integer losses; epsilon is 0.01. A
+step perturbs the blocks of the first table one after another, each in so many directions, and updates all
+of them. Backpropagation takes {args.backprop_steps} steps of SGD in float32 from the same weights. Both have
+batches of {batch} of the same samples, and rates that fall to nothing on a straight line. Rates of both,
+blocks and steps were chosen in float32 on data that is not measured here (rotation by 25 degrees, noise of
+0.35, contrast of 0.2; a network of another seed): for each scope, one choice for all domains.
 
 | trained | block | directions a step | lr | steps | lr, backprop |
 |---|---|---|---|---|---|
@@ -316,8 +315,9 @@ directions go where one is cheap: those of the head are one op, and the layers b
 
 ## Memory, bytes by plan
 
-Plain plans, with one direction a step for all that is trained, and with the blocks above. *On integer units* counts weights, activations, batch and losses. *In PyTorch* also counts the
-room in which kernels emulate products of 8 by 16 bits in float64, and in which directions are drawn.
+Plain plans, with one direction a step for all that is trained, and with the blocks above. *On integer units*
+counts weights, activations, batch and losses. *In PyTorch* also counts the room in which kernels emulate
+products of 8 by 16 bits in float64, and in which directions are drawn.
 PyTorch has no integer kernels for such products, so at these sizes the step saves nothing there beside
 float32 backpropagation (last column).
 
