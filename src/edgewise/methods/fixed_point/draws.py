@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,7 +29,7 @@ Z_MAX = 3.5
 Z_SCALE = Z_MAX / 127
 PIECE = 1024
 """Elements that are drawn at once: few, for the room that 64-bit scratch takes beside a small network."""
-TOGETHER = 4096
+TOGETHER = 2048
 """Elements of several directions that are drawn at once, where one of them has fewer."""
 _GUIDANCE_BITS = 14
 
@@ -45,32 +46,33 @@ def table(law: Law) -> tuple[int, ...]:
 
 
 @functools.cache
-def _lookup(law: Law) -> Tensor:
-    return torch.tensor(table(law))
+def _lookup(law: Law) -> np.ndarray:
+    return np.array(table(law))
 
 
 def numbers(
     count: int, bits: int, step: int, stream: int | Tensor, seed: int
 ) -> Iterator[tuple[int, Tensor]]:
-    """`(offset, int64 piece)`: `count` uniform integers of `bits` bits (8 or 16), `PIECE` at a time.
+    """`(offset, piece)`: `count` uniform integers of 8 bits, uint8, or of 16, int32; `PIECE` at a time.
 
     Of several streams, `[k, 1]`, a piece is `[k, PIECE]`.
     """
     counters_of_piece = PIECE * bits // 128
-    shifts = torch.arange(0, 32, bits)
+    kinds = ("<u1", np.uint8) if bits == 8 else ("<u2", np.int32)
     for offset in range(0, count, PIECE):
         first = offset * bits // 128
         size = min(PIECE, count - offset)
         last = first + min(counters_of_piece, -(-size * bits // 128))
-        words = philox.philox(torch.arange(first, last), step, stream, seed).unsqueeze(-1)
-        yield offset, ((words >> shifts) & ((1 << bits) - 1)).flatten(-3)[..., :size]
+        words = philox.philox(torch.arange(first, last), step, stream, seed).flatten(-2)
+        drawn = words.numpy().astype("<u4").view(kinds[0])[..., :size]
+        yield offset, torch.from_numpy(drawn.astype(kinds[1], copy=False))
 
 
 def scratch_bytes(count: int, bits: int) -> int:
-    """Bytes of scratch while `numbers` draws."""
+    """Bytes of scratch while `numbers` draws, and the piece."""
     size = min(count, PIECE)
     counters = -(-size * bits // 128)
-    return counters * 8 * 12 + 2 * 8 * size
+    return counters * 8 * 12 + (1 if bits == 8 else 4) * size
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ class Directions:
         streams = torch.tensor([[self.streams[index]] for index in indices])
         masks = self.mask.pieces(self.count, tensors, self.seed) if self.mask else None
         for offset, drawn in numbers(self.count, 8, step, streams, self.seed):
-            z = lookup[drawn]
+            z = torch.from_numpy(lookup[drawn.numpy()])
             if self.guidance and step >= self.guidance.after:
                 last = tensors[self.guidance.state].view(-1)[offset : offset + z.shape[1]]
                 z = self.guidance.apply(z, last)
@@ -156,7 +158,7 @@ class Directions:
 
     def scratch_bytes(self, directions: int) -> int:
         """Bytes of scratch while pieces of so many directions are drawn at once."""
-        held = self.held_bytes * (2 * directions + (1 if self.mask else 0))
+        held = self.held_bytes * (directions + (1 if self.mask else 0))
         return directions * scratch_bytes(self.count, 8) + held
 
     @property

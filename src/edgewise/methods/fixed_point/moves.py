@@ -148,7 +148,8 @@ class Update:
         groups = list(directions.groups(len(signs)))
         every = [directions.together(group, tensors) for group in groups]
         drawn = numbers(directions.count, NOISE_BITS, int(tensors[STEP]), self.stream, directions.seed)
-        for offset, noise in drawn:
+        for offset, bits in drawn:
+            noise = bits.to(torch.int64)
             followed, change = torch.zeros_like(noise), torch.zeros_like(noise)
             for group, pieces in zip(groups, every, strict=True):
                 _, z = next(pieces)

@@ -43,23 +43,25 @@ class Probe:
         for begin in range(0, self.directions, self.at_once):
             some = range(begin, min(begin + self.at_once, self.directions))
             d = [self._moves(i, some, tensors) for i in range(len(self.weights))]
-            d_x = (d[0].to(torch.float64) @ x).to(torch.int64)
+            d_x = (d[0] @ x).to(torch.int64)
             losses = []
             for sign in (1, -1):
                 logits = at_w + sign * d_x
                 if self.bias is not None:
-                    logits += scaled(tensors[self.weights[1]] + sign * d[1], self.bias).unsqueeze(-1)
+                    logits += scaled(
+                        tensors[self.weights[1]] + sign * d[1].to(torch.int64), self.bias
+                    ).unsqueeze(-1)
                 losses.append(cross_entropy(logits.transpose(1, 2), tensors["batch.1"], self.logits))
                 total += losses[-1].sum()
             signs.append((losses[0] - losses[1]).sign().to(torch.int8))
         return torch.cat(signs), total
 
     def _moves(self, index: int, some: range, tensors: Tensors) -> Tensor:
-        """What each of some directions adds to a weight, int64 `[k, ...]`."""
+        """What each of some directions adds to a weight, integers in float64 `[k, ...]`."""
         mover, shape = self.movers[index], self.shapes[index]
         if mover is None:
-            return torch.zeros((len(some), *shape), dtype=torch.int64)
-        by = mover.steps(Perturbation(0), 1, tensors).to(torch.int64)
+            return torch.zeros((len(some), *shape), dtype=torch.float64)
+        by = mover.steps(Perturbation(0), 1, tensors).to(torch.float64)
         pieces = [by[z + 127] for _, z in mover.directions.together(some, tensors)]
         return torch.cat(pieces, 1).view(-1, *shape)
 
@@ -69,9 +71,9 @@ class Probe:
         return min(self.directions, max(1, TOGETHER // sum(map(math.prod, self.shapes))))
 
     def scratch_bytes(self, samples: int) -> int:
-        """Bytes of scratch: moves as integers and in float64, products, and losses as `loss` makes them."""
+        """Bytes of scratch: features, weights and moves in float64, and draws, or logits and their losses."""
         k, count = self.at_once, sum(map(math.prod, self.shapes))
         classes, features = self.shapes[0]
         drawn = max(m.directions.scratch_bytes(k) for m in self.movers if m is not None)
         logits = samples * classes
-        return 8 * (features * samples + logits + 3 * k * count) + max(drawn, (16 + 64) * k * logits)
+        return 8 * (features * samples + logits + (k + 1) * count) + max(drawn, (16 + 64) * k * logits)
