@@ -50,12 +50,12 @@ class Setting:
         return FixedPoint(epsilon=1e-2, headroom=4, blocks=self.blocks, decay_steps=steps)
 
 
-CONVOLUTIONS = ("0.*", "3.*", "6.*")
-"""Their weights and biases, by name; the head's begin with 11."""
 SETTINGS = {
-    "biases": Setting((Block(("11.*",), 16), Block(CONVOLUTIONS, 4)), 0.2, 300, 0.3),
-    "head": Setting((Block(("11.*",), 64),), 0.2, 600, 1.0),
-    "all": Setting((Block(("11.*",), 64), Block(("*.bias",), 4, 0.25)), 0.2, 400, 0.1),
+    "biases": Setting((Block(("11.*",), 16), Block(("*.bias",), 3)), 0.2, 250, 0.3),
+    "head": Setting((Block(("11.*",), 96),), 0.25, 500, 1.0),
+    "all": Setting(
+        (Block(("11.*",), 96), Block(("*.bias",), 3, 0.4), Block(("*.weight",), 1, 0.02)), 0.25, 300, 0.1
+    ),
 }
 
 

@@ -30,7 +30,7 @@ Z_SCALE = Z_MAX / 127
 PIECE = 1024
 """Elements that are drawn at once: few, for the room that 64-bit scratch takes beside a small network."""
 TOGETHER = 2048
-"""Elements of several directions that are drawn at once, where one of them has fewer."""
+"""Elements of several directions that are drawn at once for one sample, where one of them has fewer."""
 _GUIDANCE_BITS = 14
 
 
@@ -120,6 +120,15 @@ def packed(mask: Tensor) -> Tensor:
     return (whole.view(-1, 8) << torch.arange(8)).sum(1).to(torch.uint8)
 
 
+def groups(directions: int, count: int, samples: int) -> list[range]:
+    """So many directions of `count` elements, cut into those that are drawn together.
+
+    They are the more, the larger the batch is: the room of its activations is beside theirs.
+    """
+    size = max(1, TOGETHER * -(-samples // 4) // count)
+    return [range(i, min(i + size, directions)) for i in range(0, directions, size)]
+
+
 @dataclass(frozen=True)
 class Directions:
     """The directions of one parameter of `count` elements, one for each of `streams`."""
@@ -146,15 +155,6 @@ class Directions:
                 last = tensors[self.guidance.state].view(-1)[offset : offset + z.shape[1]]
                 z = self.guidance.apply(z, last)
             yield offset, z if masks is None else z.mul_(next(masks))
-
-    def groups(self, directions: int) -> Iterator[range]:
-        """The first `directions` of them, cut into those that are drawn together."""
-        size = self.at_once(directions)
-        return (range(i, min(i + size, directions)) for i in range(0, directions, size))
-
-    def at_once(self, directions: int) -> int:
-        """How many of so many directions are drawn together."""
-        return min(directions, max(1, TOGETHER // min(self.count, PIECE)))
 
     def scratch_bytes(self, directions: int) -> int:
         """Bytes of scratch while pieces of so many directions are drawn at once."""

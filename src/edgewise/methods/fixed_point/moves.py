@@ -122,6 +122,8 @@ class Update:
     """Value that holds the s_i, `[m]`."""
     rate: Rate
     stream: int
+    groups: list[range]
+    """Directions that are drawn together."""
 
     def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
         """Change weights and state; nothing is returned."""
@@ -145,13 +147,12 @@ class Update:
     ) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
         """`(offset, r, sum_i s_i z_i, sum_i F_i s_i z_i)`, a piece at a time."""
         directions = self.mover.directions
-        groups = list(directions.groups(len(signs)))
-        every = [directions.together(group, tensors) for group in groups]
+        every = [directions.together(group, tensors) for group in self.groups]
         drawn = numbers(directions.count, NOISE_BITS, int(tensors[STEP]), self.stream, directions.seed)
         for offset, bits in drawn:
             noise = bits.to(torch.int64)
             followed, change = torch.zeros_like(noise), torch.zeros_like(noise)
-            for group, pieces in zip(groups, every, strict=True):
+            for group, pieces in zip(self.groups, every, strict=True):
                 _, z = next(pieces)
                 part = slice(group.start, group.stop)
                 followed += signs[part] @ z
@@ -170,8 +171,9 @@ class Update:
             found.append(factor * ratio >> NOISE_BITS)
         return torch.tensor(found)
 
-    def scratch_bytes(self, directions: int) -> int:
+    @property
+    def scratch_bytes(self) -> int:
         """Bytes of scratch: pieces of some directions, noise, sums; for norms the squares of all weights."""
         drawn = self.mover.directions
-        pieces = drawn.scratch_bytes(drawn.at_once(directions)) + 6 * drawn.held_bytes
+        pieces = drawn.scratch_bytes(len(self.groups[0])) + 6 * drawn.held_bytes
         return max(pieces, 16 * drawn.count) if self.rate.normalized else pieces

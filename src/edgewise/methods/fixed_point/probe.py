@@ -15,7 +15,7 @@ from torch import Tensor
 
 from edgewise.capture.kernels import Memory, Tensors
 from edgewise.methods.fixed_point.arithmetic import Factor, scaled
-from edgewise.methods.fixed_point.draws import TOGETHER
+from edgewise.methods.fixed_point.draws import groups
 from edgewise.methods.fixed_point.loss import cross_entropy
 from edgewise.methods.fixed_point.moves import Mover, Perturbation
 
@@ -40,8 +40,7 @@ class Probe:
         x = tensors[self.x].flatten(1).T.to(torch.float64)
         at_w = (tensors[self.weights[0]].to(torch.float64) @ x).to(torch.int64)
         signs, total = [], torch.zeros((), dtype=torch.int64)
-        for begin in range(0, self.directions, self.at_once):
-            some = range(begin, min(begin + self.at_once, self.directions))
+        for some in self.groups(x.shape[1]):
             d = [self._moves(i, some, tensors) for i in range(len(self.weights))]
             d_x = (d[0] @ x).to(torch.int64)
             losses = []
@@ -65,14 +64,13 @@ class Probe:
         pieces = [by[z + 127] for _, z in mover.directions.together(some, tensors)]
         return torch.cat(pieces, 1).view(-1, *shape)
 
-    @property
-    def at_once(self) -> int:
+    def groups(self, samples: int) -> list[range]:
         """Directions that are taken together."""
-        return min(self.directions, max(1, TOGETHER // sum(map(math.prod, self.shapes))))
+        return groups(self.directions, sum(map(math.prod, self.shapes)), samples)
 
     def scratch_bytes(self, samples: int) -> int:
         """Bytes of scratch: features, weights and moves in float64, and draws, or logits and their losses."""
-        k, count = self.at_once, sum(map(math.prod, self.shapes))
+        k, count = len(self.groups(samples)[0]), sum(map(math.prod, self.shapes))
         classes, features = self.shapes[0]
         drawn = max(m.directions.scratch_bytes(k) for m in self.movers if m is not None)
         logits = samples * classes

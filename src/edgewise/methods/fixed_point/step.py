@@ -33,7 +33,7 @@ from edgewise.errors import UsageError
 from edgewise.graph import Graph
 from edgewise.methods.fixed_point.arithmetic import Factor
 from edgewise.methods.fixed_point.blocks import Part, parts_of, probed
-from edgewise.methods.fixed_point.draws import Directions, Guidance, Mask, packed
+from edgewise.methods.fixed_point.draws import PIECE, Directions, Guidance, Mask, groups, packed
 from edgewise.methods.fixed_point.limits import check_optimizer, check_steps, rate_of
 from edgewise.methods.fixed_point.loss import cross_entropy, factor_of_logits, in_nats
 from edgewise.methods.fixed_point.model import IntegerModel, quantize
@@ -348,7 +348,8 @@ class _Step:
             updates.append(self.passes.next_version(guidance.state, last=True))
         stream = self._spare + list(self.movers).index(name)
         rate = rate_of(mover.parameter, self.settings, self.rate * part.rate)
-        kernel = Update(mover, back, old, signs, rate, stream)
+        together = groups(part.directions, min(mover.directions.count, PIECE), self.network.samples)
+        kernel = Update(mover, back, old, signs, rate, stream, together)
         flops = 4 * (len(back) + part.directions) * mover.directions.count
         reads = [n for n in self._reads(mover, back) if guidance is None or n != guidance.state]
         self.passes.add(
@@ -356,5 +357,5 @@ class _Step:
             kernel,
             (*reads, signs, STEP),
             updates=tuple(updates),
-            cost=Cost(flops, "optimizer", kernel.scratch_bytes(part.directions), name.rpartition(".")[0]),
+            cost=Cost(flops, "optimizer", kernel.scratch_bytes, name.rpartition(".")[0]),
         )
