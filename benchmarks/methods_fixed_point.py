@@ -51,10 +51,10 @@ class Setting:
 
 
 SETTINGS = {
-    "biases": Setting((Block(("11.*",), 16), Block(("*.bias",), 3)), 0.2, 250, 0.3),
+    "biases": Setting((Block(("11.*",), 16), Block(("*.bias",), 3)), 0.2, 250, 0.1),
     "head": Setting((Block(("11.*",), 96),), 0.25, 500, 1.0),
     "all": Setting(
-        (Block(("11.*",), 96), Block(("*.bias",), 3, 0.4), Block(("*.weight",), 1, 0.02)), 0.25, 300, 0.1
+        (Block(("11.*",), 96), Block(("*.bias",), 3, 0.4), Block(("*.weight",), 1, 0.02)), 0.25, 300, 0.05
     ),
 }
 
