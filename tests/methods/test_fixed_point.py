@@ -17,6 +17,7 @@ from edgewise.methods.fixed_point.draws import (
     Directions,
     Guidance,
     Mask,
+    groups,
     numbers,
     packed,
     table,
@@ -96,6 +97,24 @@ def test_a_mask_of_bits_keeps_just_those() -> None:
     directions = Directions(5000, "rademacher", 0, (7,), Mask(bits="kept"))
     z = torch.cat([piece for _, piece in directions.pieces(0, tensors)])
     assert torch.equal(z != 0, flags)
+
+
+def test_a_mask_of_chance_keeps_its_share() -> None:
+    for below in (64, 255, 256):
+        (piece, *_) = Mask(below=below, stream=9).pieces(1000, {}, seed=0)
+        assert float(piece.double().mean()) == pytest.approx(below / 256, abs=0.05)
+
+
+def test_directions_drawn_together_are_those_drawn_alone() -> None:
+    """In groups of any size, also of more than a piece; and every direction is in one group."""
+    directions = Directions(PIECE + 70, "normal", 3, tuple(range(9)))
+    tensors = {"step": torch.tensor(1)}
+    alone = [torch.cat([z for _, z in directions.pieces(i, tensors)]) for i in range(9)]
+    for samples in (1, 32, 100):
+        cut = groups(9, 600, samples)
+        assert [i for group in cut for i in group] == list(range(9))
+        drawn = [torch.cat([z for _, z in directions.together(group, tensors)], 1) for group in cut]
+        assert torch.equal(torch.cat(drawn), torch.stack(alone))
 
 
 def test_a_guided_direction_follows_the_last() -> None:

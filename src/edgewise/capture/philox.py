@@ -41,16 +41,19 @@ def philox(counters: torch.Tensor, step: int, stream: int | torch.Tensor, seed: 
         int64 `[n, 4]`, or `[k, n, 4]` of several streams; each word in [0, 2**32).
     """
     size = counters.shape if isinstance(stream, int) else (len(stream), *counters.shape)
-    even, odd = np.empty((2, 2, *size), dtype=np.uint64)
+    even, odd = (np.empty((2, *size), dtype=np.uint64) for _ in range(2))
     even[0], odd[0], even[1], odd[1] = counters, step & _MASK, step >> 32 & _MASK, stream
     shape = (2, *[1] * len(size))
     multipliers, weyl = _MULTIPLIERS.reshape(shape), _WEYL.reshape(shape)
     key = np.array([seed & _MASK, seed >> 32 & _MASK], dtype=np.uint64).reshape(shape)
     for _ in range(_ROUNDS):
         products = (even * multipliers)[::-1]
-        even, odd = (products >> _HALF) ^ odd ^ key, products & _LOW
+        odd ^= products >> _HALF
+        odd ^= key
+        products &= _LOW
+        even, odd = odd, products
         key = (key + weyl) & _LOW
-    return torch.from_numpy(np.stack((even[0], odd[0], even[1], odd[1]), axis=-1).astype(np.int64))
+    return torch.from_numpy(np.stack((even[0], odd[0], even[1], odd[1]), axis=-1).view(np.int64))
 
 
 def _chunk(count: int) -> int:

@@ -105,7 +105,7 @@ class Mask:
         """Int64 zeros and ones, piece by piece."""
         if not self.bits:
             for _, drawn in numbers(count, 8, 0, self.stream, seed):
-                yield (drawn < self.below).to(torch.int64)
+                yield (drawn.to(torch.int64) < self.below).to(torch.int64)
             return
         packed, shifts = tensors[self.bits], torch.arange(8)
         for first in range(0, count, PIECE):

@@ -47,9 +47,8 @@ class Probe:
             for sign in (1, -1):
                 logits = at_w + sign * d_x
                 if self.bias is not None:
-                    logits += scaled(
-                        tensors[self.weights[1]] + sign * d[1].to(torch.int64), self.bias
-                    ).unsqueeze(-1)
+                    own = tensors[self.weights[1]] + sign * d[1].to(torch.int64)
+                    logits += scaled(own, self.bias).unsqueeze(-1)
                 losses.append(cross_entropy(logits.transpose(1, 2), tensors["batch.1"], self.logits))
                 total += losses[-1].sum()
             signs.append((losses[0] - losses[1]).sign().to(torch.int8))
