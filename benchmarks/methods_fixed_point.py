@@ -32,8 +32,10 @@ from edgewise.run import Executor
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks" / "methods_fixed_point.md"
 KEPT = ROOT / "build" / "methods_fixed_point.json"
-SCOPES = ("biases", "head", "all")
-"""What is trained: 50 biases (as TinyTL does, arXiv 2007.11622), the 650 weights of the head, all 4,218."""
+SCOPES = ("head", "biases", "all")
+"""What is trained: the 650 weights of the head, 50 biases (as TinyTL does, arXiv 2007.11622), all 4,218."""
+EPSILON = 0.03
+"""Of 0.01 to 0.4, where most signs are right: less, and 8-bit activations do not tell the moves of biases."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,14 @@ class Setting:
 
     def method(self, steps: int) -> FixedPoint:
         """Of the paper, in blocks, for so many steps."""
-        return FixedPoint(epsilon=1e-2, headroom=4, blocks=self.blocks, decay_steps=steps)
+        return FixedPoint(epsilon=EPSILON, headroom=4, blocks=self.blocks, decay_steps=steps)
 
 
 SETTINGS = {
-    "biases": Setting((Block(("11.*",), 16), Block(("*.bias",), 3)), 0.2, 250, 0.1),
-    "head": Setting((Block(("11.*",), 96),), 0.25, 500, 1.0),
+    "biases": Setting((Block(("11.*",), 16), Block(("*.bias",), 4)), 0.2, 300, 0.1),
+    "head": Setting((Block(("11.*",), 96),), 0.25, 800, 1.0),
     "all": Setting(
-        (Block(("11.*",), 96), Block(("*.bias",), 3, 0.4), Block(("*.weight",), 1, 0.02)), 0.25, 300, 0.05
+        (Block(("11.*",), 96), Block(("*.bias",), 3, 0.4), Block(("*.weight",), 1, 0.02)), 0.25, 400, 0.05
     ),
 }
 
@@ -266,6 +268,7 @@ def page(found: list[Result], memory_rows: list[str], args: argparse.Namespace) 
         args=args,
         batch=BATCH,
         settings=settings,
+        epsilon=EPSILON,
         worst=f"{worst.scope}, {worst.domain}, {100 * (worst.fixed_point - worst.backprop):+.1f} points",
         rows="\n".join(row for _, row in listed),
         memory="\n".join(memory_rows),
@@ -290,8 +293,8 @@ to shifted data: {args.samples} training samples, 2,000 for the test; of the two
 500. Rotation is in degrees, noise in standard deviations of a pixel in [0, 1], contrast a factor. Layers
 outside the scope stay as they were; batch norms are as in evaluation for both.
 
-Fixed point has 16-bit weights, 8-bit activations and perturbations, and integer losses; epsilon is 0.01. A
-step perturbs the blocks of the first table one after another, each in so many directions, and updates all
+Fixed point has 16-bit weights, 8-bit activations and perturbations, and integer losses; epsilon is {epsilon}.
+A step perturbs the blocks of the first table one after another, each in so many directions, and updates all
 of them. Backpropagation takes {args.backprop_steps} steps of SGD in float32 from the same weights. Both have
 batches of {batch} of the same samples, and rates that fall to nothing on a straight line. Rates of both,
 blocks and steps were chosen in float32 on data that is not measured here (rotation by 25 degrees, noise of
