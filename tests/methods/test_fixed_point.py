@@ -8,18 +8,21 @@ from torch import Tensor, nn
 
 from edgewise.capture import SGD, AdamW, Captured
 from edgewise.errors import BudgetInfeasible, UsageError
-from edgewise.methods import FixedPoint, capture_with
+from edgewise.methods import Block, FixedPoint, capture_with
 from edgewise.methods.fixed_point import inference_graph, quantize
+from edgewise.methods.fixed_point import step as building
 from edgewise.methods.fixed_point.draws import (
     PIECE,
     Z_SCALE,
     Directions,
     Guidance,
     Mask,
+    groups,
     numbers,
     packed,
     table,
 )
+from edgewise.methods.fixed_point.moves import Rate
 from edgewise.methods.fixed_point.network import moves
 from edgewise.plan import Budget, PageIn, make_plan, plain_plan
 from edgewise.run import Executor
@@ -35,6 +38,10 @@ EVERY = {
     "normalized": FixedPoint(normalize=True, epsilon=1e-2),
     "guided": FixedPoint(beta=0.6, guided_after=1),
     "all": FixedPoint(2, beta=0.6, sharpness=5e-3, normalize=True, keep=0.2),
+    "blocks": FixedPoint(2, decay_steps=5, blocks=(Block(("4.*",), 70, 0.5),)),
+    "all blocks": FixedPoint(
+        2, beta=0.6, sharpness=5e-3, normalize=True, keep=0.3, blocks=(Block(("4.*",), 3),)
+    ),
 }
 
 
@@ -92,6 +99,24 @@ def test_a_mask_of_bits_keeps_just_those() -> None:
     assert torch.equal(z != 0, flags)
 
 
+def test_a_mask_of_chance_keeps_its_share() -> None:
+    for below in (64, 255, 256):
+        (piece, *_) = Mask(below=below, stream=9).pieces(1000, {}, seed=0)
+        assert float(piece.double().mean()) == pytest.approx(below / 256, abs=0.05)
+
+
+def test_directions_drawn_together_are_those_drawn_alone() -> None:
+    """In groups of any size, also of more than a piece; and every direction is in one group."""
+    directions = Directions(PIECE + 70, "normal", 3, tuple(range(9)))
+    tensors = {"step": torch.tensor(1)}
+    alone = [torch.cat([z for _, z in directions.pieces(i, tensors)]) for i in range(9)]
+    for samples in (1, 32, 100):
+        cut = groups(9, 600, samples)
+        assert [i for group in cut for i in group] == list(range(9))
+        drawn = [torch.cat([z for _, z in directions.together(group, tensors)], 1) for group in cut]
+        assert torch.equal(torch.cat(drawn), torch.stack(alone))
+
+
 def test_a_guided_direction_follows_the_last() -> None:
     """In the mean it is (1 - beta) of it, with the variance of the two laws' sum."""
     last = torch.full((20_000,), 60, dtype=torch.int8)
@@ -135,12 +160,17 @@ def test_the_gradient_of_one_direction_is_plus_or_minus_z() -> None:
     assert torch.equal(moved.long(), int(result.notes["signs"]) * z)
 
 
-def loss_at(model: nn.Module, step: int, places: list[tuple[int, int, str]]) -> float:
-    """Of the integer network with each parameter at the sum of `(direction, sign, size)`; then taken back."""
+def loss_at(model: nn.Module, step: int, places: list[tuple[int, int, str]], names: str = "") -> float:
+    """Of the integer network with each parameter at the sum of `(direction, sign, size)`; then taken back.
+
+    Only parameters whose names begin with `names` are moved.
+    """
     parameters = model.network.parameters
     before = {name: model.get_parameter(name).data.clone() for name in parameters}
     for direction, sign, size in places:
         for index, (name, own) in enumerate(parameters.items()):
+            if not name.startswith(names):
+                continue
             held = model.get_parameter(name).data.view(-1)
             drawn = Directions(held.numel(), "normal", 0, ((1 << 31) + len(parameters) * direction + index,))
             (z,) = [piece for _, piece in drawn.pieces(0, {"step": torch.tensor(step)})]
@@ -165,6 +195,59 @@ def test_the_sign_is_that_of_the_losses(sharpness: float) -> None:
     for step, found in enumerate(signs):
         base = [(1, sign(step, 1, []), "rho")] if sharpness else []
         assert found == sign(step, 0, base)
+
+
+def test_blocks_are_perturbed_by_themselves() -> None:
+    """Each sign is that of losses at which all other blocks stay where they are."""
+    settings = FixedPoint(epsilon=3e-2, directions=2, blocks=(Block(("4.*",), 70),))
+    model = quantize(small(), batch()[0], settings)
+    captured = captured_at(0.0, settings, model)
+    assert sum(op.kind == "convolution" for op in captured.graph.ops) == 1 + 4
+    assert sum(op.kind == "matmul" for op in captured.graph.ops) == 1 + 4
+    for step, result in enumerate(run(captured, batch(), steps=2)):
+        signs = result.notes["signs"].tolist()
+        for block, own in (("4.", signs[:70:9]), ("0.", signs[70:])):
+            for sign, direction in zip(own, range(0, 70, 9) if block == "4." else (0, 1), strict=True):
+                plus, minus = (loss_at(model, step, [(direction, s, "epsilon")], block) for s in (1, -1))
+                assert sign == (1 if plus > minus else -1)
+
+
+@pytest.mark.parametrize("trained", ["4.weight", "4.bias", "4."])
+@pytest.mark.parametrize("name", ["plain", "three", "all"])
+def test_a_probe_has_the_bits_of_passes(name: str, trained: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All directions of the head in one op, or one after another at moved weights: the same in all."""
+    results = []
+    for probed in (True, False):
+        if not probed:
+            monkeypatch.setattr(building, "probed", lambda *_: None)
+        model = small()
+        for path, p in model.named_parameters():
+            p.requires_grad_(path.startswith(trained))
+        captured = captured_at(3e-2, EVERY[name], model)
+        found = [(r.loss, r.notes["signs"].tolist()) for r in run(captured, batch(), steps=3)]
+        results.append((found, weights(captured)))
+    assert results[0][0] == results[1][0]
+    assert all(torch.equal(results[0][1][key], results[1][1][key]) for key in results[0][1])
+
+
+def test_a_rate_falls_to_nothing() -> None:
+    """On a straight line, in integers; and a block has its own."""
+    rate = Rate(units=3.0, decay_steps=8)
+    assert [rate.factor(at, 2) for at in (0, 2, 4, 8, 99)] == [98304, 73728, 49152, 0, 0]
+    assert Rate(3.0).factor(99, 2) == 98304
+    moved = {}
+    for factor in (1.0, 0.25):
+        settings = FixedPoint(epsilon=1e-2, decay_steps=4, blocks=(Block(("4.*",), rate=factor),))
+        captured = captured_at(0.1, settings)
+        states = [weights(captured)]
+        with Executor(captured, plain_plan(captured.graph, DEVICE), DEVICE) as executor:
+            for at in range(6):
+                executor.step(batch(), at)
+                states.append(executor.state())
+        steps = [(b["4.weight"].double() - a["4.weight"].double()).norm() for a, b in pairwise(states)]
+        assert steps[4] == steps[5] == 0
+        moved[factor] = float(steps[0])
+    assert moved[0.25] == pytest.approx(moved[1.0] / 4, rel=0.02)
 
 
 def test_rounding_is_unbiased() -> None:
@@ -228,7 +311,7 @@ def test_scales_may_come_from_more_data_than_a_batch() -> None:
         model.network.nodes[0].operator.scale > quantize(small(), batch()[0]).network.nodes[0].operator.scale
     )
     captured = captured_at(1e-2, FixedPoint(), model)
-    assert captured.graph.value["0:conv2d 0+"].shape == (6, 4, 8, 8)
+    assert captured.graph.value["0:conv2d 0.0+"].shape == (6, 4, 8, 8)
     assert inference_graph(model, 6).value["0:conv2d"].shape == (6, 4, 8, 8)
     (result,) = run(captured, batch())
     exact = nn.functional.cross_entropy(captured.model(batch()[0]), batch()[1])
@@ -249,7 +332,11 @@ def test_layers_before_the_first_trained_one_run_once_a_step() -> None:
     model[0].requires_grad_(False)
     graph = captured_at(1e-2, FixedPoint(directions=3), model).graph
     assert sum(op.kind == "convolution" for op in graph.ops) == 1
-    assert sum(op.kind == "matmul" for op in graph.ops) == 6
+    assert sum(op.kind == "matmul" for op in graph.ops) == 1  # all directions of a head in one op
+    model.append(nn.ReLU()).append(nn.Linear(3, 3))
+    graph = captured_at(1e-2, FixedPoint(directions=3), model).graph
+    assert sum(op.kind == "convolution" for op in graph.ops) == 1
+    assert sum(op.kind == "matmul" for op in graph.ops) == 12
 
 
 def test_only_what_the_mask_keeps_is_changed() -> None:
@@ -395,11 +482,22 @@ def test_other_losses_optimizers_and_targets_are_refused() -> None:
         ({"keep": 0.0}, "`keep` is 0.0"),
         ({"beta": 1.5}, "`beta` is 1.5; it must be from 0 to 1"),
         ({"headroom": 0.5}, "`headroom` is 0.5"),
+        ({"decay_steps": -1}, "`decay_steps` is -1"),
     ],
 )
 def test_settings_out_of_range(settings: dict[str, float], text: str) -> None:
     with pytest.raises(UsageError, match=text):
         FixedPoint(**settings)  # type: ignore[arg-type]
+
+
+def test_blocks_out_of_range() -> None:
+    with pytest.raises(UsageError, match="`directions` is 0"):
+        Block(("4.*",), 0)
+    with pytest.raises(UsageError, match="`rate` is 0"):
+        Block(("4.*",), rate=0.0)
+    blocks = (Block(("*.weight",)), Block(("4.weight",)))
+    with pytest.raises(UsageError, match=r"block \['4.weight'\] has no .* Left for it: `0.bias`, `4.bias`"):
+        captured_at(1e-2, FixedPoint(blocks=blocks))
 
 
 def test_versions_of_a_weight_follow_one_another() -> None:

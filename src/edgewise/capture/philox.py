@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-_MULTIPLIERS = np.array([[0xD2511F53], [0xCD9E8D57]], dtype=np.uint64)
+_MULTIPLIERS = np.array([0xD2511F53, 0xCD9E8D57], dtype=np.uint64)  # of words 0 and 2 of the counter
 _WEYL = 0x9E3779B9, 0xBB67AE85  # increments of the key
 _MASK = 0xFFFFFFFF
 _LOW, _HALF = np.uint64(_MASK), np.uint64(32)
@@ -30,38 +30,38 @@ _SCRATCH_TENSORS = 8
 Shape = tuple[int, ...]
 
 
-def philox(counters: torch.Tensor, step: int, stream: int, seed: int) -> torch.Tensor:
+def philox(counters: torch.Tensor, step: int, stream: int | torch.Tensor, seed: int) -> torch.Tensor:
     """Four 32-bit words for each counter.
 
     Args:
         counters: int64 `[n]`, each in [0, 2**32).
         step: training step, in [0, 2**64).
-        stream: which drawing op of the step, in [0, 2**32).
+        stream: which drawing op of the step, in [0, 2**32); or several, int64 `[k, 1]`.
         seed: 64-bit seed of the run.
 
     Returns:
-        int64 `[n, 4]`, each word in [0, 2**32).
+        int64 `[n, 4]`, or `[k, n, 4]` of several streams; each word in [0, 2**32).
     """
-    even, odd = np.empty((2, 2, len(counters)), dtype=np.uint64)  # words 0 and 2, words 1 and 3
-    even[0], even[1] = counters.numpy(), step >> 32
-    odd[0], odd[1] = step & _MASK, stream
+    size = counters.shape if isinstance(stream, int) else (len(stream), *counters.shape)
+    shape = (2, *[1] * len(size))
+    multipliers = _MULTIPLIERS.reshape(shape)
+    even, odd = (np.empty((2, *size), dtype=np.uint64) for _ in range(2))  # words 0 and 2, words 1 and 3
+    even[0], odd[0], even[1], odd[1] = counters, step & _MASK, step >> 32 & _MASK, stream
     for key in _keys(seed):
-        product = even * _MULTIPLIERS
-        even = product[::-1] >> _HALF
-        even ^= odd
-        even ^= key
-        product &= _LOW
-        odd = product[::-1]
-    words = np.stack((even[0], odd[0], even[1], odd[1]), axis=1)
-    return torch.from_numpy(words.view(np.int64))
+        products = (even * multipliers)[::-1]
+        odd ^= products >> _HALF
+        odd ^= key.reshape(shape)
+        products &= _LOW
+        even, odd = odd, products
+    return torch.from_numpy(np.stack((even[0], odd[0], even[1], odd[1]), axis=-1).view(np.int64))
 
 
 @lru_cache(maxsize=16)
 def _keys(seed: int) -> tuple[NDArray[np.uint64], ...]:
-    """The key of each round, two words `[2, 1]`."""
+    """The key of each round, two words."""
     both = seed & _MASK, (seed >> 32) & _MASK
     return tuple(
-        np.array([[(word + i * weyl) & _MASK] for word, weyl in zip(both, _WEYL, strict=True)], np.uint64)
+        np.array([(word + i * weyl) & _MASK for word, weyl in zip(both, _WEYL, strict=True)], np.uint64)
         for i in range(_ROUNDS)
     )
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from edgewise.methods.settings import (
     ActivityPerturbation,
     Backprop,
+    Block,
     Elastic,
     Extrapolated,
     FixedPoint,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ActivityPerturbation",
     "Backprop",
+    "Block",
     "Elastic",
     "Extrapolated",
     "FixedPoint",

@@ -236,6 +236,21 @@ class ForwardForward(
             raise UsageError(f"Method: `steps_per_epoch` is {self.steps_per_epoch}; it must be at least 1.")
 
 
+class Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Parameters that are perturbed by themselves, in `directions` a step, at `rate` times the learning rate.
+
+    `names` are patterns of their names, as a shell has them: `["head.*"]`.
+    """
+
+    names: tuple[str, ...]
+    directions: int = 1
+    rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_directions(self.directions)
+        _check_positive("rate", self.rate)
+
+
 class FixedPoint(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="fixed-point"
 ):
@@ -244,7 +259,9 @@ class FixedPoint(
     Weights may grow to `headroom` times their largest magnitude. `keep` is the share of weights that are
     perturbed and updated: the largest, or some by chance. `sharpness` is how far the weights ascend before
     the gradient is estimated. `normalize` scales each tensor's step to the tensor's norm. With `beta` below
-    1, directions are drawn to the last one followed, from step `guided_after` on.
+    1, directions are drawn to the last one followed, from step `guided_after` on. Parameters in none of the
+    `blocks` are perturbed together, in `directions` a step; one in several belongs to the first. The rate
+    falls to nothing over `decay_steps`, on a straight line; with 0 it stays.
     """
 
     directions: int = 1
@@ -260,6 +277,8 @@ class FixedPoint(
     alpha: float = 0.5
     beta: float = 1.0
     guided_after: int = 0
+    blocks: tuple[Block, ...] = ()
+    decay_steps: int = 0
 
     def __post_init__(self) -> None:
         _check_directions(self.directions)
@@ -272,6 +291,7 @@ class FixedPoint(
         _check_range("alpha", self.alpha, 0, 1)
         _check_range("beta", self.beta, 0, 1)
         _check_range("guided_after", self.guided_after, 0, 1 << 62)
+        _check_range("decay_steps", self.decay_steps, 0, 1 << 31)
 
 
 Method = (

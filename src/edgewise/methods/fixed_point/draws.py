@@ -12,10 +12,11 @@ drawn again.
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,6 +29,8 @@ Z_MAX = 3.5
 Z_SCALE = Z_MAX / 127
 PIECE = 1024
 """Elements that are drawn at once: few, for the room that 64-bit scratch takes beside a small network."""
+TOGETHER = 2048
+"""Elements of several directions that are drawn at once for one sample, where one of them has fewer."""
 _GUIDANCE_BITS = 14
 
 
@@ -43,27 +46,33 @@ def table(law: Law) -> tuple[int, ...]:
 
 
 @functools.cache
-def _lookup(law: Law) -> Tensor:
-    return torch.tensor(table(law))
+def _lookup(law: Law) -> np.ndarray:
+    return np.array(table(law))
 
 
-def numbers(count: int, bits: int, step: int, stream: int, seed: int) -> Iterator[tuple[int, Tensor]]:
-    """`(offset, int64 piece)`: `count` uniform integers of `bits` bits (8 or 16), `PIECE` at a time."""
+def numbers(
+    count: int, bits: int, step: int, stream: int | Tensor, seed: int
+) -> Iterator[tuple[int, Tensor]]:
+    """`(offset, piece)`: `count` uniform integers of 8 bits, uint8, or of 16, int32; `PIECE` at a time.
+
+    Of several streams, `[k, 1]`, a piece is `[k, PIECE]`.
+    """
     counters_of_piece = PIECE * bits // 128
-    shifts = torch.arange(0, 32, bits)
+    kinds = ("<u1", np.uint8) if bits == 8 else ("<u2", np.int32)
     for offset in range(0, count, PIECE):
         first = offset * bits // 128
         size = min(PIECE, count - offset)
         last = first + min(counters_of_piece, -(-size * bits // 128))
-        words = philox.philox(torch.arange(first, last), step, stream, seed).view(-1, 1)
-        yield offset, ((words >> shifts) & ((1 << bits) - 1)).view(-1)[:size]
+        words = philox.philox(torch.arange(first, last), step, stream, seed).flatten(-2)
+        drawn = words.numpy().astype("<u4").view(kinds[0])[..., :size]
+        yield offset, torch.from_numpy(drawn.astype(kinds[1], copy=False))
 
 
 def scratch_bytes(count: int, bits: int) -> int:
-    """Bytes of scratch while `numbers` draws."""
+    """Bytes of scratch while `numbers` draws, and the piece."""
     size = min(count, PIECE)
     counters = -(-size * bits // 128)
-    return counters * 8 * 12 + 2 * 8 * size
+    return counters * 8 * 12 + (1 if bits == 8 else 4) * size
 
 
 @dataclass(frozen=True)
@@ -96,7 +105,7 @@ class Mask:
         """Int64 zeros and ones, piece by piece."""
         if not self.bits:
             for _, drawn in numbers(count, 8, 0, self.stream, seed):
-                yield (drawn < self.below).to(torch.int64)
+                yield (drawn.to(torch.int64) < self.below).to(torch.int64)
             return
         packed, shifts = tensors[self.bits], torch.arange(8)
         for first in range(0, count, PIECE):
@@ -109,6 +118,15 @@ def packed(mask: Tensor) -> Tensor:
     whole = torch.zeros(-(-mask.numel() // 8) * 8, dtype=torch.int64)
     whole[: mask.numel()] = mask.reshape(-1)
     return (whole.view(-1, 8) << torch.arange(8)).sum(1).to(torch.uint8)
+
+
+def groups(directions: int, count: int, samples: int) -> list[range]:
+    """So many directions of `count` elements, cut into those that are drawn together.
+
+    They are the more, the larger the batch is: the room of its activations is beside theirs.
+    """
+    size = max(1, TOGETHER * -(-samples // 4) // count)
+    return [range(i, min(i + size, directions)) for i in range(0, directions, size)]
 
 
 @dataclass(frozen=True)
@@ -124,19 +142,24 @@ class Directions:
 
     def pieces(self, index: int, tensors: Tensors) -> Iterator[tuple[int, Tensor]]:
         """`(offset, z_q)` of direction `index`, int64."""
+        return ((offset, z[0]) for offset, z in self.together((index,), tensors))
+
+    def together(self, indices: Sequence[int], tensors: Tensors) -> Iterator[tuple[int, Tensor]]:
+        """`(offset, z_q)` of several directions, int64 `[k, piece]`."""
         step, lookup = int(tensors[STEP]), _lookup(self.law)
+        streams = torch.tensor([[self.streams[index]] for index in indices])
         masks = self.mask.pieces(self.count, tensors, self.seed) if self.mask else None
-        for offset, drawn in numbers(self.count, 8, step, self.streams[index], self.seed):
-            z = lookup[drawn]
+        for offset, drawn in numbers(self.count, 8, step, streams, self.seed):
+            z = torch.from_numpy(lookup[drawn.numpy()])
             if self.guidance and step >= self.guidance.after:
-                last = tensors[self.guidance.state].view(-1)[offset : offset + z.numel()]
+                last = tensors[self.guidance.state].view(-1)[offset : offset + z.shape[1]]
                 z = self.guidance.apply(z, last)
             yield offset, z if masks is None else z.mul_(next(masks))
 
-    @property
-    def scratch_bytes(self) -> int:
-        """Bytes of scratch while one piece is drawn."""
-        return scratch_bytes(self.count, 8) + self.held_bytes * (2 if self.mask else 1)
+    def scratch_bytes(self, directions: int) -> int:
+        """Bytes of scratch while pieces of so many directions are drawn at once."""
+        held = self.held_bytes * (directions + (1 if self.mask else 0))
+        return directions * scratch_bytes(self.count, 8) + held
 
     @property
     def held_bytes(self) -> int:

@@ -1,8 +1,11 @@
 """What integers cannot represent is refused before the first step: moves below the unit of a weight."""
 
+from collections.abc import Mapping
+
 from edgewise.capture import SGD, Optimizer
 from edgewise.errors import UsageError
 from edgewise.methods.fixed_point.draws import Z_MAX, Z_SCALE
+from edgewise.methods.fixed_point.moves import Rate
 from edgewise.methods.fixed_point.network import Network, Parameter
 from edgewise.methods.settings import FixedPoint
 
@@ -21,13 +24,16 @@ def check_optimizer(optimizer: Optimizer) -> float:
     return optimizer.lr
 
 
-def rate_of(parameter: Parameter, settings: FixedPoint, lr: float) -> float:
-    """Units of the weight that a z_q of 1 moves it by; with `normalize`, the learning rate itself."""
-    return lr if settings.normalize else lr * Z_SCALE / parameter.scale
+def rate_of(parameter: Parameter, settings: FixedPoint, lr: float) -> Rate:
+    """In units of the weight for a z_q of 1; with `normalize`, the learning rate itself."""
+    units = lr if settings.normalize else lr * Z_SCALE / parameter.scale
+    return Rate(units, settings.decay_steps, settings.normalize)
 
 
-def check_steps(network: Network, settings: FixedPoint, lr: float) -> None:
+def check_steps(network: Network, settings: FixedPoint, rates: Mapping[str, float]) -> None:
     """See that perturbations are a unit of each weight at least, and steps in the range of the weights.
+
+    `rates` are learning rates at the first step, for each parameter that is trained.
 
     Raises:
         UsageError: they are not; the weights concerned are named. Nothing is trained.
@@ -47,9 +53,10 @@ def check_steps(network: Network, settings: FixedPoint, lr: float) -> None:
         f"`sharpness` {settings.sharpness:g} is less than half a unit of",
         "It must be 0, or at least {:.2g}.",
     )
+    lr = max(rates.values())
     if lr == 0:
         return
-    largest = {n: _largest_step(p, settings, lr) for n, p in trained.items()}
+    largest = {n: _largest_step(p, settings, rates[n]) for n, p in trained.items()}
     _refuse(
         {n: p.scale / Z_MAX for n, p in trained.items() if not settings.normalize and largest[n] < 0.5},
         f"with lr {lr:g} the largest step is less than half a unit of",

@@ -29,21 +29,21 @@ def factor_of_logits(scale: float) -> Factor:
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, factor: Factor) -> Tensor:
-    """Sum over the batch, in units of 2^-20 bits (int64, one number).
+    """Sum over the batch, in units of 2^-20 bits (int64, one number, or one for each of the leading axes).
 
     Args:
-        logits: integers `[B, C]`.
+        logits: integers `[..., B, C]`.
         targets: int64 `[B]`.
         factor: of `factor_of_logits`.
     """
     units = scaled(logits.to(torch.int64), factor)
-    top = units.amax(1, keepdim=True)
+    top = units.amax(-1, keepdim=True)
     below = (top - units).clamp_(max=40 * _ONE)
     whole = (below + _ONE - 1) >> UNIT_BITS  # 2^-below = 2^fraction / 2^whole
     powers = _interpolated(_POWERS, (whole << UNIT_BITS) - below)
-    total = (powers >> whole).sum(1)
-    chosen = units.gather(1, targets.unsqueeze(1)).squeeze(1)
-    return (_log2(total) + top.squeeze(1) - chosen).sum()
+    total = (powers >> whole).sum(-1)
+    chosen = units.gather(-1, targets.expand(total.shape).unsqueeze(-1)).squeeze(-1)
+    return (_log2(total) + top.squeeze(-1) - chosen).sum(-1)
 
 
 def _interpolated(table: Tensor, fraction: Tensor) -> Tensor:
@@ -55,12 +55,9 @@ def _interpolated(table: Tensor, fraction: Tensor) -> Tensor:
 
 def _log2(total: Tensor) -> Tensor:
     """log2(total / 2^30) in units; `total` is at least 2^30, as the top class adds 1."""
-    exponent = torch.zeros_like(total)
-    for bit in (16, 8, 4, 2, 1):
-        over = (total >> (_SUM_BITS + bit) > 0).to(torch.int64)
-        exponent += bit * over
-        total = total >> (bit * over)
-    fraction = (total - (1 << _SUM_BITS)) >> (_SUM_BITS - UNIT_BITS)
+    # How many bits a number has: by the exponent of float64, which holds all numbers below 2^53 as they are.
+    exponent = torch.frexp(total.to(torch.float64)).exponent.to(torch.int64) - (_SUM_BITS + 1)
+    fraction = ((total >> exponent) - (1 << _SUM_BITS)) >> (_SUM_BITS - UNIT_BITS)
     return (exponent << UNIT_BITS) + _interpolated(_LOGARITHMS, fraction)
 
 

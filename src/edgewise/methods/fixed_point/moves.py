@@ -55,11 +55,13 @@ class Mover:
 
     def shift(self, weights: Tensor, change: Displacement, tensors: Tensors) -> None:
         """Add `change` to the integers `weights`, in place."""
+        if not change:
+            return
         w = flat(weights)
-        for key, times in change.items():
-            by = self.steps(key, times, tensors)
-            for offset, z in self.directions.pieces(key.direction, tensors):
-                w[offset : offset + z.numel()] += by[z + 127]
+        by = [self.steps(key, times, tensors) for key, times in change.items()]
+        for offset, every in self.directions.together([key.direction for key in change], tensors):
+            for steps, z in zip(by, every, strict=True):
+                w[offset : offset + z.numel()] += steps[z + 127]
 
     def steps(self, key: Perturbation, times: int, tensors: Tensors) -> Tensor:
         """What each z_q from -127 to 127 moves a weight by, `times` over, in the dtype of the weights."""
@@ -68,10 +70,9 @@ class Mover:
             times *= int(tensors[key.sign])
         return _steps(own.rho if key.sign else own.epsilon, times, own.values.dtype)
 
-    @property
-    def scratch_bytes(self) -> int:
+    def scratch_bytes(self, change: Displacement) -> int:
         """Bytes of scratch while weights are moved."""
-        return self.directions.scratch_bytes + 2 * self.directions.held_bytes
+        return self.directions.scratch_bytes(max(len(change), 1)) + 2 * self.directions.held_bytes
 
 
 @dataclass(frozen=True)
@@ -90,76 +91,89 @@ class Shift:
 
 
 @dataclass(frozen=True)
+class Rate:
+    """How far a step goes."""
+
+    units: float
+    """Units of the weight for a z_q of one, or with `normalized` the share of the weight's norm."""
+    decay_steps: int = 0
+    """Steps over which it falls to nothing, on a straight line; 0: it stays."""
+    normalized: bool = False
+
+    def factor(self, step: int, directions: int) -> int:
+        """What the sum of so many signed directions is multiplied by, in units of 2^-16."""
+        whole = round(self.units / directions * (1 << NOISE_BITS))
+        return whole * max(self.decay_steps - step, 0) // self.decay_steps if self.decay_steps else whole
+
+
+@dataclass(frozen=True)
 class Update:
-    """Kernel: w <- w - (F sum_i s_i z_i + r) >> 16, from wherever the weights are.
+    """Kernel: w <- w - (F sum_i s_i z_i + r) >> 16, once the weights are taken `back`.
 
     F is (lr Dz / Dw / m) 2^16 and r is uniform in [0, 2^16): rounding is stochastic, and unbiased to the bit.
-    The result saturates at what the parameter may become. With `normalized`, F has ||w_q|| / ||z_i|| in the
-    place of Dz / Dw, the norms in integers. With a guiding state, that becomes the mean of s_i z_i.
+    The result saturates at what the parameter may become. With a normalized rate, F has ||w_q|| / ||z_i|| in
+    the place of Dz / Dw, the norms in integers. With a guiding state, that becomes the mean of s_i z_i.
     """
 
     mover: Mover
     back: dict[Perturbation, int]
     old: str
-    signs: tuple[str, ...]
-    rate: float
-    """Units of the weight for a z_q of one, or with `normalized` the share of the weight's norm."""
+    signs: str
+    """Value that holds the s_i, `[m]`."""
+    rate: Rate
     stream: int
-    normalized: bool = False
+    groups: list[range]
+    """Directions that are drawn together."""
 
     def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
         """Change weights and state; nothing is returned."""
         del option, first, memory
         mover, most = self.mover, self.mover.parameter.most
-        drawn_here = (
-            {} if self.normalized else {p: n for p, n in self.back.items() if p.direction < len(self.signs)}
-        )
-        mover.shift(tensors[self.old], {p: n for p, n in self.back.items() if p not in drawn_here}, tensors)
-        steps = {p.direction: mover.steps(p, n, tensors) for p, n in drawn_here.items()}
-        w = flat(tensors[self.old])
-        factors = self._factors(w, tensors)
-        signs = [int(tensors[name]) for name in self.signs]
-        for offset, noise, z in self._pieces(tensors):
+        mover.shift(tensors[self.old], self.back, tensors)
+        w, signs = flat(tensors[self.old]), tensors[self.signs].to(torch.int64)
+        factors = signs * self._factors(w, len(signs), tensors)
+        state = mover.directions.guidance.state if mover.directions.guidance else None
+        for offset, noise, followed, change in self._sums(signs, factors, tensors):
             part = slice(offset, offset + noise.numel())
-            total = sum(f * s * each for f, s, each in zip(factors, signs, z, strict=True))
-            for i, by in steps.items():
-                w[part] += by[z[i] + 127]
-            change = noise.add_(total).bitwise_right_shift_(NOISE_BITS)
+            change.add_(noise).bitwise_right_shift_(NOISE_BITS)
             w[part] = w[part].to(torch.int64).sub_(change).clamp_(-most, most).to(w.dtype)
-            self._guide(tensors, part, signs, z)
+            if state:
+                mean = followed.div_(len(signs), rounding_mode="trunc")
+                tensors[state].view(-1)[part] = mean.to(torch.int8)
         return ()
 
-    def _pieces(self, tensors: Tensors) -> Iterator[tuple[int, Tensor, list[Tensor]]]:
+    def _sums(
+        self, signs: Tensor, factors: Tensor, tensors: Tensors
+    ) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+        """`(offset, r, sum_i s_i z_i, sum_i F_i s_i z_i)`, a piece at a time."""
         directions = self.mover.directions
-        every = [directions.pieces(i, tensors) for i in range(len(self.signs))]
+        every = [directions.together(group, tensors) for group in self.groups]
         drawn = numbers(directions.count, NOISE_BITS, int(tensors[STEP]), self.stream, directions.seed)
-        for (offset, noise), *parts in zip(drawn, *every, strict=True):
-            yield offset, noise, [z for _, z in parts]
+        for offset, bits in drawn:
+            noise = bits.to(torch.int64)
+            followed, change = torch.zeros_like(noise), torch.zeros_like(noise)
+            for group, pieces in zip(self.groups, every, strict=True):
+                _, z = next(pieces)
+                part = slice(group.start, group.stop)
+                followed += signs[part] @ z
+                change += factors[part] @ z
+            yield offset, noise, followed, change
 
-    def _factors(self, w: Tensor, tensors: Tensors) -> list[int]:
-        one = 1 << NOISE_BITS
-        count = len(self.signs)
-        if not self.normalized:
-            return [round(self.rate / count * one)] * count
+    def _factors(self, w: Tensor, count: int, tensors: Tensors) -> Tensor:
+        factor = self.rate.factor(int(tensors[STEP]), count)
+        if not self.rate.normalized:
+            return torch.full((count,), factor)
         weight = int(w.to(torch.int64).square_().sum())
         found = []
         for i in range(count):
             length = sum(int(z.square().sum()) for _, z in self.mover.directions.pieces(i, tensors))
             ratio = math.isqrt((weight << 2 * NOISE_BITS) // max(length, 1))
-            found.append(round(self.rate / count * one) * ratio >> NOISE_BITS)
-        return found
-
-    def _guide(self, tensors: Tensors, part: slice, signs: list[int], z: list[Tensor]) -> None:
-        guidance = self.mover.directions.guidance
-        if guidance is None:
-            return
-        total = sum(s * each for s, each in zip(signs, z, strict=True))
-        mean = torch.div(total, len(signs), rounding_mode="trunc")
-        tensors[guidance.state].view(-1)[part] = mean.to(torch.int8)
+            found.append(factor * ratio >> NOISE_BITS)
+        return torch.tensor(found)
 
     @property
     def scratch_bytes(self) -> int:
-        """Bytes of scratch: noise, a piece of each direction, sums; for norms the squares of all weights."""
-        directions = self.mover.directions
-        pieces = directions.scratch_bytes + (len(self.signs) + 5) * directions.held_bytes
-        return max(pieces, 16 * directions.count) if self.normalized else pieces
+        """Bytes of scratch: pieces of some directions, noise, sums; for norms the squares of all weights."""
+        drawn = self.mover.directions
+        pieces = drawn.scratch_bytes(len(self.groups[0])) + 6 * drawn.held_bytes
+        return max(pieces, 16 * drawn.count) if self.rate.normalized else pieces

@@ -48,13 +48,21 @@ class Passes:
     ops: list[Op] = field(default_factory=list)
     kernels: dict[str, Run] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
-    _fixed: dict[str, str] = field(default_factory=dict)  # node that no trained weight comes before -> value
+    _moving: frozenset[str] = field(default_factory=frozenset)  # parameters that are perturbed
+    _part: str = ""
+    _fixed: dict[str, str] = field(default_factory=dict)  # node that nothing moving comes before -> value
 
     def __post_init__(self) -> None:
         self.declare(STEP, (), torch.int64, "input")
         for name, parameter in self.network.parameters.items():
             self.declare(name, tuple(parameter.values.shape), parameter.values.dtype, "parameter")
             self.versions[name] = name
+        self.begin("", (name for name, p in self.network.parameters.items() if p.trained))
+
+    def begin(self, part: str, moving: Iterable[str]) -> None:
+        """From here on only `moving` are perturbed: what they do not reach is computed once."""
+        self._part, self._moving = part, frozenset(moving)
+        self._fixed = {node: value for node, value in self._fixed.items() if value == node}
 
     def declare(
         self, name: str, shape: tuple[int, ...], dtype: torch.dtype, kind: Kind = "activation"
@@ -104,14 +112,17 @@ class Passes:
         return old, new
 
     def apply(self, node: Node, label: str) -> None:
-        """The op of `node` in the pass `label`; once in a step if no trained weight comes before it."""
+        """The op of `node` in the pass `label`; once in a part if nothing that moves comes before it."""
         if node.name in self._fixed:
             return
         inputs = tuple(self.value_of(operand.value, label) for operand in node.inputs)
-        fixed = not any(self.network.parameters[name].trained for name in node.weights)
+        fixed = self._moving.isdisjoint(node.weights)
         fixed = fixed and all(o.value in self._fixed or o.value == "batch.0" for o in node.inputs)
-        made = node.name if fixed else f"{node.name} {label}".rstrip()
+        made = f"{node.name} {self._part if fixed else label}".rstrip()
         if fixed:
+            trained = any(self.network.parameters[name].trained for name in node.weights)
+            before = (self._fixed.get(o.value, o.value) == o.value for o in node.inputs)
+            made = node.name if not trained and all(before) else made
             self._fixed[node.name] = made
         self.declare(made, node.shape, node.dtype)
         weights = tuple(self.versions[name] for name in node.weights)
@@ -126,7 +137,7 @@ class Passes:
 
     def value_of(self, name: str, label: str) -> str:
         """The value of a node, or of the input, in the pass `label`."""
-        return name if name == "batch.0" or name in self._fixed else f"{name} {label}".rstrip()
+        return name if name == "batch.0" else self._fixed.get(name, f"{name} {label}".rstrip())
 
     def graph(self, name: str, outputs: tuple[str, ...]) -> Graph:
         """The graph of all ops."""
