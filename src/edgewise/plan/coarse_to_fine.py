@@ -68,7 +68,7 @@ WINDOWED_OPS = 150
 SOON = 0.05
 """Share of the time after which no further rule of the greedy pass is tried, and no further price."""
 
-CUTS, NOISE, LESS, NEARBY = 0.15, 0.1, 0.3, 0.75
+CUTS, NOISE, LESS, NEARBY = 0.3, 0.1, 0.25, 0.8
 """Shares of the time for priced cuts, noise, leaving actions out, and up to the end of neighbourhoods."""
 
 HOPELESS = 1.5
