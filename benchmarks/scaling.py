@@ -45,9 +45,10 @@ of the overhead could be saved by any plan that first runs the ops in this order
 |---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|
 {rows}
 
-A plan begins with one visit to every window of the graph, and a window takes the same time in a large graph
-as in a small one; what is left of the limit goes into sweeps over the windows and, where its relaxation says
-much, into the whole program. Where wall is much more than CPU, other programs ran on the machine: the limit
+With a card a plan begins with one visit to every window of the graph, and a window takes the same time in a
+large graph as in a small one; what is left of the limit goes into sweeps over the windows and, where its
+relaxation says much, into the whole program. Without, it begins with priced cuts, and neighbourhoods follow.
+Where wall is much more than CPU, other programs ran on the machine: the limit
 is one of wall time. The peers are planned in the same run on the same work; seconds in brackets are theirs.
 Measured with `python benchmarks/scaling.py --ops {ops} --time-limit {limit:.0f}`
 on {machine}.
