@@ -300,7 +300,7 @@ batches of {batch} of the same samples, and rates that fall to nothing on a stra
 blocks and steps were chosen in float32 on data that is not measured here (rotation by 25 degrees, noise of
 0.35, contrast of 0.2; a network of another seed): for each scope, one choice for all domains.
 But the steps of the head were doubled after a run with half of them, seed 0, had been seen on the test
-samples: 25 of 30 cases were within 5 points there, which is the count that no look at these tests has bettered.
+samples: 25 of 30 cases were within 5 points there, the count that owes nothing to a look at these tests.
 
 | trained | block | directions a step | lr | steps | lr, backprop |
 |---|---|---|---|---|---|
