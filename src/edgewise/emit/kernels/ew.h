@@ -1,0 +1,228 @@
+/* What the ops of a training step are computed with: float32 kernels over strided tensors, in C99.
+ *
+ * A kernel needs no memory but its operands and a little stack, calls nothing of the C library but memcpy and
+ * memset, and takes every sum in one fixed order: compiled without contraction (-ffp-contract=off), it makes the
+ * same bits on every target. Output comes first. Operands have the shapes that are written here; an operand that
+ * is broadcast comes expanded, with stride 0. Output and operand may be the same tensor (same data, sizes and
+ * strides) where "in place" is written, and may not overlap otherwise.
+ */
+#ifndef EW_H
+#define EW_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define EW_DIMS 6
+
+/* `stride` in elements. The first `dims` entries of `size` and `stride` count. What `data` points to is float,
+ * unless the kernel says otherwise: int64_t of indices, uint8_t (0 or 1) of masks. */
+typedef struct {
+    void *data;
+    int32_t dims;
+    int32_t size[EW_DIMS];
+    int32_t stride[EW_DIMS];
+} ew_tensor;
+
+typedef enum { EW_F32, EW_I64, EW_U8, EW_I32, EW_I8 } ew_type;
+
+/* -- numbers (math.c): the same bits on every target; float32 within 2 units in the last place ------------------ */
+
+float ew_expf(float x);
+float ew_logf(float x);
+float ew_sqrtf(float x); /* correctly rounded */
+float ew_erff(float x);
+float ew_tanhf(float x);
+float ew_sinf(float x); /* |x| <= 8 */
+float ew_cosf(float x);
+float ew_powf(float x, float y);
+
+/* -- one element after another (elementwise.c); all in place ---------------------------------------------------- */
+
+void ew_fill(const ew_tensor *out, float value);
+void ew_fill_bytes(const ew_tensor *out, ew_type type, int64_t value);
+void ew_copy(const ew_tensor *out, const ew_tensor *x, ew_type type); /* same type on both sides */
+void ew_cast(const ew_tensor *out, ew_type to, const ew_tensor *x, ew_type from);
+
+void ew_add(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, float alpha); /* a + alpha b */
+void ew_sub(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, float alpha);
+void ew_mul(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b);
+void ew_div(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b);
+void ew_maximum(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b);
+void ew_minimum(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b);
+void ew_add_scalar(const ew_tensor *out, const ew_tensor *x, float s);
+void ew_mul_scalar(const ew_tensor *out, const ew_tensor *x, float s);
+void ew_div_scalar(const ew_tensor *out, const ew_tensor *x, float s);
+void ew_rsub_scalar(const ew_tensor *out, const ew_tensor *x, float s); /* s - x */
+void ew_pow_scalar(const ew_tensor *out, const ew_tensor *x, float s);
+void ew_clamp(const ew_tensor *out, const ew_tensor *x, float low, float high);
+
+void ew_neg(const ew_tensor *out, const ew_tensor *x);
+void ew_abs(const ew_tensor *out, const ew_tensor *x);
+void ew_sign(const ew_tensor *out, const ew_tensor *x);
+void ew_exp(const ew_tensor *out, const ew_tensor *x);
+void ew_log(const ew_tensor *out, const ew_tensor *x);
+void ew_sqrt(const ew_tensor *out, const ew_tensor *x);
+void ew_rsqrt(const ew_tensor *out, const ew_tensor *x);
+void ew_reciprocal(const ew_tensor *out, const ew_tensor *x);
+void ew_relu(const ew_tensor *out, const ew_tensor *x);
+void ew_sigmoid(const ew_tensor *out, const ew_tensor *x);
+void ew_tanh(const ew_tensor *out, const ew_tensor *x);
+void ew_gelu(const ew_tensor *out, const ew_tensor *x, int tanh_form);
+void ew_silu(const ew_tensor *out, const ew_tensor *x);
+void ew_hardswish(const ew_tensor *out, const ew_tensor *x);
+void ew_hardsigmoid(const ew_tensor *out, const ew_tensor *x);
+void ew_leaky_relu(const ew_tensor *out, const ew_tensor *x, float slope);
+void ew_softplus(const ew_tensor *out, const ew_tensor *x, float beta, float threshold);
+
+/* Gradients: `dy` of the result, and what ATen keeps for it (x, or the result y). */
+void ew_threshold_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x, float threshold);
+void ew_hardtanh_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x, float low, float high);
+void ew_sigmoid_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *y);
+void ew_tanh_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *y);
+void ew_gelu_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x, int tanh_form);
+void ew_silu_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x);
+void ew_hardswish_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x);
+void ew_hardsigmoid_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x);
+void ew_leaky_relu_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x, float slope);
+void ew_softplus_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x, float beta, float threshold);
+
+typedef enum { EW_EQ, EW_NE, EW_LT, EW_LE, EW_GT, EW_GE } ew_relation;
+void ew_compare(const ew_tensor *out /* u8 */, const ew_tensor *a, const ew_tensor *b, ew_type type, ew_relation r);
+void ew_compare_scalar(const ew_tensor *out /* u8 */, const ew_tensor *a, ew_type type, double s, ew_relation r);
+void ew_where(const ew_tensor *out, const ew_tensor *condition /* u8 */, const ew_tensor *a, const ew_tensor *b);
+void ew_masked_fill(const ew_tensor *out, const ew_tensor *x, const ew_tensor *mask /* u8 */, float value);
+void ew_logical_not(const ew_tensor *out /* u8 */, const ew_tensor *x /* u8 */);
+void ew_masked_scale(const ew_tensor *out, const ew_tensor *x, const ew_tensor *mask /* u8 */, float scale); /* x mask scale */
+void ew_triangle(const ew_tensor *out, const ew_tensor *x, ew_type type, int32_t diagonal, int upper); /* tril, triu of the last two dims */
+void ew_arange(const ew_tensor *out /* i64, one dim */, int64_t start, int64_t step);
+
+/* -- products (matmul.c): [m, k] x [k, n], or [b, m, k] x [b, k, n], any strides --------------------------------- */
+
+void ew_matmul(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b);
+void ew_matmul_add(const ew_tensor *out, const ew_tensor *c, const ew_tensor *a, const ew_tensor *b, float beta,
+                   float alpha); /* beta c + alpha a b; c of the shape of out, and may be out */
+
+/* -- convolutions (convolution.c): [n, c, h, w], weights [out, c / groups, kh, kw]; any strides ------------------ */
+
+/* Row `o` of the output reads rows stride o - padding + dilation k, those that are there: sizes are those of the
+ * tensors given, so that a band of rows is a convolution of its own, with another (maybe negative) padding. */
+typedef struct {
+    int32_t stride[2];
+    int32_t padding[2];
+    int32_t dilation[2];
+    int32_t groups;
+} ew_convolution_settings;
+
+void ew_convolution(const ew_tensor *y, const ew_tensor *x, const ew_tensor *w, const ew_tensor *bias /* or NULL */,
+                    const ew_convolution_settings *s);
+void ew_convolution_input_gradient(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *w,
+                                   const ew_convolution_settings *s);
+void ew_convolution_weight_gradient(const ew_tensor *dw, const ew_tensor *dy, const ew_tensor *x,
+                                    const ew_convolution_settings *s);
+void ew_convolution_bias_gradient(const ew_tensor *db, const ew_tensor *dy);
+
+/* -- norms (norms.c) -------------------------------------------------------------------------------------------- */
+
+/* x [n, c, ...]; w, b, running ones, mean and rstd [c]; any of w, b, running ones, and of the gradients, may be NULL.
+ * The running variance gets the unbiased one. */
+void ew_batch_norm(const ew_tensor *y, const ew_tensor *mean, const ew_tensor *rstd, const ew_tensor *x,
+                   const ew_tensor *w, const ew_tensor *b, const ew_tensor *running_mean,
+                   const ew_tensor *running_var, float momentum, float eps);
+void ew_batch_norm_backward(const ew_tensor *dx, const ew_tensor *dw, const ew_tensor *db, const ew_tensor *dy,
+                            const ew_tensor *x, const ew_tensor *w, const ew_tensor *mean, const ew_tensor *rstd);
+/* With the running statistics in the place of the batch's. */
+void ew_batch_norm_frozen(const ew_tensor *y, const ew_tensor *x, const ew_tensor *w, const ew_tensor *b,
+                          const ew_tensor *running_mean, const ew_tensor *running_var, float eps);
+void ew_batch_norm_frozen_backward(const ew_tensor *dx, const ew_tensor *dw, const ew_tensor *db, const ew_tensor *dy,
+                                   const ew_tensor *x, const ew_tensor *w, const ew_tensor *running_mean,
+                                   const ew_tensor *running_var, float eps);
+/* The last `normalized` dims are normalized; w, b have these, mean and rstd (or NULL) have the others, and 1s. */
+void ew_layer_norm(const ew_tensor *y, const ew_tensor *mean, const ew_tensor *rstd, const ew_tensor *x,
+                   const ew_tensor *w, const ew_tensor *b, int32_t normalized, float eps);
+void ew_layer_norm_backward(const ew_tensor *dx, const ew_tensor *dw, const ew_tensor *db, const ew_tensor *dy,
+                            const ew_tensor *x, const ew_tensor *mean, const ew_tensor *rstd, const ew_tensor *w,
+                            int32_t normalized);
+/* x [n, c, ...]; w, b [c]; mean and rstd [n, groups]. */
+void ew_group_norm(const ew_tensor *y, const ew_tensor *mean, const ew_tensor *rstd, const ew_tensor *x,
+                   const ew_tensor *w, const ew_tensor *b, int32_t groups, float eps);
+void ew_group_norm_backward(const ew_tensor *dx, const ew_tensor *dw, const ew_tensor *db, const ew_tensor *dy,
+                            const ew_tensor *x, const ew_tensor *mean, const ew_tensor *rstd, const ew_tensor *w,
+                            int32_t groups);
+
+/* -- softmax and losses (softmax.c) ------------------------------------------------------------------------------ */
+
+void ew_softmax(const ew_tensor *y, const ew_tensor *x, int32_t dim); /* in place; a row of -inf alone makes zeros */
+void ew_log_softmax(const ew_tensor *y, const ew_tensor *x, int32_t dim);
+void ew_softmax_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *y, int32_t dim);
+void ew_log_softmax_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *y, int32_t dim);
+
+typedef enum { EW_NONE, EW_MEAN, EW_SUM } ew_reduction; /* as ATen numbers them */
+/* logp [n, c], or [n, c, h, w]; target i64 [n], or [n, h, w]; w [c] or NULL; loss and total are one number each
+ * (loss [n] or [n, h, w] if EW_NONE). */
+void ew_nll_loss(const ew_tensor *loss, const ew_tensor *total, const ew_tensor *logp, const ew_tensor *target,
+                 const ew_tensor *w, ew_reduction reduction, int64_t ignore_index);
+void ew_nll_loss_backward(const ew_tensor *dlogp, const ew_tensor *dloss, const ew_tensor *target, const ew_tensor *w,
+                          const ew_tensor *total, ew_reduction reduction, int64_t ignore_index);
+void ew_mse_loss(const ew_tensor *loss, const ew_tensor *x, const ew_tensor *target, ew_reduction reduction);
+void ew_mse_loss_backward(const ew_tensor *dx, const ew_tensor *dloss, const ew_tensor *x, const ew_tensor *target,
+                          ew_reduction reduction);
+
+/* -- pooling (pooling.c): [n, c, h, w] ---------------------------------------------------------------------------- */
+
+typedef struct {
+    int32_t kernel[2];
+    int32_t stride[2];
+    int32_t padding[2];
+    int32_t dilation[2];
+} ew_pool_settings;
+
+void ew_max_pool(const ew_tensor *y, const ew_tensor *index /* i64, of h * w */, const ew_tensor *x,
+                 const ew_pool_settings *s);
+void ew_max_pool_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *index);
+void ew_average_pool(const ew_tensor *y, const ew_tensor *x, const ew_pool_settings *s, int count_padding,
+                     int32_t divisor /* 0: the size of the window */);
+void ew_average_pool_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_pool_settings *s, int count_padding,
+                              int32_t divisor);
+void ew_adaptive_average_pool(const ew_tensor *y, const ew_tensor *x);
+void ew_adaptive_average_pool_backward(const ew_tensor *dx, const ew_tensor *dy);
+
+/* -- reductions (reduce.c): out has the dims of x, with size 1 where it sums over --------------------------------- */
+
+void ew_sum(const ew_tensor *out, const ew_tensor *x);
+void ew_mean(const ew_tensor *out, const ew_tensor *x);
+void ew_amax(const ew_tensor *out, const ew_tensor *x);
+void ew_argmax(const ew_tensor *out /* i64 */, const ew_tensor *x); /* one dim of size 1 in out; the first of equals */
+
+/* -- rows of a table (embedding.c): w [rows, width], index i64 [...], out [..., width] ----------------------------- */
+
+void ew_embedding(const ew_tensor *out, const ew_tensor *w, const ew_tensor *index);
+void ew_embedding_backward(const ew_tensor *dw, const ew_tensor *dy, const ew_tensor *index, int64_t padding_index);
+
+/* -- random numbers (philox.c): element i of stream s in step t under a seed, as edgewise.capture.philox ------------ */
+
+typedef struct {
+    uint64_t seed;
+    uint64_t step;
+    uint32_t stream;
+} ew_key;
+
+void ew_philox(uint32_t words[4], uint32_t counter, const ew_key *key);
+void ew_bernoulli(const ew_tensor *out, ew_type type, uint64_t threshold /* of 2^32 */, const ew_key *key);
+void ew_uniform(const ew_tensor *out, const ew_key *key);
+void ew_normal(const ew_tensor *out, const ew_key *key);
+
+/* -- updates (optimizers.c): elementwise, any strides, states of the shape of the parameter ------------------------- */
+
+typedef struct {
+    float lr, momentum, weight_decay;
+} ew_sgd_settings;
+void ew_sgd(const ew_tensor *parameter, const ew_tensor *gradient, const ew_tensor *momentum /* or NULL */,
+            const ew_sgd_settings *s);
+
+typedef struct {
+    double lr, beta1, beta2, eps, weight_decay;
+} ew_adamw_settings;
+void ew_adamw(const ew_tensor *parameter, const ew_tensor *gradient, const ew_tensor *first, const ew_tensor *second,
+              const ew_adamw_settings *s, uint64_t step);
+
+#endif
