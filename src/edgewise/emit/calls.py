@@ -1,8 +1,11 @@
 """Calls of C kernels, as data: what a rule returns and the writer turns into text."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from edgewise.emit.views import Extent, View
 
@@ -18,7 +21,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Call:
-    """`function(arguments)`: views and settings go by address, numbers and names as they are, `None` as NULL."""
+    """`function(arguments)`: views and settings by address, `None` as NULL, floats as float32, the rest as it is."""
 
     function: str
     arguments: tuple[View | Settings | int | float | str | None, ...]
@@ -49,24 +52,27 @@ Rule = Callable[[Given], tuple[Call, ...]]
 """The kernel calls for an ATen call. Raises `Unsupported` where there are none."""
 
 
-class Unsupported(Exception):  # noqa: N818  # never leaves the room: `coverage` turns it into ModelUnsupported
-    """Why an op has no C: one clause."""
+class Unsupported(Exception):  # never leaves the room: `coverage` turns it into ModelUnsupported
+    """Why an op has no C: one clause. `prepare` makes a `ModelUnsupported` of it."""
 
 
 def c_number(value: Any) -> str:
-    """A number as C reads it."""
+    """A number as C reads it, to the bit; float32 with its suffix."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
         return "1" if value else "0"
     if isinstance(value, int):
         return f"({value})" if value < 0 else str(value)
-    if value != value:  # noqa: PLR0124  # NaN
-        raise Unsupported("it has NaN as a setting")
-    if value in (float("inf"), float("-inf")):
-        return f"{'-' if value < 0 else ''}EW_INFINITY"
-    text = float(value).hex()
+    if not math.isfinite(value):
+        raise Unsupported(f"{value} is one of its settings")
+    text = str(value) + ("f" if isinstance(value, np.float32) else "")
     return f"({text})" if value < 0 else text
+
+
+def single(value: float) -> np.float32:
+    """`value` as float32 holds it."""
+    return np.float32(value)
 
 
 def extents(values: tuple[Extent, ...]) -> str:

@@ -71,9 +71,7 @@ def convolution_input_gradient(given: Given, rows_padding: Extent | None = None)
     return (Call(function, arguments),)
 
 
-def convolution_parameter_gradients(
-    given: Given, rows_padding: Extent | None = None
-) -> tuple[Call, ...]:
+def convolution_parameter_gradients(given: Given, rows_padding: Extent | None = None) -> tuple[Call, ...]:
     """`parameter_gradients(dy, x, layout of weight, settings, wanted=...)`."""
     dy, x, _, values = given.args
     dy, x = _plane(dy), _plane(x)

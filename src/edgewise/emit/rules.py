@@ -11,7 +11,7 @@ import torch
 
 from edgewise.capture import gradients
 from edgewise.capture.kernels import AtenKernel
-from edgewise.emit.calls import Call, Given, Rule, Unsupported
+from edgewise.emit.calls import Call, Given, Rule, Unsupported, c_number
 from edgewise.emit.convolutions import (
     convolution,
     convolution_input_gradient,
@@ -60,7 +60,7 @@ def packet_of(kernel: AtenKernel) -> str:
     return str(packet.__name__) if packet is not None else ""
 
 
-# -- element by element --------------------------------------------------------------------------------------------
+# -- element by element ---------------------------------------------------------------------------------
 
 
 def _floats(*views: Any) -> None:
@@ -106,7 +106,12 @@ def _binary(function: str, scalar: str, *, alpha: bool = False) -> Rule:
     def rule(given: Given) -> tuple[Call, ...]:
         a, b = given.args[:2]
         factor = given.kwargs.get("alpha", 1)
-        if isinstance(a, View) and a.dtype == torch.int64 and not isinstance(b, View) and function == "ew_add":
+        if (
+            isinstance(a, View)
+            and a.dtype == torch.int64
+            and not isinstance(b, View)
+            and function == "ew_add"
+        ):
             return (Call("ew_add_scalar_i64", (given.out, a.expand(given.out.size), int(b) * int(factor))),)
         _floats(a, b, given.out)
         if not isinstance(b, View):
@@ -130,7 +135,9 @@ def _mul(given: Given) -> tuple[Call, ...]:
     a, b = given.args[:2]
     if isinstance(b, View) and b.dtype == torch.bool and isinstance(a, View):
         _floats(a)
-        return (Call("ew_masked_scale", (given.out, a.expand(given.out.size), b.expand(given.out.size), 1.0)),)
+        return (
+            Call("ew_masked_scale", (given.out, a.expand(given.out.size), b.expand(given.out.size), 1.0)),
+        )
     return _binary("ew_mul", "ew_mul_scalar")(given)
 
 
@@ -159,7 +166,7 @@ def _compare(relation: str) -> Rule:
             if a.dtype != b.dtype:
                 raise Unsupported("no kernel in C that compares two types")
             return (Call("ew_compare", (given.out, a, b.expand(given.out.size), a.c_type, relation)),)
-        return (Call("ew_compare_scalar", (given.out, a, a.c_type, float(b), relation)),)
+        return (Call("ew_compare_scalar", (given.out, a, a.c_type, c_number(float(b)), relation)),)
 
     return rule
 
@@ -184,7 +191,7 @@ def _not(given: Given) -> tuple[Call, ...]:
     return (Call("ew_logical_not", (given.out, given.args[0].expand(given.out.size))),)
 
 
-# -- copies and constants ------------------------------------------------------------------------------------------
+# -- copies and constants -------------------------------------------------------------------------------
 
 
 def copy(target: View, source: View) -> Call:
@@ -248,7 +255,7 @@ def _select_backward(given: Given) -> tuple[Call, ...]:
     return fill(given.out, 0), copy(given.out.narrow(dim, at, 1).squeeze(dim), dy)
 
 
-# -- products ------------------------------------------------------------------------------------------------------
+# -- products -------------------------------------------------------------------------------------------
 
 
 def _product(given: Given) -> tuple[Call, ...]:
@@ -263,7 +270,7 @@ def _product_and_sum(given: Given) -> tuple[Call, ...]:
     return (Call("ew_matmul_add", (given.out, c.expand(given.out.size), a, b, beta, alpha)),)
 
 
-# -- softmax and losses --------------------------------------------------------------------------------------------
+# -- softmax and losses ---------------------------------------------------------------------------------
 
 
 def _softmax(function: str) -> Rule:
@@ -318,7 +325,7 @@ def _mse_backward(given: Given) -> tuple[Call, ...]:
     return (Call("ew_mse_loss_backward", (given.out, dloss, x, target, _REDUCTIONS[reduction])),)
 
 
-# -- reductions ----------------------------------------------------------------------------------------------------
+# -- reductions -----------------------------------------------------------------------------------------
 
 
 def _reduction(function: str) -> Rule:
