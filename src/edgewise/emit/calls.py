@@ -21,7 +21,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Call:
-    """`function(arguments)`: views and settings by address, `None` as NULL, floats as float32, the rest as it is."""
+    """`function(arguments)`: views and settings by address, `None` as NULL, floats as float32, others as is."""
 
     function: str
     arguments: tuple[View | Settings | int | float | str | None, ...]
@@ -64,8 +64,10 @@ def c_number(value: Any) -> str:
         return "1" if value else "0"
     if isinstance(value, int):
         return f"({value})" if value < 0 else str(value)
-    if not math.isfinite(value):
-        raise Unsupported(f"{value} is one of its settings")
+    if math.isnan(value):
+        raise Unsupported("NaN is one of its settings")
+    if math.isinf(value):
+        return "EW_INFINITY" if value > 0 else "(-EW_INFINITY)"
     text = str(value) + ("f" if isinstance(value, np.float32) else "")
     return f"({text})" if value < 0 else text
 

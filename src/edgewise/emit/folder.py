@@ -12,7 +12,7 @@ from torch import Tensor
 from edgewise.capture import Captured
 from edgewise.emit.image import Store, image, lay_out
 from edgewise.emit.program import Program, program
-from edgewise.emit.slots import Slots, slots_of
+from edgewise.emit.slots import Slot, Slots, slots_of
 from edgewise.emit.text import header as header_text
 from edgewise.emit.text import source
 from edgewise.errors import UsageError
@@ -122,12 +122,16 @@ def _write(
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "model.h").write_text(header_text(captured.graph.name, made, slots, store))
     (folder / "model.c").write_text(text)
-    (folder / "weights.bin").write_bytes(image(store, [initial(captured, s.value) for s in slots.slots]))
+    (folder / "weights.bin").write_bytes(image(store, [_content(captured, slot) for slot in slots.slots]))
     for path in (*emitted.sources, *(f"kernels/{header.name}" for header in KERNELS.glob("*.h"))):
         shutil.copyfile(HERE / path, folder / path)
     for runtime in RUNTIME.iterdir():
         shutil.copyfile(runtime, folder / "runtime" / runtime.name)
     (folder / "model.json").write_bytes(msgspec.json.format(msgspec.json.encode(emitted), indent=2))
+
+
+def _content(captured: Captured, slot: Slot) -> bytes:
+    return bytes(slot.bytes) if slot.kind == "scratch" else initial(captured, slot.value)
 
 
 def initial(captured: Captured, name: str) -> bytes:

@@ -7,7 +7,8 @@
 | lives in RAM and outlives the step | double: written by `model_save`, read by `model_init` |
 | leaves RAM within a step, and comes back | scratch |
 
-A value that a step carries on has one slot under all its names: what it replaces, and what the next step finds.
+A value that a step carries on has one slot under all its names: what it replaces, and what the next step
+finds.
 """
 
 from collections.abc import Mapping
@@ -64,15 +65,11 @@ def slots_of(captured: Captured, plan: Plan) -> Slots:
         if home:
             for index, name in enumerate(chains[value.name]):
                 access[name] = Access(len(slots) - 1, "EW_NEW" if index else "EW_OLD")
-    scratch: dict[str, int] = {}
     for name in moved:
-        if name in access:
-            continue
-        first = head.get(name, name)
-        if first not in scratch:
-            scratch[first] = len(slots)
+        if name not in access:
+            first = head.get(name, name)
+            access.update(dict.fromkeys(chains.get(first, [name]), Access(len(slots), "EW_NEW")))
             slots.append(Slot(first, layouts[name].storage_bytes, "scratch"))
-        access[name] = Access(scratch[first], "EW_NEW")
     return Slots(tuple(slots), access)
 
 

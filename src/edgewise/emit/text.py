@@ -32,7 +32,7 @@ extern const model_range model_inputs[MODEL_INPUTS];
 
 /* All return 0, or an error of store.h. */
 int model_init(void);                       /* open the store, and load what lives in RAM */
-int model_step(uint64_t step, float *loss); /* one training step; its number decides what is drawn at random */
+int model_step(uint64_t step, float *loss); /* one training step; `step` decides what is drawn */
 int model_save(void);                       /* write what lives in RAM to the store: what a restart finds */
 
 #endif

@@ -37,7 +37,7 @@ class Tile:
 
     `slots` are views by the slot of the op's program, `values` those of stored values by name (inouts and
     operands without a slot), `made` where result i goes. `pieces` says of the operand behind a slot where its
-    slice begins, by dim; `at` is the C variable of an axis that is cut, `count` how many positions a tile has.
+    slice begins, by dim; `at` is the C variable of an axis that is cut, `count` how many positions it has.
     """
 
     slots: Mapping[int, View]
