@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from edgewise.capture import Captured
+from edgewise.emit.build import furnish
 from edgewise.emit.image import Store, image, lay_out
 from edgewise.emit.program import Program, program
 from edgewise.emit.slots import Slot, Slots, slots_of
@@ -19,10 +20,11 @@ from edgewise.errors import UsageError
 from edgewise.plan import Certificate, Plan
 
 HERE = Path(__file__).parent
-KERNELS, RUNTIME = HERE / "kernels", HERE / "runtime"
+KERNELS = HERE / "kernels"
 FORMAT = "edgewise.emitted/1"
 _CALLED = re.compile(r"\bew_\w+")
-_DEFINED = re.compile(r"^(?!static)[\w ]+?\*?\b(ew_\w+)\(", re.MULTILINE)
+_DEFINED = re.compile(r"^(?:\w[\w ]*\b|[A-Z_]+\()(ew_\w+)[(,]", re.MULTILINE)
+"""The name of a function where its definition begins, or of one that a macro defines."""
 
 
 class Tensors(msgspec.Struct, frozen=True):
@@ -118,15 +120,13 @@ def write_folder(  # what a folder is made of
 def _write(
     folder: Path, captured: Captured, made: Program, slots: Slots, store: Store, text: str, emitted: Emitted
 ) -> None:
-    for name in ("kernels", "runtime"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / "kernels").mkdir(parents=True, exist_ok=True)
     (folder / "model.h").write_text(header_text(captured.graph.name, made, slots, store))
     (folder / "model.c").write_text(text)
     (folder / "weights.bin").write_bytes(image(store, [_content(captured, slot) for slot in slots.slots]))
     for path in (*emitted.sources, *(f"kernels/{header.name}" for header in KERNELS.glob("*.h"))):
         shutil.copyfile(HERE / path, folder / path)
-    for runtime in RUNTIME.iterdir():
-        shutil.copyfile(runtime, folder / "runtime" / runtime.name)
+    furnish(folder)
     (folder / "model.json").write_bytes(msgspec.json.format(msgspec.json.encode(emitted), indent=2))
 
 
