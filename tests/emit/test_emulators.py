@@ -4,12 +4,22 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
-from edgewise.emit import HOST, Emulated, build, contents, find_board, run
+from edgewise.emit import BOARDS, HOST, Built, Emulated, build, contents, run
 from tests.emit.regression import BIAS, LOSSES, RAM_BYTES, STATE, STORE, batches, losses, write_folder
 
 STEPS = 5
+QEMU = shutil.which("qemu-system-arm") is not None
 COMPILERS = ["zig", *(["gcc"] if shutil.which("arm-none-eabi-gcc") else [])]
+WAYS = [
+    (board.name, compiler, emulator)
+    for board in BOARDS.values()
+    for compiler in COMPILERS
+    for emulator in [*(["unicorn"] if board.unicorn else []), *(["qemu"] if QEMU else [])]
+    if not board.is_host
+]
+"""What this machine can run; `.ci/run` installs all of it."""
 
 
 @pytest.fixture(scope="module")
@@ -17,33 +27,93 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_folder(tmp_path_factory.mktemp("emulators") / "regression")
 
 
-def train(folder: Path, board: str, compiler: str | None = None, emulator: str | None = None) -> Emulated:
-    built = build(folder, find_board(board), ram_bytes=RAM_BYTES, compiler=compiler)
-    return run(built, batches(STEPS), store=folder / "weights.bin", emulator=emulator, read_back=[STATE])
+@pytest.fixture(scope="module")
+def builds(folder: Path) -> dict[tuple[str, str], Built]:
+    """Programs that have been built, so that each is built once."""
+    return {}
+
+
+def built(builds: dict[tuple[str, str], Built], folder: Path, board: str, compiler: str = "zig") -> Built:
+    if (board, compiler) not in builds:
+        copy = folder.parent / compiler
+        if not copy.exists():
+            shutil.copytree(folder, copy)
+        builds[board, compiler] = build(copy, BOARDS[board], ram_bytes=RAM_BYTES, compiler=compiler)
+    return builds[board, compiler]
+
+
+def train(program: Built, folder: Path, emulator: str | None = None, scale: float = 1.0) -> Emulated:
+    scaled = [(x * scale, t * scale) for x, t in batches(STEPS)]
+    return run(program, scaled, store=folder / "weights.bin", emulator=emulator, read_back=[STATE])
 
 
 @pytest.fixture(scope="module")
-def at_home(folder: Path) -> Emulated:
-    return train(folder, HOST.name)
+def at_home(builds: dict[tuple[str, str], Built], folder: Path) -> Emulated:
+    return train(built(builds, folder, HOST.name), folder)
 
 
 def test_it_learns_as_it_should(at_home: Emulated) -> None:
     assert at_home.losses == pytest.approx(losses(STEPS), rel=1e-5)
     assert at_home.read_bytes > 0
     assert at_home.written_bytes > 0
-
-
-@pytest.mark.parametrize("compiler", COMPILERS)
-def test_a_board_makes_the_same_bits(compiler: str, folder: Path, at_home: Emulated) -> None:
-    seen = train(folder, "stm32f405", compiler, "unicorn")
-    assert seen.losses == at_home.losses
-    assert seen.store == at_home.store
-    assert seen.read_back == at_home.read_back
-    assert (seen.read_bytes, seen.written_bytes) == (at_home.read_bytes, at_home.written_bytes)
-    assert 0 < (seen.stack_bytes or 0) < 1024
+    assert (at_home.stack_bytes, at_home.instructions) == (None, None)
 
 
 def test_the_store_holds_what_was_saved(at_home: Emulated) -> None:
     held = contents(at_home.store, STORE)
     assert held[BIAS] == at_home.read_back[0][32:36]
-    assert len(held[LOSSES]) == 400
+    assert held[LOSSES][: 4 * STEPS] == torch.tensor(at_home.losses).numpy().tobytes()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-20], ids=["plain", "denormal"])
+@pytest.mark.parametrize(("board", "compiler", "emulator"), WAYS)
+def test_a_board_makes_the_bits_of_this_computer(
+    board: str, compiler: str, emulator: str, scale: float, builds: dict, folder: Path
+) -> None:
+    here = train(built(builds, folder, HOST.name), folder, scale=scale)
+    there = train(built(builds, folder, board, compiler), folder, emulator, scale)
+    assert 0 < min(here.losses) < max(here.losses) < (1e2 if scale == 1 else 1e-38)
+    for what in ("losses", "store", "read_back", "read_bytes", "written_bytes"):
+        assert getattr(there, what) == getattr(here, what)
+    assert 100 < (there.stack_bytes or 0) < 1024
+
+
+@pytest.mark.parametrize("board", [name for name, board in BOARDS.items() if board.unicorn])
+def test_instructions_are_counted_the_same_every_time(board: str, builds: dict, folder: Path) -> None:
+    program = built(builds, folder, board)
+    counts = {train(program, folder, emulator).instructions for emulator in ["unicorn"] * 2}
+    assert len(counts) == 1
+    assert 50_000 < (counts.pop() or 0) < 500_000
+
+
+@pytest.mark.parametrize("board", [name for name, board in BOARDS.items() if board.unicorn and QEMU])
+def test_emulators_count_alike(board: str, builds: dict, folder: Path) -> None:
+    """But for the calls of the host, which QEMU counts twice, and the length of a tick."""
+    program = built(builds, folder, board)
+    one, other = (train(program, folder, emulator).instructions or 0 for emulator in ("unicorn", "qemu"))
+    assert other == pytest.approx(one, rel=0.02)
+
+
+def test_first_step_and_steps(builds: dict, folder: Path) -> None:
+    seen = run(
+        built(builds, folder, HOST.name),
+        batches(STEPS),
+        store=folder / "weights.bin",
+        steps=2,
+        first_step=7,
+    )
+    assert len(seen.losses) == 2
+    kept = contents(seen.store, STORE)[LOSSES]
+    assert kept[28:36] == torch.tensor(seen.losses).numpy().tobytes()
+    assert not any(kept[:28] + kept[36:])
+
+
+def test_a_run_goes_on_where_the_last_one_ended(builds: dict, folder: Path, tmp_path: Path) -> None:
+    program = built(builds, folder, "stm32f405")
+    whole = run(program, batches(4), store=folder / "weights.bin", read_back=[STATE])
+    half = run(program, batches(2), store=folder / "weights.bin")
+    (tmp_path / "half.bin").write_bytes(half.store)
+    rest = run(program, batches(4)[2:], store=tmp_path / "half.bin", first_step=2, read_back=[STATE])
+    assert half.losses + rest.losses == whole.losses
+    assert rest.read_back == whole.read_back
+    assert contents(rest.store, STORE) == contents(whole.store, STORE)

@@ -63,9 +63,51 @@ STM32F405 = Board(
     ram_start=0x20000000,
     ram_bytes=128 * 1024,
 )
+LM3S6965 = Board(
+    name="lm3s6965",
+    description="Cortex-M3 without FPU, 64 KiB of RAM, SD card over SPI",
+    zig=("-target", "thumb-freestanding-eabi", "-mcpu=cortex_m3"),
+    gcc=("-mcpu=cortex-m3", "-mfloat-abi=soft"),
+    unicorn="CORTEX_M3",
+    qemu="lm3s6965evb",
+    clock_hz=12_500_000,
+    flash_start=0,
+    flash_bytes=256 * 1024,
+    ram_start=0x20000000,
+    ram_bytes=64 * 1024,
+    peripherals_start=0x40000000,
+    peripherals_end=0x40100000,
+    media=("file", "sd"),
+)
+AN500 = Board(
+    name="an500",
+    description="Cortex-M7 with FPU (double precision too), 4 MiB of RAM",
+    zig=("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m7+fp_armv8d16"),
+    gcc=("-mcpu=cortex-m7", "-mfpu=fpv5-d16", "-mfloat-abi=hard"),
+    unicorn="CORTEX_M7",
+    qemu="mps2-an500",
+    clock_hz=25_000_000,
+    flash_start=0,
+    flash_bytes=4 * 1024 * 1024,
+    ram_start=0x20000000,
+    ram_bytes=4 * 1024 * 1024,
+)
+AN547 = Board(
+    name="an547",
+    description="Cortex-M55 with FPU, 512 KiB of RAM",
+    # Vectors of integers only: those of floats take numbers below 1.2e-38 for zero, and so make other bits.
+    zig=("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m55+fp_armv8d16+mve"),
+    gcc=("-mcpu=cortex-m55+nomve.fp", "-mfloat-abi=hard"),
+    qemu="mps3-an547",
+    clock_hz=32_000_000,
+    flash_start=0x10000000,  # the memory at 0, where secure code runs from
+    flash_bytes=512 * 1024,
+    ram_start=0x30000000,
+    ram_bytes=512 * 1024,
+)
 HOST = Board(name="host", description="this computer, without any limit")
 
-BOARDS = {board.name: board for board in (STM32F405, HOST)}
+BOARDS = {board.name: board for board in (STM32F405, LM3S6965, AN500, AN547, HOST)}
 
 
 def find_board(name: str) -> Board:

@@ -48,12 +48,12 @@ static void copy_data(void)
 
 void ew_start(void)
 {
-    copy_data();
-    SHCSR |= 7u << 16; /* faults of memory, bus and usage have handlers of their own numbers */
-    ew_mpu_start();
     SYSTICK_RELOAD = SYSTICK_TOP;
     SYSTICK_NOW = 0;
     SYSTICK_CONTROL = 7; /* processor clock, interrupt, on */
+    SHCSR |= 7u << 16;   /* faults of memory, bus and usage have handlers of their own numbers */
+    copy_data();
+    ew_mpu_start();
 }
 
 /* The FPU comes first: a compiler may use it, or MVE, to copy and clear memory. */
@@ -69,7 +69,8 @@ __attribute__((naked, noreturn)) void ew_reset(void)
         "isb\n"
 #endif
 #if defined(__ARM_FP) && defined(EW_EMULATED)
-        "mov r0, #0x10\n" /* FPSCR.IXC, which emulators ask for before they use the FPU of their host */
+        "vmrs r0, fpscr\n"
+        "orr r0, r0, #0x10\n" /* FPSCR.IXC, which emulators ask for before they use the FPU of their host */
         "vmsr fpscr, r0\n"
 #endif
         "bl ew_start\n" /* on the stack of the handlers, where reset begins */

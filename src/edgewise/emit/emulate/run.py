@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgewise.emit.build import Built
-from edgewise.emit.emulate import native
+from edgewise.emit.emulate import native, qemu
 from edgewise.emit.emulate.files import Report, read_fault, read_report, write_command
 from edgewise.emit.emulate.nouns import Emulated, Ending
 from edgewise.emit.emulate.symbols import faulted
@@ -113,6 +113,8 @@ def _execute(built: Built, place: Path, emulator: str, power_off_at: int | None)
         from edgewise.emit.emulate import unicorn  # noqa: PLC0415  -- part of an extra
 
         return unicorn.execute(built, place, power_off_at=power_off_at)
+    if emulator == "qemu":
+        return qemu.execute(built, place)
     return native.execute(built, place)
 
 
@@ -141,6 +143,7 @@ def _emulated(
     for _, size in read_back:
         found.append(rest[at : at + size])
         at += size
+    instructions = qemu.instructions(built, report.ticks) if emulator == "qemu" else ending.instructions
     return Emulated(
         board=built.board.name,
         emulator=emulator,
@@ -148,7 +151,7 @@ def _emulated(
         store=image,
         read_back=tuple(found),
         stack_bytes=None if built.board.is_host else report.stack_bytes,
-        instructions=ending.instructions,
+        instructions=instructions,
         read_bytes=report.read_bytes,
         written_bytes=report.written_bytes,
     )

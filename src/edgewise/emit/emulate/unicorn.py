@@ -12,6 +12,7 @@ from typing import Any
 from elftools.elf.elffile import ELFFile
 
 from edgewise.emit.build import Built
+from edgewise.emit.emulate.counting import InstructionCounter
 from edgewise.emit.emulate.nouns import Ending
 from edgewise.emit.emulate.semihosting import Exit, Semihosting
 from edgewise.emit.emulate.symbols import astray, function_at
@@ -51,6 +52,8 @@ class _Machine:
         self.slack = bytes([SLACK]) * (-built.ram_bytes % PAGE)
         self.uc.mem_write(self.slack_start, self.slack)
         self._load()
+        code = bytes(self.uc.mem_read(board.flash_start, -(-built.flash_used_bytes // 2) * 2))
+        self.counter = InstructionCounter(self.uc, board.flash_start, code, built.elf.parent)
         self.host = Semihosting(place, power_off_at)
         self.ending: Exit | None = None
         self.error: Exception | None = None
@@ -113,7 +116,7 @@ class _Machine:
             raise astray(self.built, self.slack_start, 0, "wrote past the end of its RAM,")
         if self.ending is None:
             raise DeviceError(f"On board `{board.name}` the program stopped without an exit. Build it anew.")
-        return Ending(self.ending.code)
+        return Ending(self.ending.code, self.counter.instructions)
 
 
 def execute(built: Built, place: Path, *, power_off_at: int | None = None) -> Ending:
