@@ -21,7 +21,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Call:
-    """`function(arguments)`: views and settings by address, `None` as NULL, floats as float32, others as is."""
+    """`function(arguments)`: views and settings by address, `None` as NULL, floats as float32."""
 
     function: str
     arguments: tuple[View | Settings | int | float | str | None, ...]

@@ -3,11 +3,17 @@
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from edgewise.capture import Captured
 from edgewise.devices import Device
 from edgewise.emit.folder import Emitted, write_folder
 from edgewise.emit.prepare import prepare
+from edgewise.errors import BudgetInfeasible
 from edgewise.plan import Budget, Certificate, Plan, ProgressCallback, check, make_plan
+
+MOST_PLANS = 4
+"""Plans that are made, each for less RAM, until the arena of one fits."""
 
 
 class Made(NamedTuple):
@@ -37,6 +43,24 @@ def emit(  # what a plan needs, and a place
         UsageError: the folder cannot be written.
     """
     ready = prepare(captured)
-    plan = make_plan(ready.graph, device, budget, time_limit=time_limit, progress=progress)
-    certificate = check(plan, ready.graph, device)
+    plan, certificate = _fitting(ready, device, budget, time_limit, progress)
     return Made(write_folder(folder, ready, plan, certificate, model=model), ready, plan, certificate)
+
+
+def _fitting(
+    ready: Captured, device: Device, budget: Budget, time_limit: float, progress: ProgressCallback | None
+) -> tuple[Plan, Certificate]:
+    """A plan whose arena fits: where holes between values take it beyond the budget, one that holds less."""
+    asked = budget.ram_bytes
+    for _ in range(MOST_PLANS):
+        smaller = msgspec.structs.replace(budget, ram_bytes=asked)
+        plan = make_plan(ready.graph, device, smaller, time_limit=time_limit, progress=progress)
+        certificate = check(plan, ready.graph, device)
+        if certificate.arena_bytes <= budget.ram_bytes:
+            return plan, certificate
+        asked -= certificate.arena_bytes - budget.ram_bytes
+    raise BudgetInfeasible(
+        f"No plan was found whose addresses fit {budget.ram_bytes:,} B; the last takes "
+        f"{certificate.arena_bytes:,} B. Try `--ram {certificate.arena_bytes}`.",
+        min_ram_bytes=certificate.arena_bytes,
+    )

@@ -1,5 +1,6 @@
 """Kernel calls as C text: each in a block of its own, with the tensors it names."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,9 @@ from edgewise.emit.calls import Call, Settings, c_number, extents, single
 from edgewise.emit.views import MOST_DIMS, View, plus, times
 
 INDENT = "    "
+_CONSTANT = re.compile(r"model_arena( \+ \d+)*")
+"""An address that is known when the program is linked."""
+
 Place = Callable[[View], str]
 """The C expression of the address of the first element of a view's value."""
 
@@ -42,8 +46,8 @@ def tensor(name: str, view: View, place: Place) -> str:
         raise ValueError(f"{view.dims} dims")
     address = plus(place(view), times(view.offset, view.dtype.itemsize))
     size, stride = (extents(e) for e in (view.size or (1,), view.stride or (1,)))
-    fixed = all(isinstance(e, int) for e in (*view.size, *view.stride, view.offset))
-    storage = "static const" if fixed else "const"
+    fixed = all(isinstance(e, int) for e in (*view.size, *view.stride))
+    storage = "static const" if fixed and _CONSTANT.fullmatch(str(address)) else "const"
     text = f"{storage} ew_tensor {name} = {{{address}, {max(view.dims, 1)}, {{{size}}}, {{{stride}}}}};"
     return f"{text} /* {comment(view.value)} */" if view.value else text
 

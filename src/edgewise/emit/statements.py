@@ -110,8 +110,8 @@ def _update(run: UpdateKernel, layouts: Layouts, room: str) -> tuple[Call, ...]:
         for name in run.producer.op.outputs:
             places[name] = f"{room} + {begin}"
             begin += aligned(layouts[name].storage_bytes)
-        for call in statements(run.producer.run, run.producer.op, layouts, first=True, room=room):
-            calls.append(replace(call, arguments=tuple(_placed(a, places) for a in call.arguments)))
+        made = statements(run.producer.run, run.producer.op, layouts, first=True, room=room)
+        calls += [replace(c, arguments=tuple(_placed(a, places) for a in c.arguments)) for c in made]
     for change in run.changes:
         slots = slots_of(change.program, layouts)
         gradient = _placed(slots[change.gradient.index], places)

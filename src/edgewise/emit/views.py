@@ -1,8 +1,8 @@
 """What a C kernel is handed: a view of a value, or of a tile of one, whose sizes may be C expressions.
 
 Shapes of a whole op are numbers. In a loop over slices the last tile is shorter, so there a size is the name
-of a C variable; everything that a rule may do with a view (to broadcast it, to put dims in another order) works
-on both.
+of a C variable; everything that a rule may do with a view (to broadcast it, to put dims in another order)
+works on both.
 """
 
 from collections.abc import Mapping, Sequence
