@@ -45,8 +45,10 @@ def spilled(out: torch.Tensor) -> int:
     return int((~whole.isnan()).sum()) - int((~out.isnan()).sum())
 
 
-def assert_close(actual: torch.Tensor, expected: torch.Tensor, rtol: float = 1e-5) -> None:
-    """Norm-wise close, everywhere close to the largest element, and nothing written beside it."""
+def assert_close(
+    actual: torch.Tensor, expected: torch.Tensor, rtol: float = 1e-5, terms: torch.Tensor | None = None
+) -> None:
+    """Norm-wise close, relative to `terms` where the result is what is left of these; nothing written beside."""
     assert actual.shape == expected.shape
     if actual.dtype == torch.float32:
         assert spilled(actual) == 0
@@ -56,7 +58,7 @@ def assert_close(actual: torch.Tensor, expected: torch.Tensor, rtol: float = 1e-
     assert torch.equal(got.isfinite(), want.isfinite()), (actual, expected)
     finite = want.isfinite()
     assert torch.equal(got[~finite].nan_to_num(), want[~finite].nan_to_num())
-    difference, scale = (got - want)[finite], want[finite]
+    difference, scale = (got - want)[finite], (want if terms is None else terms.double())[finite]
     tiny = 1e-30
     assert float(difference.norm()) <= rtol * float(scale.norm()) + tiny, (actual, expected)
 

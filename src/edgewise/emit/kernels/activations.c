@@ -90,14 +90,14 @@ static float ramp(float x) /* 0 up to -3, 6 from 3 on */
     return raised > 6.0f ? 6.0f : raised;
 }
 
-static float hardswish_slope(float x)
+static float hardswish_gradient(float dy, float x)
 {
-    return x <= -3.0f ? 0.0f : x < 3.0f ? x / 3.0f + 0.5f : 1.0f;
+    return x <= -3.0f ? 0.0f : x < 3.0f ? dy * (x / 3.0f + 0.5f) : dy;
 }
 
 UNARY(ew_hardswish, (const ew_tensor *out, const ew_tensor *x), v * ramp(v) / 6.0f)
 BINARY(ew_hardswish_backward, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b),
-       u * hardswish_slope(v))
+       hardswish_gradient(u, v))
 UNARY(ew_hardsigmoid, (const ew_tensor *out, const ew_tensor *x), ramp(v) / 6.0f)
 BINARY(ew_hardsigmoid_backward, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b),
        v > -3.0f && v < 3.0f ? u / 6.0f : 0.0f)
