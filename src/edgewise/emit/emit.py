@@ -7,10 +7,14 @@ import msgspec
 
 from edgewise.capture import Captured
 from edgewise.devices import Device
+from edgewise.emit.boards import FAULT_STACK_BYTES, STACK_BYTES
 from edgewise.emit.folder import Emitted, write_folder
 from edgewise.emit.prepare import prepare
 from edgewise.errors import BudgetInfeasible
 from edgewise.plan import Budget, Certificate, Plan, ProgressCallback, check, make_plan
+
+RESERVED_BYTES = STACK_BYTES + FAULT_STACK_BYTES + 1024
+"""RAM of a program beside the arena: stacks, and the variables of the store."""
 
 MOST_PLANS = 4
 """Plans that are made, each for less RAM, until the arena of one fits."""

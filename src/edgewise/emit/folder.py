@@ -13,6 +13,7 @@ from edgewise.capture import Captured
 from edgewise.emit.build import furnish
 from edgewise.emit.image import Store, image, lay_out
 from edgewise.emit.program import Program, program
+from edgewise.emit.readme import MAKEFILE, readme
 from edgewise.emit.slots import Slot, Slots, slots_of
 from edgewise.emit.text import header as header_text
 from edgewise.emit.text import source
@@ -110,8 +111,11 @@ def write_folder(  # what a folder is made of
     sizes = [tensor.bytes for tensor in inputs]
     text = source(captured.graph.name, made, slots, store, sizes)
     emitted = msgspec.structs.replace(emitted, sources=tuple(_needed(text)))
+    words = readme(captured, plan, certificate, made, slots, model=model, store_bytes=store.bytes)
     try:
         _write(folder, captured, made, slots, store, text, emitted)
+        (folder / "README.md").write_text(words)
+        (folder / "Makefile").write_text(MAKEFILE)
     except OSError as error:
         raise UsageError(f"Cannot write {folder}: {error.strerror}. Choose another place.") from error
     return emitted
