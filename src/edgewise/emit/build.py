@@ -56,7 +56,7 @@ def sources(folder: Path, board: Board, medium: str) -> list[Path]:
     """What is compiled of `folder` for `board`."""
     runtime, boards = folder / "runtime", folder / "boards"
     host = "host_stdio.c" if board.is_host else "host_semihosting.c"
-    ours = ("store.c", MEDIA[medium], "harness.c", host)
+    ours = ("store.c", "slices.c", MEDIA[medium], "harness.c", host)
     of_board = ("host.c",) if board.is_host else ("startup.c", "mpu.c")
     return [
         folder / "model.c",

@@ -1,0 +1,118 @@
+#include "numbers.h"
+#include "rows.h"
+
+/* The sign bit decides, and costs less than a comparison of floats; what is not a number stays. */
+static inline int is_negative(float v)
+{
+    return ew_bits(v) - 0x80000000u <= 0x7f800000u;
+}
+
+UNARY(ew_relu, (const ew_tensor *out, const ew_tensor *x), is_negative(v) ? 0.0f : v)
+UNARY(ew_leaky_relu, (const ew_tensor *out, const ew_tensor *x, float slope), is_negative(v) ? v * slope : v)
+BINARY(ew_leaky_relu_backward, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, float slope),
+       v > 0.0f ? u : u * slope)
+
+static BINARY(relu_backward, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b),
+              is_negative(v) || ew_bits(v) == 0 ? 0.0f : u)
+static BINARY(threshold_backward,
+              (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, float threshold),
+              v <= threshold ? 0.0f : u)
+
+void ew_threshold_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x, float threshold)
+{
+    if (threshold == 0.0f)
+        relu_backward(dx, dy, x);
+    else
+        threshold_backward(dx, dy, x, threshold);
+}
+
+BINARY(ew_hardtanh_backward,
+       (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, float low, float high),
+       v <= low || v >= high ? 0.0f : u)
+
+static float sigmoid(float x)
+{
+    return 1.0f / (1.0f + ew_expf(-x));
+}
+
+UNARY(ew_sigmoid, (const ew_tensor *out, const ew_tensor *x), sigmoid(v))
+BINARY(ew_sigmoid_backward, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b), u * (1.0f - v) * v)
+UNARY(ew_tanh, (const ew_tensor *out, const ew_tensor *x), ew_tanhf(v))
+BINARY(ew_tanh_backward, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b), u * (1.0f - v * v))
+UNARY(ew_silu, (const ew_tensor *out, const ew_tensor *x), v * sigmoid(v))
+
+static float silu_slope(float x)
+{
+    const float s = sigmoid(x);
+    return s * (1.0f + x * (1.0f - s));
+}
+
+BINARY(ew_silu_backward, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b), u * silu_slope(v))
+
+/* -- gelu: x Phi(x), or its approximation by tanh (arXiv 1606.08415) ---------------------------------------------- */
+
+static const float ROOT_HALF = 0.70710678f;
+static const float ROOT_TWO_OVER_PI = 0.79788456f;
+static const float CUBE = 0.044715f;
+
+static float gelu(float x)
+{
+    return 0.5f * x * (1.0f + ew_erff(x * ROOT_HALF));
+}
+
+static float gelu_by_tanh(float x)
+{
+    return 0.5f * x * (1.0f + ew_tanhf(ROOT_TWO_OVER_PI * (x + CUBE * x * x * x)));
+}
+
+static float gelu_slope(float x)
+{
+    const float density = 0.39894228f * ew_expf(-0.5f * x * x);
+    return 0.5f * (1.0f + ew_erff(x * ROOT_HALF)) + x * density;
+}
+
+static float gelu_by_tanh_slope(float x)
+{
+    const float t = ew_tanhf(ROOT_TWO_OVER_PI * (x + CUBE * x * x * x));
+    const float inner = ROOT_TWO_OVER_PI * (1.0f + 3.0f * CUBE * x * x);
+    return 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * inner;
+}
+
+UNARY(ew_gelu, (const ew_tensor *out, const ew_tensor *x, int tanh_form), tanh_form ? gelu_by_tanh(v) : gelu(v))
+BINARY(ew_gelu_backward, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, int tanh_form),
+       u * (tanh_form ? gelu_by_tanh_slope(v) : gelu_slope(v)))
+
+/* -- the hard ones: pieces of lines --------------------------------------------------------------------------------- */
+
+static float ramp(float x) /* 0 up to -3, 6 from 3 on */
+{
+    const float v = x + 3.0f, raised = v < 0.0f ? 0.0f : v;
+    return raised > 6.0f ? 6.0f : raised;
+}
+
+static float hardswish_gradient(float dy, float x)
+{
+    return x <= -3.0f ? 0.0f : x < 3.0f ? dy * (x / 3.0f + 0.5f) : dy;
+}
+
+UNARY(ew_hardswish, (const ew_tensor *out, const ew_tensor *x), v * ramp(v) / 6.0f)
+BINARY(ew_hardswish_backward, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b),
+       hardswish_gradient(u, v))
+UNARY(ew_hardsigmoid, (const ew_tensor *out, const ew_tensor *x), ramp(v) / 6.0f)
+BINARY(ew_hardsigmoid_backward, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b),
+       v > -3.0f && v < 3.0f ? u / 6.0f : 0.0f)
+
+/* -- softplus: log(1 + e^(beta x)) / beta, and x above the threshold ------------------------------------------------- */
+
+UNARY(ew_softplus, (const ew_tensor *out, const ew_tensor *x, float beta, float threshold),
+      v * beta > threshold ? v : ew_log1pf(ew_expf(v * beta)) / beta)
+
+static float softplus_slope(float scaled)
+{
+    const float z = ew_expf(scaled);
+    return z / (z + 1.0f);
+}
+
+BINARY(ew_softplus_backward,
+       (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, float beta, float threshold),
+       v * beta > threshold ? u : u * softplus_slope(v * beta))

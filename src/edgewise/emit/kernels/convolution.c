@@ -1,0 +1,234 @@
+/* A convolution and the gradient of its input are the same sum, seen from an element of the result: over channels
+ * and over the taps that meet an element of the operand. Only which taps these are differs, and along each axis
+ * that is a `line`. Every element is summed in the order of channels, rows and columns of taps, however the result
+ * is cut. */
+#include "tile.h"
+
+/* Along one axis, element t of `count` lies at first + t step in the result. Its tap m of `taps` is number
+ * tap + m tap_step of the weight, and meets element reach + t hop + m leap of `size` of the operand. */
+typedef struct {
+    int32_t count, first, step;
+    int32_t taps, tap, tap_step;
+    int32_t reach, hop, leap, size;
+} line;
+
+static int32_t divide_down(int32_t a, int32_t b)
+{
+    return a >= 0 ? a / b : -((b - 1 - a) / b);
+}
+
+static int32_t divide_up(int32_t a, int32_t b)
+{
+    return -divide_down(-a, b);
+}
+
+static int32_t clamp(int32_t x, int32_t low, int32_t high)
+{
+    return ew_min(ew_max(x, low), high);
+}
+
+/* The taps of element t that meet the operand: from *from to *to. */
+static void meeting(const line *l, int32_t t, int32_t *from, int32_t *to)
+{
+    const int32_t at = l->reach + t * l->hop, last = l->size - 1;
+    if (l->leap > 0) {
+        *from = clamp(divide_up(-at, l->leap), 0, l->taps);
+        *to = clamp(divide_down(last - at, l->leap) + 1, *from, l->taps);
+    } else {
+        *from = clamp(divide_up(at - last, -l->leap), 0, l->taps);
+        *to = clamp(divide_down(at, -l->leap) + 1, *from, l->taps);
+    }
+}
+
+/* The elements all of whose taps meet the operand: from *from to *to. */
+static void inside(const line *l, int32_t *from, int32_t *to)
+{
+    const int32_t far = (l->taps - 1) * l->leap;
+    *from = clamp(divide_up(-(l->reach + ew_min(far, 0)), l->hop), 0, l->count);
+    *to = clamp(divide_down(l->size - 1 - l->reach - ew_max(far, 0), l->hop) + 1, *from, l->count);
+}
+
+/* What the result of one sample and group is made of: strides of the result, the operand and the weight, by
+ * channel, row and column; the weight also by channel of the result. */
+typedef struct {
+    float *y;
+    const float *x, *w, *bias; /* bias may be NULL */
+    int32_t channels, summed;  /* of the result; of the operand */
+    int32_t y_step[3], x_step[3], w_step[3], w_next, bias_step;
+    int32_t block; /* so many summed channels are one block of the sum */
+    line rows, columns;
+} plane;
+
+static void store(const plane *p, const float *sums, int32_t channel, int32_t row, int32_t column, int32_t rows,
+                  int32_t columns)
+{
+    for (int32_t r = 0; r < rows; ++r) {
+        const float bias = p->bias == NULL ? 0.0f : p->bias[(channel + r) * p->bias_step];
+        float *y = p->y + (channel + r) * p->y_step[0] + (p->rows.first + row * p->rows.step) * p->y_step[1];
+        y += (p->columns.first + column * p->columns.step) * p->y_step[2];
+        for (int32_t c = 0; c < columns; ++c, y += p->columns.step * p->y_step[2])
+            *y = p->bias == NULL ? sums[EW_TILE * r + c] : sums[EW_TILE * r + c] + bias;
+    }
+}
+
+/* With one tap the loop over channels is the inner one. */
+static void turn(ew_tile *t)
+{
+    t->n[2] = t->n[0], t->n[0] = 1;
+    t->w_step[2] = t->w_step[0], t->x_step[2] = t->x_step[0];
+}
+
+/* A tile of the result: `rows` channels from `channel` on, and `columns` elements from (row, column) on that meet
+ * the same taps. */
+static void sum_tile(const plane *p, int32_t channel, int32_t row, int32_t column, int32_t rows, int32_t columns)
+{
+    const line *const v = &p->rows, *const h = &p->columns;
+    int32_t from[2], to[2];
+    ew_tile_total total;
+    meeting(v, row, &from[0], &to[0]);
+    meeting(h, column, &from[1], &to[1]);
+    const float *w = p->w + channel * p->w_next + (v->tap + from[0] * v->tap_step) * p->w_step[1]
+                     + (h->tap + from[1] * h->tap_step) * p->w_step[2];
+    const float *x = p->x + (v->reach + row * v->hop + from[0] * v->leap) * p->x_step[1]
+                     + (h->reach + column * h->hop + from[1] * h->leap) * p->x_step[2];
+    ew_tile t = {{0, to[0] - from[0], to[1] - from[1]},
+                 {p->w_step[0], v->tap_step * p->w_step[1], h->tap_step * p->w_step[2]},
+                 {p->x_step[0], v->leap * p->x_step[1], h->leap * p->x_step[2]},
+                 p->w_next, h->hop * p->x_step[2]};
+    const int single = t.n[1] == 1 && t.n[2] == 1;
+    ew_tile_total_begin(&total);
+    if (t.n[1] > 0 && t.n[2] > 0)
+        for (int32_t c = 0; c < p->summed; c += p->block) {
+            t.n[0] = ew_min(p->block, p->summed - c);
+            if (single)
+                turn(&t);
+            ew_tile_total_add(&total, &t, rows, columns, w + c * p->w_step[0], x + c * p->x_step[0]);
+        }
+    ew_tile_total_end(&total);
+    store(p, total.sum, channel, row, column, rows, columns);
+}
+
+static void sum_plane(const plane *p)
+{
+    int32_t from, to, rows, columns;
+    inside(&p->columns, &from, &to);
+    for (int32_t channel = 0; channel < p->channels; channel += rows) {
+        rows = ew_tile_rows(p->channels - channel);
+        for (int32_t row = 0; row < p->rows.count; ++row)
+            for (int32_t column = 0; column < p->columns.count; column += columns) {
+                const int whole = column >= from && column < to;
+                columns = whole ? ew_tile_columns(to - column, rows) : 1;
+                sum_tile(p, channel, row, column, rows, columns);
+            }
+    }
+}
+
+/* All samples and groups of a result `y`; x is the operand. */
+static void sum_planes(plane *p, const ew_tensor *y, const ew_tensor *x, const ew_tensor *w, int32_t groups)
+{
+    const int32_t per_group = w->stride[0] * (w->size[0] / groups);
+    p->channels = y->size[1] / groups;
+    p->summed = x->size[1] / groups;
+    p->block = ew_max(1, EW_PRODUCTS / (w->size[2] * w->size[3]));
+    const float *const bias = p->bias;
+    for (int32_t n = 0; n < y->size[0]; ++n)
+        for (int32_t g = 0; g < groups; ++g) {
+            p->y = ew_floats(y, n * y->stride[0] + g * p->channels * y->stride[1]);
+            p->x = ew_floats(x, n * x->stride[0] + g * p->summed * x->stride[1]);
+            p->w = ew_floats(w, g * per_group);
+            p->bias = bias == NULL ? NULL : bias + g * p->channels * p->bias_step;
+            sum_plane(p);
+        }
+    p->bias = bias;
+}
+
+static void set_steps(plane *p, const ew_tensor *y, const ew_tensor *x, const ew_tensor *w)
+{
+    for (int32_t d = 1; d < 4; ++d) {
+        p->y_step[d - 1] = y->stride[d];
+        p->x_step[d - 1] = x->stride[d];
+        p->w_step[d - 1] = w->stride[d];
+    }
+}
+
+static line forward_line(const ew_convolution_settings *s, int32_t axis, const ew_tensor *y, const ew_tensor *x,
+                         const ew_tensor *w)
+{
+    const line l = {y->size[2 + axis], 0, 1, w->size[2 + axis], 0, 1,
+                    -s->padding[axis], s->stride[axis], s->dilation[axis], x->size[2 + axis]};
+    return l;
+}
+
+/* A product of matrices, where rows lie one behind the other: one long row. */
+static void flatten(plane *p)
+{
+    line *const v = &p->rows, *const h = &p->columns;
+    const int pointwise = v->taps == 1 && h->taps == 1 && v->reach == 0 && h->reach == 0;
+    const int same = v->count == v->size && h->count == h->size && v->hop == v->step && h->hop == h->step;
+    if (!pointwise || !same || v->step != 1 || h->step != 1 || p->y_step[1] != h->count * p->y_step[2] || p->x_step[1] != h->count * p->x_step[2])
+        return;
+    h->count = h->size = v->count * h->count;
+    v->count = v->size = 1;
+}
+
+void ew_convolution(const ew_tensor *y, const ew_tensor *x, const ew_tensor *w, const ew_tensor *bias,
+                    const ew_convolution_settings *s)
+{
+    plane p;
+    set_steps(&p, y, x, w);
+    p.w_next = w->stride[0];
+    p.bias = bias == NULL ? NULL : ew_floats(bias, 0);
+    p.bias_step = bias == NULL ? 0 : bias->stride[0];
+    p.rows = forward_line(s, 0, y, x, w);
+    p.columns = forward_line(s, 1, y, x, w);
+    flatten(&p);
+    sum_planes(&p, y, x, w, s->groups);
+}
+
+static int32_t common_divisor(int32_t a, int32_t b)
+{
+    while (b != 0) {
+        const int32_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+/* Every stride-th element of the input's gradient, from `phase` on, meets the same taps: those m for which
+ * phase + padding - dilation m is a multiple of the stride. */
+static line backward_line(const ew_convolution_settings *s, int32_t axis, int32_t phase, const ew_tensor *dx,
+                          const ew_tensor *dy, const ew_tensor *w)
+{
+    const int32_t stride = s->stride[axis], dilation = s->dilation[axis], kernel = w->size[2 + axis];
+    const int32_t every = stride / common_divisor(stride, dilation), at = phase + s->padding[axis];
+    line l = {divide_up(dx->size[2 + axis] - phase, stride), phase, stride, 0, 0, every,
+              0, 1, -(dilation * every / stride), dy->size[2 + axis]};
+    int32_t tap = 0;
+    while (tap < ew_min(kernel, every) && (at - dilation * tap) % stride != 0)
+        ++tap;
+    if (tap < ew_min(kernel, every)) {
+        l.tap = tap;
+        l.taps = divide_up(kernel - tap, every);
+        l.reach = (at - dilation * tap) / stride;
+    }
+    return l;
+}
+
+void ew_convolution_input_gradient(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *w,
+                                   const ew_convolution_settings *s)
+{
+    plane p;
+    set_steps(&p, dx, dy, w);
+    p.w_next = w->stride[1];
+    p.w_step[0] = w->stride[0];
+    p.bias = NULL;
+    p.bias_step = 0;
+    for (int32_t i = 0; i < s->stride[0]; ++i)
+        for (int32_t j = 0; j < s->stride[1]; ++j) {
+            p.rows = backward_line(s, 0, i, dx, dy, w);
+            p.columns = backward_line(s, 1, j, dx, dy, w);
+            flatten(&p);
+            sum_planes(&p, dx, dy, w, s->groups);
+        }
+}

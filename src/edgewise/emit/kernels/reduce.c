@@ -1,0 +1,84 @@
+#include "sums.h"
+
+/* All elements of out, each with the part of x that it is made of. */
+typedef struct {
+    ew_walk w;
+    ew_tensor part;
+} parts;
+
+static void begin(parts *p, const ew_tensor *out, const ew_tensor *x)
+{
+    ew_tensor places = *x;
+    const ew_tensor *const operands[] = {out, &places};
+    p->part = *x;
+    for (int32_t d = 0; d < x->dims; ++d) {
+        places.size[d] = out->size[d];
+        if (out->size[d] > 1 || x->size[d] == 0)
+            p->part.size[d] = ew_min(x->size[d], 1);
+    }
+    ew_walk_begin(&p->w, 2, operands);
+}
+
+static int32_t place(parts *p, const ew_tensor *x)
+{
+    p->part.data = ew_floats(x, ew_walk_at(&p->w, 1));
+    return ew_walk_at(&p->w, 0);
+}
+
+void ew_sum(const ew_tensor *out, const ew_tensor *x)
+{
+    parts p;
+    for (begin(&p, out, x); p.w.n > 0; ew_walk_step(&p.w)) {
+        const int32_t at = place(&p, x);
+        *ew_floats(out, at) = ew_sum_of(&p.part);
+    }
+}
+
+void ew_mean(const ew_tensor *out, const ew_tensor *x)
+{
+    parts p;
+    for (begin(&p, out, x); p.w.n > 0; ew_walk_step(&p.w)) {
+        const int32_t at = place(&p, x);
+        *ew_floats(out, at) = ew_sum_of(&p.part) / (float)ew_elements(&p.part);
+    }
+}
+
+/* The greatest element, the first of equals; what is not a number is the greatest. */
+static float greatest(const ew_tensor *x, int32_t *index)
+{
+    const ew_tensor *const operands[] = {x};
+    float most = *ew_floats(x, 0);
+    int32_t at = 0;
+    ew_walk w;
+    *index = 0;
+    for (ew_walk_begin_in_order(&w, 1, operands); w.n > 0; ew_walk_next(&w))
+        for (int32_t i = 0; i < w.n; ++i, ++at) {
+            const float v = *ew_floats(x, w.at[0] + i * w.step[0]);
+            if (most == most && (v > most || v != v)) {
+                most = v;
+                *index = at;
+            }
+        }
+    return most;
+}
+
+void ew_amax(const ew_tensor *out, const ew_tensor *x)
+{
+    int32_t index;
+    parts p;
+    for (begin(&p, out, x); p.w.n > 0; ew_walk_step(&p.w)) {
+        const int32_t at = place(&p, x);
+        *ew_floats(out, at) = greatest(&p.part, &index);
+    }
+}
+
+void ew_argmax(const ew_tensor *out, const ew_tensor *x)
+{
+    int32_t index;
+    parts p;
+    for (begin(&p, out, x); p.w.n > 0; ew_walk_step(&p.w)) {
+        const int32_t at = place(&p, x);
+        greatest(&p.part, &index);
+        ((int64_t *)out->data)[at] = index;
+    }
+}

@@ -1,0 +1,187 @@
+"""The kernels, compiled for this machine and called with PyTorch's tensors."""
+
+import ctypes
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import edgewise.emit
+
+KERNELS = Path(edgewise.emit.__file__).parent / "kernels"
+SOURCES = sorted(KERNELS.glob("*.c"))
+STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-ffp-contract=off")
+SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+SANITIZE = "EDGEWISE_SANITIZED_KERNELS"  # in the environment: build them so
+DIMS = 6
+TYPES = {torch.float32: 0, torch.int64: 1, torch.uint8: 2, torch.bool: 2, torch.int32: 3, torch.int8: 4}
+
+
+class Tensor(ctypes.Structure):
+    """`ew_tensor`."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("dims", ctypes.c_int32),
+        ("size", ctypes.c_int32 * DIMS),
+        ("stride", ctypes.c_int32 * DIMS),
+    )
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> "Tensor":
+        """A tensor of at most six dims, where it lies."""
+        assert tensor.dim() <= DIMS
+        assert tensor.dtype in TYPES
+        six = ctypes.c_int32 * DIMS
+        return cls(tensor.data_ptr(), tensor.dim(), six(*tensor.shape), six(*tensor.stride()))
+
+
+Pair = ctypes.c_int32 * 2
+
+
+class Convolution(ctypes.Structure):
+    """`ew_convolution_settings`."""
+
+    _fields_ = (("stride", Pair), ("padding", Pair), ("dilation", Pair), ("groups", ctypes.c_int32))
+
+    @classmethod
+    def of(cls, stride: Any, padding: Any, dilation: Any, groups: int) -> "Convolution":
+        """Settings from pairs of integers."""
+        return cls(Pair(*stride), Pair(*padding), Pair(*dilation), groups)
+
+
+class Pool(ctypes.Structure):
+    """`ew_pool_settings`."""
+
+    _fields_ = (("kernel", Pair), ("stride", Pair), ("padding", Pair), ("dilation", Pair))
+
+    @classmethod
+    def of(cls, kernel: Any, stride: Any, padding: Any, dilation: Any = (1, 1)) -> "Pool":
+        """Settings from pairs of integers."""
+        return cls(Pair(*kernel), Pair(*stride), Pair(*padding), Pair(*dilation))
+
+
+class Key(ctypes.Structure):
+    """`ew_key`."""
+
+    _fields_ = (("seed", ctypes.c_uint64), ("step", ctypes.c_uint64), ("stream", ctypes.c_uint32))
+
+
+class Sgd(ctypes.Structure):
+    """`ew_sgd_settings`."""
+
+    _fields_ = tuple((name, ctypes.c_float) for name in ("lr", "momentum", "weight_decay"))
+
+
+class Adamw(ctypes.Structure):
+    """`ew_adamw_settings`."""
+
+    _fields_ = tuple((name, ctypes.c_double) for name in ("lr", "beta1", "beta2", "eps", "weight_decay"))
+
+
+C_TYPES: dict[str, Any] = {
+    "float": ctypes.c_float,
+    "double": ctypes.c_double,
+    "int": ctypes.c_int,
+    "int32_t": ctypes.c_int32,
+    "int64_t": ctypes.c_int64,
+    "uint32_t": ctypes.c_uint32,
+    "uint64_t": ctypes.c_uint64,
+    "ew_type": ctypes.c_int,
+    "ew_relation": ctypes.c_int,
+    "ew_reduction": ctypes.c_int,
+    "ew_tensor *": ctypes.POINTER(Tensor),
+    "ew_convolution_settings *": ctypes.POINTER(Convolution),
+    "ew_pool_settings *": ctypes.POINTER(Pool),
+    "ew_key *": ctypes.POINTER(Key),
+    "ew_sgd_settings *": ctypes.POINTER(Sgd),
+    "ew_adamw_settings *": ctypes.POINTER(Adamw),
+    "uint32_t []": ctypes.POINTER(ctypes.c_uint32),
+}
+
+
+def declared() -> dict[str, tuple[str, list[str]]]:
+    """Every function of ew.h: what it returns, and the C types of its parameters."""
+    text = re.sub(r"/\*.*?\*/", "", (KERNELS / "ew.h").read_text(encoding="utf-8"), flags=re.DOTALL)
+    found = re.findall(r"^(void|float) (ew_\w+)\(([^)]*)\);", text, flags=re.MULTILINE)
+    return {name: (result, [_type_of(part) for part in given.split(",")]) for result, name, given in found}
+
+
+def _type_of(parameter: str) -> str:
+    parameter = parameter.replace("const", "").strip()
+    base, star, name = re.fullmatch(r"(\w+)\s+(\*?)(\w+(?:\[\d+\])?)", parameter).groups()  # type: ignore[union-attr]
+    return f"{base} *" if star else f"{base} []" if name.endswith("]") else base
+
+
+class Native:
+    """Calls kernels: a tensor becomes an `ew_tensor`, a structure a pointer, None a null pointer."""
+
+    def __init__(self, library: Path) -> None:
+        self._library = ctypes.CDLL(str(library))
+        for name, (result, types) in declared().items():
+            function = getattr(self._library, name)
+            function.argtypes = [C_TYPES[each] for each in types]
+            function.restype = ctypes.c_float if result == "float" else None
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        function = getattr(self._library, name)
+
+        def call(*args: Any) -> Any:
+            return function(*(_argument(arg) for arg in args))
+
+        return call
+
+
+def _argument(arg: Any) -> Any:
+    if isinstance(arg, torch.Tensor):
+        return ctypes.byref(Tensor.of(arg))
+    return ctypes.byref(arg) if isinstance(arg, ctypes.Structure) else arg
+
+
+def compilers() -> dict[str, list[str]]:
+    """Every C compiler found that can build for this machine: how to call it."""
+    found = {name: [path] for name in ("gcc", "clang") if (path := shutil.which(name))}
+    if find_spec("ziglang"):
+        found["zig"] = [sys.executable, "-m", "ziglang", "cc"]
+    return found
+
+
+def run(command: list[str]) -> str:
+    """What a compiler says on stderr; a failure fails the test with it."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
+    return done.stderr
+
+
+@cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="edgewise-kernels-")
+
+
+@cache
+def build(*extra: str) -> Native:
+    """The kernels as the first compiler makes them, with these flags more."""
+    found = compilers()
+    assert found, "No C compiler: install gcc, or `pip install edgewise[mcu]`, which brings one (ziglang)."
+    library = Path(_folder().name) / f"kernels{len(list(Path(_folder().name).iterdir()))}.so"
+    sources = [str(source) for source in SOURCES]
+    command = next(iter(found.values()))
+    run([*command, *STRICT, "-shared", "-fPIC", *extra, *sources, "-o", str(library)])
+    return Native(library)
+
+
+def kernels() -> Native:
+    """The kernels for the tests of a session, sanitized if the environment says so."""
+    return build(*SANITIZED) if os.environ.get(SANITIZE) else build("-O2")
+
+
+__all__ = ["Adamw", "Convolution", "Key", "Native", "Pool", "Sgd", "Tensor", "build", "compilers", "kernels"]
