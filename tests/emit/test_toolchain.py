@@ -54,7 +54,6 @@ def test_a_program_is_given_the_ram_that_it_needs_and_not_a_byte_less(compiler: 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
 def test_a_program_that_does_not_fit_in_flash(compiler: str, folder: Path) -> None:
-    (folder / "kernels").mkdir()
     (folder / "kernels" / "big.c").write_text("const char big[1200000] = {1};")
     text = (folder / "model.c").read_text()
     (folder / "model.c").write_text(
@@ -79,8 +78,8 @@ def test_no_compiler(nothing: None) -> None:
         find_compiler(M4)
     assert str(caught.value) == (
         "No C compiler for board `stm32f405`: looked for the Python package `ziglang` and for "
-        "`arm-none-eabi-gcc` on the path. Install one with `pip install edgewise[mcu]` (zig, for all boards), or "
-        "`apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi`."
+        "`arm-none-eabi-gcc` on the path. Install one with `pip install edgewise[mcu]` (zig, for all "
+        "boards), or `apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi`."
     )
     with pytest.raises(DeviceError, match=r"looked for the Python package `ziglang`\. Install one with `pip"):
         find_compiler(M4, "zig")
