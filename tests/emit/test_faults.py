@@ -50,7 +50,7 @@ CRIMES = {
     "runs an undefined instruction": Crime('__asm__ volatile("udf #1");', ") in `model_step` (0x"),
     "overflows its stack": Crime(
         "volatile int top = 0; *loss = (float)deeper(&top);",
-        ": its stack of 2,048 B overflowed. Raise `stack_bytes` in model.json.",
+        ": its stack of 3,072 B overflowed. Raise `stack_bytes` in model.json.",
     ),
 }
 

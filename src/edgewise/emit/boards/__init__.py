@@ -9,7 +9,8 @@ from edgewise.errors import UsageError
 
 HERE = Path(__file__).parent
 FAULT_STACK_BYTES = 256
-STACK_BYTES = 2048
+STACK_BYTES = 3072
+"""Of the program, unless model.json says another: a convolutional net, built by zig, takes 2,388."""
 
 
 class Board(Struct, frozen=True):
