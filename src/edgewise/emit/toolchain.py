@@ -34,7 +34,7 @@ FLAGS = (
     "-Wframe-larger-than=1024",
 )
 SECONDS = 600
-_OVERFLOW = re.compile(r"region [`'\"]?(RAM|FLASH)'?.*?overflowed by (\d+) bytes")
+_OVERFLOW = re.compile(r"region [`'\"]?(RAM|FLASH)'?.*?overflowed by (\d+) byte")
 
 
 class Compiler(Struct, frozen=True):
@@ -66,8 +66,8 @@ def find_compiler(board: Board, name: str | None = None) -> Compiler:
     if name in (None, "gcc") and shutil.which(gcc):
         return Compiler("gcc", (gcc,))
     wanted = {"zig": "the Python package `ziglang`", "gcc": f"`{gcc}` on the path"}
-    missing = " or ".join(words for key, words in wanted.items() if name in (None, key))
-    raise DeviceError(f"No C compiler for board `{board.name}`: there is no {missing}. {INSTALL}")
+    missing = " and for ".join(words for key, words in wanted.items() if name in (None, key))
+    raise DeviceError(f"No C compiler for board `{board.name}`: looked for {missing}. {INSTALL}")
 
 
 def compile_program(
