@@ -20,17 +20,18 @@ Boards: stm32f405 (Cortex-M4F), lm3s6965 (M3), an500 (M7), an547 (M55), and host
 program gets just the RAM that it was emitted for: what does not fit does not link, and what it touches \
 beyond stops it. Instructions are counted; an emulator says nothing of the time that a board takes.
 
-Compilers: zig (pip install edgewise[mcu]), gcc. Emulators: unicorn (the same extra), qemu.
+Compilers: zig (pip install edgewise[mcu]), gcc. Emulators: unicorn (the same extra), qemu. The SD card \
+is on lm3s6965 by qemu.
 
 Example:
   edgewise emulate build/digits --data digits --steps 20
-  edgewise emulate build/digits --board lm3s6965 --ram 64KiB --emulator qemu --json"""
+  edgewise emulate build/small --board lm3s6965 --ram 64KiB --medium sd --json"""
 
 app = App(name="emulate", help_epilogue=EXAMPLE)
 
 
 @app.default
-def emulate(
+def emulate(  # noqa: PLR0913  -- seven flags, each of them an argument
     folder: Path,
     /,
     *,
@@ -40,6 +41,7 @@ def emulate(
     ram: str | None = None,
     emulator: str | None = None,
     compiler: str | None = None,
+    medium: str | None = None,
     as_json: AsJson = False,
 ) -> None:
     """Build an emitted model, and train it on an emulated board.
@@ -52,6 +54,7 @@ def emulate(
         ram: RAM of the program, as in `96KiB`. What it was emitted for if not given.
         emulator: Name of the emulator. Whichever is there if not given.
         compiler: Name of the compiler. Whichever is there if not given.
+        medium: What the store is on: `file` of this computer, or `sd` card. The first if not given.
         as_json: Print the result as JSON.
     """
     if steps < 1:
@@ -65,7 +68,7 @@ def emulate(
     given = emitted.ram_bytes + RESERVED_BYTES if ram is None else int(parse_bytes(ram).of(0))
     batches = find_batches(emitted, data, steps)
     note(f"building {folder} for {board}")
-    built = build(folder, target, ram_bytes=given, compiler=compiler)
+    built = build(folder, target, ram_bytes=given, compiler=compiler, medium=medium)
     note(f"training {plural(steps, 'step')} on {board}")
     seen = run(built, batches, store=folder / "weights.bin", emulator=emulator)
     plain = reference_losses(folder, batches)
@@ -91,6 +94,7 @@ def _payload(
         "board": seen.board,
         "emulator": None if is_host else seen.emulator,
         "compiler": built.compiler,
+        "medium": built.medium,
         "losses": seen.losses,
         "pytorch_losses": plain,
         "ram_bytes": None if is_host else built.ram_bytes,
@@ -116,10 +120,7 @@ def _facts(emitted: "Emitted", built: "Built", seen: "Emulated", plain: Sequence
         facts += [
             ("RAM", f"{exact_bytes(built.ram_used_bytes)} of {exact_bytes(built.ram_bytes)}"),
             ("  arena", exact_bytes(emitted.arena_bytes)),
-            (
-                "  stack",
-                f"{exact_bytes(seen.stack_bytes or 0)} in use at most, of {exact_bytes(built.stack_bytes)}",
-            ),
+            ("  stack", f"at most {exact_bytes(seen.stack_bytes or 0)} of {exact_bytes(built.stack_bytes)}"),
             ("flash", exact_bytes(built.flash_used_bytes)),
             ("instructions", _each(seen.instructions or 0, steps)),
         ]

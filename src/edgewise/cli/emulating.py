@@ -54,7 +54,7 @@ def find_batches(emitted: Emitted, data: str | None, steps: int) -> list[Batch]:
     is_recipe = source.endswith(".toml") or source in list_recipes()
     if data is not None and not is_recipe:
         raise UsageError(
-            f"There are no data `{data}`. Name a recipe: {', '.join(list_recipes())}, or a file."
+            f"There is no recipe `{data}`. Name a .toml file, or one of: {', '.join(list_recipes())}."
         )
     found = _of_recipe(emitted, source) if is_recipe else _of_example(source)
     return [_chosen(emitted, next(found), source) for _ in range(steps)]
