@@ -131,6 +131,8 @@ class Native:
             function = getattr(self._library, name)
             function.argtypes = [C_TYPES[each] for each in types]
             function.restype = ctypes.c_float if result == "float" else None
+        by_bits = self._library.ew_sqrtf_by_bits  # private: what ew_sqrtf is where there is no instruction
+        by_bits.argtypes, by_bits.restype = [ctypes.c_float], ctypes.c_float
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         function = getattr(self._library, name)
@@ -155,28 +157,33 @@ def compilers() -> dict[str, list[str]]:
     return found
 
 
-def run(command: list[str]) -> str:
-    """What a compiler says on stderr; a failure fails the test with it."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
-    return done.stderr
-
-
 @cache
 def _folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="edgewise-kernels-")
 
 
 @cache
+def compiled(*command: str) -> tuple[int, str]:
+    """The exit status of a compiler and what it says; a second call repeats the first one's answer."""
+    done = subprocess.run(command, cwd=_folder().name, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+@cache
+def _library(path: Path) -> Native:
+    return Native(path)
+
+
 def build(*extra: str) -> Native:
     """The kernels as the first compiler makes them, with these flags more."""
     found = compilers()
     assert found, "No C compiler: install gcc, or `pip install edgewise[mcu]`, which brings one (ziglang)."
-    library = Path(_folder().name) / f"kernels{len(list(Path(_folder().name).iterdir()))}.so"
+    library = Path(_folder().name) / f"kernels{''.join(extra)}.so".replace("=", "-").replace(",", "-")
     sources = [str(source) for source in SOURCES]
     command = next(iter(found.values()))
-    run([*command, *STRICT, "-shared", "-fPIC", *extra, *sources, "-o", str(library)])
-    return Native(library)
+    status, said = compiled(*command, *STRICT, "-shared", "-fPIC", *extra, *sources, "-o", str(library))
+    assert status == 0, said
+    return _library(library)
 
 
 def kernels() -> Native:
