@@ -6,7 +6,8 @@ stream, step), so that a recomputation draws the same numbers. Dropout becomes t
 because the mask is cheap to draw again and a quarter of the size.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,17 +49,26 @@ class BatchNormKernel:
         return tuple(result)
 
 
-@dataclass(frozen=True)
-class FunctionKernel:
-    """`function(slots, option) -> output`, on the slots of `program`."""
+Fill = Callable[..., Tensor]
+"""`fill(shape, *parameters, dtype, step, stream, seed) -> tensor`: one of `philox`."""
 
-    program: Program
-    function: Callable[[Sequence[Any], str], Tensor]
+
+@dataclass(frozen=True)
+class DrawKernel:
+    """Numbers drawn from the step's number alone: the same for the same step."""
+
+    fill: Fill
+    parameters: tuple[float, ...]
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    stream: int
+    seed: int
 
     def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
-        """What the function makes."""
-        del first, memory
-        return (self.function(self.program.slots(tensors), option),)
+        """What is drawn."""
+        del option, first, memory
+        step = int(tensors[STEP])
+        return (self.fill(self.shape, *self.parameters, self.dtype, step, self.stream, self.seed),)
 
 
 def _batch_norm(low: Lowering, node: fx.Node) -> None:
@@ -87,36 +97,23 @@ def _batch_norm(low: Lowering, node: fx.Node) -> None:
     low.add(op, BatchNormKernel(program, operands, olds, float(momentum), float(eps)), backward=False)  # type: ignore[arg-type]
 
 
-Draw = Callable[[int], Tensor]
-"""`draw(step) -> tensor`: the same numbers for the same step."""
-
-
-def _add_draw(
-    low: Lowering, name: str, output: str, fake: Tensor, draw: Draw, *, layer: str, backward: bool
-) -> None:
+def _add_draw(low: Lowering, node: fx.Node, output: str, kernel: DrawKernel, *, backward: bool) -> None:
     """An op that draws `output` from the training step alone."""
-    option = Option("whole", workspace_bytes=philox.scratch_bytes(fake.numel()))
-    op = Op(name, (STEP,), (output,), fake.numel(), "random", options=(option,), layer=layer)
-    kernel = FunctionKernel(Program((STEP,), ()), lambda slots, _: draw(int(slots[0])))
+    count = math.prod(kernel.shape)
+    option = Option("whole", workspace_bytes=philox.scratch_bytes(count))
+    layer = low.layer(node)
+    op = Op(output, (STEP,), (output,), count, "random", options=(option,), layer=layer)
     low.add(op, kernel, backward=backward)
 
 
-def _draws(fill: Callable[..., Tensor], *parameters: float) -> Rewrite:
-    """A rewrite for an op whose result depends only on its shape: `fill(shape, *parameters, dtype, ...)`."""
+def _draws(fill: Fill) -> Rewrite:
+    """A rewrite for an op whose result depends only on its shape, and on a probability if it has one."""
 
     def rewrite(low: Lowering, node: fx.Node) -> None:
         fake = low.fake[node]
-        args = parameters
-        if node.target is aten.bernoulli.p:
-            args = (float(node.args[1]),)  # type: ignore[arg-type]
-        stream, seed = low.next_stream(), low.seed
-        output = low.new_value(node, fake)
-        shape, dtype = tuple(fake.shape), fake.dtype
-
-        def draw(step: int) -> Tensor:
-            return fill(shape, *args, dtype, step, stream, seed)
-
-        _add_draw(low, output, output, fake, draw, layer=low.layer(node), backward=node not in low.forward)
+        parameters = (float(node.args[1]),) if node.target is aten.bernoulli.p else ()  # type: ignore[arg-type]
+        kernel = DrawKernel(fill, parameters, tuple(fake.shape), fake.dtype, low.next_stream(), low.seed)
+        _add_draw(low, node, low.new_value(node, fake), kernel, backward=node not in low.forward)
 
     return rewrite
 
@@ -126,13 +123,10 @@ def _dropout(low: Lowering, node: fx.Node) -> None:
     x, p = node.args[:2]
     out, mask = low.fake[node]
     keep = 1 - float(p)  # type: ignore[arg-type]
-    stream, seed, shape = low.next_stream(), low.seed, tuple(mask.shape)
     name = low.new_value(node, mask, suffix=".mask", item=1)
-
-    def draw(step: int) -> Tensor:
-        return philox.bernoulli(shape, keep, torch.bool, step, stream, seed)
-
-    _add_draw(low, name, name, mask, draw, layer=low.layer(node), backward=False)
+    shape, stream = tuple(mask.shape), low.next_stream()
+    kernel = DrawKernel(philox.bernoulli, (keep,), shape, torch.bool, stream, low.seed)
+    _add_draw(low, node, name, kernel, backward=False)
     _add_product(low, node, x, (node, 1), out, 1 / keep if keep else 0.0, item=0)
 
 

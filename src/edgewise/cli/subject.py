@@ -21,6 +21,13 @@ class Subject(NamedTuple):
     facts: tuple[tuple[str, str], ...]
 
 
+class CapturedSubject(NamedTuple):
+    """A captured training step that can be executed, and what people know of it."""
+
+    captured: Any
+    facts: tuple[tuple[str, str], ...]
+
+
 def find_subject(text: str) -> Subject:
     """The graph in the file `text` (`.json`), or of a training step of the model or recipe (`.toml`) `text`.
 
@@ -35,12 +42,26 @@ def find_subject(text: str) -> Subject:
     """
     if text.endswith(".json"):
         return Subject(load_graph(Path(text)), (("graph", text),))
+    found = capture_subject(text)
+    return Subject(found.captured.graph, found.facts)
+
+
+def capture_subject(text: str) -> CapturedSubject:
+    """The captured training step of the model or recipe `text`, as in `find_subject`.
+
+    Raises:
+        UsageError: no such model or recipe, or the model fails.
+        CorruptArtifact: the data of the recipe is damaged.
+        ModelUnsupported: the model has parts that cannot be captured.
+    """
+    if text.endswith(".json"):
+        raise UsageError(f"{text} is a graph, without the model's code. Name a model or a recipe.")
     if text.endswith(".toml") or text in list_recipes():
         return _from_recipe(text)
     name, batch, sample = parse_model(text)
     note(f"capturing {text}")
     facts = (("model", text), ("batch", str(batch)), ("optimizer", OPTIMIZER))
-    return Subject(_capture(name, batch, sample), facts)
+    return CapturedSubject(_capture(name, batch, sample), facts)
 
 
 def parse_model(text: str) -> tuple[str, int, str | None]:
@@ -61,22 +82,22 @@ def parse_model(text: str) -> tuple[str, int, str | None]:
     return name, int(match["batch"]), match["sample"]
 
 
-def _from_recipe(text: str) -> Subject:
+def _from_recipe(text: str) -> CapturedSubject:
     recipe = load_recipe(text)
 
     from edgewise.train.data import load_data  # noqa: PLC0415  -- imports numpy and torch
     from edgewise.train.loop import capture_task  # noqa: PLC0415
 
     note(f"capturing {recipe.model.name}")
-    graph = capture_task(recipe, load_data(recipe.data)).graph
+    captured = capture_task(recipe, load_data(recipe.data))
     kind = str(recipe.train.optimizer.__struct_config__.tag)
     head = (("recipe", text), ("model", recipe.model.name), ("batch", str(recipe.train.batch)))
-    return Subject(graph, (*head, ("optimizer", kind)))
+    return CapturedSubject(captured, (*head, ("optimizer", kind)))
 
 
-def _capture(name: str, batch: int, sample: str | None) -> Graph:
+def _capture(name: str, batch: int, sample: str | None) -> Any:
     from edgewise.capture import SGD, capture  # noqa: PLC0415
     from edgewise.zoo import resolve_task  # noqa: PLC0415
 
     task: Any = resolve_task(name, batch=batch, input_spec=sample)
-    return capture(task.model, task.loss, SGD(lr=0.01), task.example_batch, name=name).graph
+    return capture(task.model, task.loss, SGD(lr=0.01), task.example_batch, name=name)

@@ -32,7 +32,7 @@ in the last bit.
 _UNTAGGED = frozenset((
     "clone", "_to_copy", "full_like", "zeros_like", "ones_like", "hardswish", "hardswish_backward",
     "hardsigmoid_backward", "elu_backward", "softplus_backward", "log_sigmoid_backward", "mish_backward",
-    "hardshrink_backward", "softshrink_backward",
+    "hardshrink_backward", "softshrink_backward", "hardtanh_backward", "leaky_relu_backward",
 ))  # fmt: skip
 """Element-wise ops and copies that PyTorch does not tag as pointwise."""
 

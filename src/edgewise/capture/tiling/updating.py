@@ -39,7 +39,7 @@ def _sink(result: Result, change: Change, optimizer: Optimizer, layouts: Layouts
     """The update of a slice; `None` unless the gradient's view only puts dims in another order."""
     assert result.value is not None  # noqa: S101  # as above
     view = views_of(change.program, {result.value: layouts[result.value]})[change.gradient.index]
-    order = _order(result, tuple(view.shape), view.stride())
+    order = order_of(result, tuple(view.shape), view.stride())
     if order is None:
         return None
     along = tuple(None if dim is None else result.along[dim] for dim in order)
@@ -53,7 +53,7 @@ def _sink(result: Result, change: Change, optimizer: Optimizer, layouts: Layouts
     return Sink(_olds(change, along, layouts), apply, optimizer.scratch)
 
 
-def _order(result: Result, size: Sequence[int], stride: Sequence[int]) -> list[int | None] | None:
+def order_of(result: Result, size: Sequence[int], stride: Sequence[int]) -> list[int | None] | None:
     """For each dim of a view, the dim of `result` that it is; `None` in all if the view is no permutation."""
     dims = {(n, s): i for i, (n, s) in enumerate(zip(result.size, result.stride, strict=True)) if n > 1}
     order = [dims.pop((n, s), -1) if n > 1 else None for n, s in zip(size, stride, strict=True)]

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #define EW_DIMS 6
+#define EW_INFINITY __builtin_inff()
 
 /* `stride` in elements. The first `dims` entries of `size` and `stride` count. What `data` points to is float,
  * unless the kernel says otherwise: int64_t of indices, uint8_t (0 or 1) of masks. */
@@ -50,6 +51,7 @@ void ew_div(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b);
 void ew_maximum(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b);
 void ew_minimum(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b);
 void ew_add_scalar(const ew_tensor *out, const ew_tensor *x, float s);
+void ew_add_scalar_i64(const ew_tensor *out /* i64 */, const ew_tensor *x /* i64 */, int64_t s);
 void ew_mul_scalar(const ew_tensor *out, const ew_tensor *x, float s);
 void ew_div_scalar(const ew_tensor *out, const ew_tensor *x, float s);
 void ew_rsub_scalar(const ew_tensor *out, const ew_tensor *x, float s); /* s - x */
@@ -197,6 +199,11 @@ void ew_argmax(const ew_tensor *out /* i64 */, const ew_tensor *x); /* one dim o
 
 void ew_embedding(const ew_tensor *out, const ew_tensor *w, const ew_tensor *index);
 void ew_embedding_backward(const ew_tensor *dw, const ew_tensor *dy, const ew_tensor *index, int64_t padding_index);
+/* out[i, j, ...] = x[index[i, j, ...], j, ...] along `dim`; float or i64 (indices.c). */
+void ew_gather(const ew_tensor *out, const ew_tensor *x, ew_type type, int32_t dim, const ew_tensor *index);
+/* Of the rows of the table from `first` on, as many as dw has (embedding_rows.c). */
+void ew_embedding_backward_rows(const ew_tensor *dw, const ew_tensor *dy, const ew_tensor *index,
+                                int64_t padding_index, int64_t first);
 
 /* -- random numbers (philox.c): element i of stream s in step t under a seed, as edgewise.capture.philox ------------ */
 

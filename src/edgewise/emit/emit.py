@@ -1,0 +1,70 @@
+"""`emit`: a captured step, planned for the RAM of a device, as a folder of C."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from edgewise.capture import Captured
+from edgewise.devices import Device
+from edgewise.emit.boards import FAULT_STACK_BYTES
+from edgewise.emit.folder import STACK_BYTES, Emitted, write_folder
+from edgewise.emit.prepare import prepare
+from edgewise.errors import BudgetInfeasible
+from edgewise.plan import Budget, Certificate, Plan, ProgressCallback, check, make_plan
+
+RESERVED_BYTES = STACK_BYTES + FAULT_STACK_BYTES + 1024
+"""RAM of a program beside the arena: stacks, and the variables of the store."""
+
+MOST_PLANS = 4
+"""Plans that are made, each for less RAM, until the arena of one fits."""
+
+
+class Made(NamedTuple):
+    """What was emitted, the plan that it executes, and what the check certified."""
+
+    emitted: Emitted
+    captured: Captured
+    plan: Plan
+    certificate: Certificate
+
+
+def emit(  # what a plan needs, and a place
+    captured: Captured,
+    device: Device,
+    budget: Budget,
+    folder: Path,
+    *,
+    model: str,
+    time_limit: float = 60.0,
+    progress: ProgressCallback | None = None,
+) -> Made:
+    """Plan `captured` within `budget` as C executes it, and write the C into `folder`.
+
+    Raises:
+        ModelUnsupported: it has ops that there is no C for.
+        BudgetInfeasible: no plan fits; with the least RAM that would.
+        UsageError: the folder cannot be written.
+    """
+    ready = prepare(captured)
+    plan, certificate = _fitting(ready, device, budget, time_limit, progress)
+    return Made(write_folder(folder, ready, plan, certificate, model=model), ready, plan, certificate)
+
+
+def _fitting(
+    ready: Captured, device: Device, budget: Budget, time_limit: float, progress: ProgressCallback | None
+) -> tuple[Plan, Certificate]:
+    """A plan whose arena fits: where holes between values take it beyond the budget, one that holds less."""
+    asked = budget.ram_bytes
+    for _ in range(MOST_PLANS):
+        smaller = msgspec.structs.replace(budget, ram_bytes=asked)
+        plan = make_plan(ready.graph, device, smaller, time_limit=time_limit, progress=progress)
+        certificate = check(plan, ready.graph, device)
+        if certificate.arena_bytes <= budget.ram_bytes:
+            return plan, certificate
+        asked -= certificate.arena_bytes - budget.ram_bytes
+    raise BudgetInfeasible(
+        f"No plan was found whose addresses fit {budget.ram_bytes:,} B; the last takes "
+        f"{certificate.arena_bytes:,} B. Try `--ram {certificate.arena_bytes}`.",
+        min_ram_bytes=certificate.arena_bytes,
+    )

@@ -1,0 +1,41 @@
+"""What an emulated run leaves behind."""
+
+from msgspec import Struct
+
+
+class Ending(Struct, frozen=True):
+    """How a program came to its end, as the emulator saw it.
+
+    Attributes:
+        code: with which it exited; `None` if the power was lost before.
+        instructions: executed, where the emulator counts them itself.
+    """
+
+    code: int | None
+    instructions: int | None = None
+
+
+class Emulated(Struct, frozen=True):
+    """What a run on an emulated board gave, and took.
+
+    Attributes:
+        board, emulator: where it ran.
+        losses: of each step, as float32.
+        store: the bytes of the store at the end.
+        read_back: the ranges of the arena that were asked for.
+        stack_bytes: the most of the stack that was in use; `None` where that is not measured.
+        instructions: executed from reset to exit; `None` where they are not counted.
+        read_bytes, written_bytes: through the medium, by the store.
+        power_lost: whether the run was cut short as asked; then only `store` says something.
+    """
+
+    board: str
+    emulator: str
+    losses: tuple[float, ...]
+    store: bytes
+    read_back: tuple[bytes, ...] = ()
+    stack_bytes: int | None = None
+    instructions: int | None = None
+    read_bytes: int = 0
+    written_bytes: int = 0
+    power_lost: bool = False

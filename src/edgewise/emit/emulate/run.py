@@ -1,0 +1,157 @@
+"""`run`: from batches and a store to losses and a store, on whichever emulator there is."""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgewise.emit.build import Built
+from edgewise.emit.emulate import native, qemu
+from edgewise.emit.emulate.files import Report, read_fault, read_report, write_command
+from edgewise.emit.emulate.nouns import Emulated, Ending
+from edgewise.emit.emulate.symbols import faulted
+from edgewise.errors import CorruptArtifact, DeviceError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+EMULATORS = ("unicorn", "qemu")
+CORRUPT = 2
+"""EW_STORE_CORRUPT of store.h."""
+
+
+def find_emulator(built: Built, name: str | None = None) -> str:
+    """The emulator called `name`; the first that is installed and knows the board, if no name is given.
+
+    Raises:
+        UsageError: there is no such name.
+        DeviceError: it is not installed, or none is.
+    """
+    if built.board.is_host:
+        return "none"
+    if name is not None and name not in EMULATORS:
+        raise UsageError(f"There is no emulator `{name}`. There are: {', '.join(EMULATORS)}.")
+    there = {
+        "unicorn": bool(built.board.unicorn) and built.medium == "file" and find_spec("unicorn") is not None,
+        "qemu": shutil.which("qemu-system-arm") is not None,
+    }
+    usable = [each for each in EMULATORS if there[each] and name in (None, each)]
+    if usable:
+        return usable[0]
+    what = f"Emulator `{name}` cannot" if name else "No emulator that is installed can"
+    raise DeviceError(
+        f"{what} run board `{built.board.name}` with its store on medium `{built.medium}`. "
+        "Install unicorn (`pip install edgewise[mcu]`), or QEMU (`apt-get install qemu-system-arm`)."
+    )
+
+
+def run(
+    built: Built,
+    batches: "Sequence[Sequence[Tensor]] | bytes",
+    *,
+    store: Path,
+    steps: int | None = None,
+    first_step: int = 0,
+    emulator: str | None = None,
+    read_back: Sequence[tuple[int, int]] = (),
+    power_off_at: int | None = None,
+) -> Emulated:
+    """Train on `batches`, a step each, from the store in the file `store` on, which is left as it is.
+
+    At the end the program writes to its store what lives in RAM.
+
+    Args:
+        built: the program.
+        batches: of each step the tensors of `model_inputs`, or the bytes of all of them, one after the other.
+        store: image of a store, as weights.bin.
+        steps: how many; needed with bytes.
+        first_step: the number of the first step, as random draws and AdamW count them.
+        emulator: `unicorn` or `qemu`; whichever is there if not given.
+        read_back: ranges of the arena (offset, bytes) to return as they are at the end.
+        power_off_at: number of the write to the store, from 0, during which power is lost (unicorn only).
+
+    Raises:
+        UsageError: arguments that make no sense.
+        CorruptArtifact: the store is damaged, or of another model.
+        DeviceError: no emulator; or the program failed, faulted, or touched what it must not.
+    """
+    data, count = _bytes_of(batches, steps)
+    chosen = find_emulator(built, emulator)
+    if power_off_at is not None and chosen != "unicorn":
+        raise UsageError("`power_off_at` needs the emulator `unicorn`.")
+    with tempfile.TemporaryDirectory(prefix="edgewise-") as folder:
+        place = Path(folder)
+        (place / "batches.bin").write_bytes(data)
+        shutil.copyfile(store, place / "store.bin")
+        write_command(place, first_step, count, read_back)
+        ending = _execute(built, place, chosen, power_off_at)
+        image = (place / "store.bin").read_bytes()
+        if ending.code is None:
+            return Emulated(built.board.name, chosen, (), image, power_lost=True)
+        report, rest = _report(built, place, store)
+    return _emulated(built, chosen, ending, report, rest, image, read_back)
+
+
+def _bytes_of(batches: "Sequence[Sequence[Tensor]] | bytes", steps: int | None) -> tuple[bytes, int]:
+    if isinstance(batches, bytes):
+        if steps is None:
+            raise UsageError("Batches as bytes need `steps`, how many there are.")
+        return batches, steps
+    count = len(batches) if steps is None else steps
+    if count > len(batches):
+        raise UsageError(f"{count} steps need as many batches: there are {len(batches)}.")
+    tensors = (tensor for batch in batches[:count] for tensor in batch)
+    return b"".join(tensor.detach().contiguous().cpu().numpy().tobytes() for tensor in tensors), count
+
+
+def _execute(built: Built, place: Path, emulator: str, power_off_at: int | None) -> Ending:
+    if emulator == "unicorn":
+        from edgewise.emit.emulate import unicorn  # noqa: PLC0415  -- part of an extra
+
+        return unicorn.execute(built, place, power_off_at=power_off_at)
+    if emulator == "qemu":
+        return qemu.execute(built, place)
+    return native.execute(built, place)
+
+
+def _report(built: Built, place: Path, store: Path) -> tuple[Report, bytes]:
+    fault = read_fault(place)
+    if fault is not None:
+        raise faulted(built, fault)
+    report, rest = read_report(place)
+    if report.status == CORRUPT:
+        raise CorruptArtifact(f"{store}: {report.failure}. Emit the model anew.")
+    if report.status:
+        raise DeviceError(f"On board `{built.board.name}` {report.failure}.")
+    return report, rest
+
+
+def _emulated(
+    built: Built,
+    emulator: str,
+    ending: Ending,
+    report: Report,
+    rest: bytes,
+    image: bytes,
+    read_back: Sequence[tuple[int, int]],
+) -> Emulated:
+    found, at = [], 4 * report.steps
+    for _, size in read_back:
+        found.append(rest[at : at + size])
+        at += size
+    instructions = qemu.instructions(built, report.ticks) if emulator == "qemu" else ending.instructions
+    return Emulated(
+        board=built.board.name,
+        emulator=emulator,
+        losses=tuple(np.frombuffer(rest[: 4 * report.steps], "<f4").tolist()),
+        store=image,
+        read_back=tuple(found),
+        stack_bytes=None if built.board.is_host else report.stack_bytes,
+        instructions=instructions,
+        read_bytes=report.read_bytes,
+        written_bytes=report.written_bytes,
+    )

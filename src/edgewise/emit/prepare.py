@@ -1,0 +1,112 @@
+"""The captured step as C executes it.
+
+Its sizes keep addresses aligned, ops need the workspace that C needs, and offer only what there is C for.
+What has no C at all is refused here, everything at once.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+import msgspec
+
+from edgewise.capture import Captured
+from edgewise.capture.kernels import AtenKernel
+from edgewise.capture.tiling.nest import Loop
+from edgewise.capture.updates import UpdateKernel
+from edgewise.emit.calls import Unsupported
+from edgewise.emit.loops import Execution, loop_body
+from edgewise.emit.render import render
+from edgewise.emit.rooms import operand_bytes, operands, workspace_bytes
+from edgewise.emit.rules import packet_of
+from edgewise.emit.slots import Access
+from edgewise.emit.statements import aligned, statements
+from edgewise.errors import ModelUnsupported
+from edgewise.graph import Graph, Op, Option, Stream, Value, validate
+
+
+def prepare(captured: Captured) -> Captured:
+    """`captured` with the graph that a plan for C is made of.
+
+    Raises:
+        ModelUnsupported: ops that there is no C for, all of them, with their layers.
+    """
+    parts = tuple(dict.fromkeys(_missing(captured)))
+    if parts:
+        listed = "\n".join(f"  {part}" for part in parts)
+        raise ModelUnsupported(
+            f"{captured.graph.name} cannot be emitted as C because of {len(parts)} op(s):\n{listed}\n"
+            "Replace these layers, or keep them out of what is trained.",
+            parts=parts,
+        )
+    values = tuple(_aligned(value) for value in captured.graph.values)
+    ops = tuple(_for_c(captured, op) for op in captured.graph.ops)
+    graph = Graph(captured.graph.name, values, ops, captured.graph.outputs)
+    return dataclasses.replace(captured, graph=validate(graph))
+
+
+def _missing(captured: Captured) -> Iterator[str]:
+    for op in captured.graph.ops:
+        try:
+            for call in statements(captured.kernels[op.name], op, captured.layouts, first=True, room="room"):
+                render(call, lambda _: "place")
+        except Unsupported as reason:
+            yield f"{op.layer or 'the model itself'}: {_called(captured, op)}: {reason}"
+
+
+def _called(captured: Captured, op: Op) -> str:
+    """What `op` calls, as people know it."""
+    kernel = captured.kernels[op.name]
+    if isinstance(kernel, UpdateKernel) and kernel.producer is not None:
+        kernel = kernel.producer.run
+    if isinstance(kernel, AtenKernel):
+        return packet_of(kernel) or str(getattr(kernel.whole.target, "__name__", op.kind))
+    return op.kind
+
+
+def _aligned(value: Value) -> Value:
+    return msgspec.structs.replace(value, bytes=aligned(value.bytes))
+
+
+def _for_c(captured: Captured, op: Op) -> Op:
+    whole_bytes = _whole_workspace(captured, op)
+    options = []
+    for option in op.options:
+        if not option.is_tiled:
+            options.append(msgspec.structs.replace(option, workspace_bytes=whole_bytes))
+        elif _has_c(captured, op, option):
+            options.append(_tiled(captured.loops[op.name][option.name], option))
+    return msgspec.structs.replace(op, options=tuple(options))
+
+
+def _whole_workspace(captured: Captured, op: Op) -> int:
+    """Gradients that an update makes for itself; no kernel works in anything else."""
+    kernel = captured.kernels[op.name]
+    if not isinstance(kernel, UpdateKernel) or kernel.producer is None:
+        return 0
+    return sum(aligned(captured.layouts[name].storage_bytes) for name in kernel.producer.op.outputs)
+
+
+def _has_c(captured: Captured, op: Op, option: Option) -> bool:
+    """Whether there is C for the loop, whatever of it is streamed."""
+    loop = captured.loops[op.name][option.name]
+    gathered = [operand for operand in operands(loop) if operand.gathered]
+    if any(operand in loop.nest.inouts for operand in gathered):
+        return False  # rows that are looked up and changed
+    streamed = frozenset(stream.value for stream in option.streams)
+    access = {name: Access(0, "EW_OLD") for name in (*streamed, *op.writes)}
+    try:
+        loop_body(Execution(captured, op.name, loop, streamed, True, 0, lambda _: "place", access))
+    except Unsupported:
+        return False
+    return True
+
+
+def _tiled(loop: Loop, option: Option) -> Option:
+    """With the tiles and the workspace that a loop in C holds."""
+    tile_bytes: dict[str, int] = {}
+    for operand in operands(loop):
+        tile_bytes[operand.value] = tile_bytes.get(operand.value, 0) + operand_bytes(loop, operand)
+    streams = tuple(
+        Stream(s.value, tile_bytes.get(s.value, 0), s.moved_bytes, s.transfers) for s in option.streams
+    )
+    return msgspec.structs.replace(option, workspace_bytes=workspace_bytes(loop), streams=streams)

@@ -1,0 +1,79 @@
+"""Kernel calls as C text: each in a block of its own, with the tensors it names."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from edgewise.emit.calls import Call, Settings, c_number, extents, single
+from edgewise.emit.views import MOST_DIMS, View, plus, times
+
+INDENT = "    "
+_CONSTANT = re.compile(r"model_arena( \+ \d+)*")
+"""An address that is known when the program is linked."""
+
+Place = Callable[[View], str]
+"""The C expression of the address of the first element of a view's value."""
+
+
+def render(call: Call, place: Place) -> list[str]:
+    """The lines of a block that makes `call`.
+
+    Tensors of numbers alone are constants, and cost no stack.
+    """
+    declared: list[str] = []
+    seen: dict[View, str] = {}
+    words = []
+    for argument in call.arguments:
+        if isinstance(argument, View):
+            if argument not in seen:
+                seen[argument] = f"t{len(seen)}"
+                declared.append(tensor(seen[argument], argument, place))
+            words.append(f"&{seen[argument]}")
+        elif isinstance(argument, Settings):
+            declared.append(_settings(argument))
+            words.append("&s")
+        else:
+            words.append(_literal(argument))
+    lines = [*declared, f"{call.function}({', '.join(words)});"]
+    if not declared:
+        return lines
+    return ["{", *(INDENT + line for line in lines), "}"]
+
+
+def tensor(name: str, view: View, place: Place) -> str:
+    """The declaration of `view` as the C tensor `name`."""
+    if view.dims > MOST_DIMS:
+        raise ValueError(f"{view.dims} dims")
+    address = plus(place(view), times(view.offset, view.dtype.itemsize))
+    size, stride = (extents(e) for e in (view.size or (1,), view.stride or (1,)))
+    fixed = all(isinstance(e, int) for e in (*view.size, *view.stride))
+    storage = "static const" if fixed and _CONSTANT.fullmatch(str(address)) else "const"
+    text = f"{storage} ew_tensor {name} = {{{address}, {max(view.dims, 1)}, {{{size}}}, {{{stride}}}}};"
+    return f"{text} /* {comment(view.value)} */" if view.value else text
+
+
+def comment(text: str) -> str:
+    """`text` without what would end a comment."""
+    return text.replace("*/", "* /").replace("\n", " ")
+
+
+def _settings(settings: Settings) -> str:
+    dynamic = any(isinstance(f, str) and not f.rstrip("u").isdigit() for f in _flat(settings.fields))
+    storage = "const" if dynamic else "static const"
+    return f"{storage} {settings.kind} s = {{{', '.join(map(_field, settings.fields))}}};"
+
+
+def _flat(fields: tuple[Any, ...]) -> list[Any]:
+    return [f for field in fields for f in (_flat(field) if isinstance(field, tuple) else [field])]
+
+
+def _field(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"{{{', '.join(map(_field, value))}}}"
+    return c_number(value)
+
+
+def _literal(argument: Any) -> str:
+    if argument is None:
+        return "NULL"
+    return c_number(single(argument) if isinstance(argument, float) else argument)

@@ -1,0 +1,174 @@
+"""The C of one tile of a loop: the kernel calls on slices, with what a slice changes in their settings."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edgewise.capture import gradients
+from edgewise.capture.effects import BatchNormKernel, ProductKernel
+from edgewise.capture.kernels import AtenKernel, Run, Slot, resolve
+from edgewise.capture.tiling.convolution import GROUPS, INPUTS, ROWS
+from edgewise.capture.tiling.gathers import TABLE
+from edgewise.capture.tiling.products import INNER
+from edgewise.capture.updates import CarryKernel, UpdateKernel
+from edgewise.emit.calls import Call, Given, Unsupported
+from edgewise.emit.convolutions import (
+    convolution,
+    convolution_input_gradient,
+    convolution_parameter_gradients,
+)
+from edgewise.emit.rules import packet_of
+from edgewise.emit.statements import aten_call, batch_norm
+from edgewise.emit.views import Extent, View
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a tile takes of one dim that follows `axis`: from `start` on, where the window began at `low`."""
+
+    axis: str
+    start: Extent
+    low: Extent
+
+
+@dataclass(frozen=True)
+class Tile:
+    """The operands of one tile.
+
+    `slots` are views by the slot of the op's program, `values` those of stored values by name (inouts and
+    operands without a slot), `made` where result i goes. `pieces` says of the operand behind a slot where its
+    slice begins, by dim; `at` is the C variable of an axis that is cut, `count` how many positions it has.
+    """
+
+    slots: Mapping[int, View]
+    values: Mapping[str, View]
+    made: Sequence[View]
+    pieces: Mapping[int, Mapping[int, Piece]]
+    at: Mapping[str, str]
+    count: Mapping[str, Extent]
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """Calls that are made if `condition`, a C expression, holds; always if it is empty.
+
+    They make the results whose positions are `makes`.
+    """
+
+    condition: str
+    calls: tuple[Call, ...]
+    makes: tuple[int, ...] = (0,)
+
+
+def tile_statements(run: Run, tile: Tile, *, first: bool) -> list[Guarded]:
+    """The calls of one tile of what `run` executes.
+
+    Raises:
+        Unsupported: there is no C for it in slices.
+    """
+    match run:
+        case UpdateKernel(producer=None) | CarryKernel():
+            return []
+        case UpdateKernel(producer=producer, nudge=None) if producer is not None:
+            return tile_statements(producer.run, tile, first=first)
+        case ProductKernel():
+            x, mask = tile.slots[run.slot], tile.values[run.mask]
+            return [Guarded("", (Call("ew_masked_scale", (tile.made[0], x, mask, run.scale)),))]
+        case BatchNormKernel():
+            running = [tile.values[name] for name in run.running] if first else [None, None]
+            return [Guarded("", batch_norm(run, tile.slots, tile.made, running), _all(tile))]
+        case AtenKernel():
+            return _aten(run, tile)
+    raise Unsupported(f"no kernel in C for {type(run).__name__} in slices")
+
+
+def _aten(kernel: AtenKernel, tile: Tile) -> list[Guarded]:
+    target = kernel.whole.target
+    if target is gradients.input_gradient:
+        return _input_gradient(kernel, tile)
+    if target is gradients.parameter_gradients:
+        return _parameter_gradients(kernel, tile)
+    match packet_of(kernel):
+        case "convolution":
+            return _convolution(kernel, tile)
+        case "addmm" | "baddbmm":
+            return _product_and_sum(kernel, tile)
+        case "embedding_dense_backward" if TABLE in tile.at:
+            return _embedding_backward(kernel, tile)
+    return [Guarded("", aten_call(kernel, tile.slots, tile.made), _all(tile))]
+
+
+def _all(tile: Tile) -> tuple[int, ...]:
+    return tuple(range(len(tile.made)))
+
+
+def _product_and_sum(kernel: AtenKernel, tile: Tile) -> list[Guarded]:
+    """What is added to the product is added once, to the first part of it."""
+    calls = aten_call(kernel, tile.slots, tile.made)
+    if INNER not in tile.at:
+        return [Guarded("", calls)]
+    _, a, b = resolve(kernel.whole.args, tile.slots)
+    inner = tile.at[INNER]
+    return [
+        Guarded(f"{inner} == 0", calls),
+        Guarded(f"{inner} > 0", (Call("ew_matmul", (tile.made[0], a, b)),)),
+    ]
+
+
+def _embedding_backward(kernel: AtenKernel, tile: Tile) -> list[Guarded]:
+    dy, index, _, padding, _ = resolve(kernel.whole.args, tile.slots)
+    call = Call("ew_embedding_backward_rows", (tile.made[0], dy, index, padding, tile.at[TABLE]))
+    return [Guarded("", (call,))]
+
+
+# -- convolutions ---------------------------------------------------------------------------------------
+
+
+def _given(kernel: AtenKernel, tile: Tile, values: Sequence[Any]) -> Given:
+    """The call with `values` as its settings, behind three other arguments, for the groups of the tile."""
+    settings = [*values]
+    if GROUPS in tile.at:
+        settings[-1] = tile.count[GROUPS]
+    args = (*resolve(kernel.whole.args[:3], tile.slots), settings)
+    return Given(args, {}, dict(zip(kernel.kept or (0,), tile.made, strict=True)))
+
+
+def _convolution(kernel: AtenKernel, tile: Tile) -> list[Guarded]:
+    x, _, bias, *values = kernel.whole.args
+    given = _given(kernel, tile, values)
+    padding = _window_padding(tile, x)
+
+    def calls(bias: View | None) -> tuple[Call, ...]:
+        return convolution(replace(given, args=(*given.args[:2], bias, *given.args[3])), padding)
+
+    if bias is None or INPUTS not in tile.at:
+        return [Guarded("", calls(given.args[2]))]
+    inputs = tile.at[INPUTS]
+    return [Guarded(f"{inputs} == 0", calls(given.args[2])), Guarded(f"{inputs} > 0", calls(None))]
+
+
+def _window_padding(tile: Tile, x: Slot) -> Extent | None:
+    """Padding of the rows of `x` that a band of output rows reads: what of its window lies before them."""
+    piece = tile.pieces[x.index].get(2)
+    return None if ROWS not in tile.at or piece is None else f"{piece.start} - ({piece.low})"
+
+
+def _input_gradient(kernel: AtenKernel, tile: Tile) -> list[Guarded]:
+    dy, _, _, values = kernel.whole.args
+    padding = None
+    if ROWS in tile.at:
+        # Row i of the band reads rows o of the slice of dy with i + rows = stride (o + start) - padding + k.
+        start = tile.pieces[dy.index][2].start
+        padding = f"{values[1][0]} + {tile.at[ROWS]} - {values[0][0]} * ({start})"
+    return [Guarded("", convolution_input_gradient(_given(kernel, tile, values), padding))]
+
+
+def _parameter_gradients(kernel: AtenKernel, tile: Tile) -> list[Guarded]:
+    _, x, _, values = kernel.whole.args
+    calls = convolution_parameter_gradients(_given(kernel, tile, values), _window_padding(tile, x))
+    made = []
+    for position, call in enumerate(calls):
+        of_bias = call.function == "ew_convolution_bias_gradient"
+        once = f"{tile.at[INPUTS]} == 0" if of_bias and INPUTS in tile.at else ""
+        made.append(Guarded(once, (call,), (position,)))
+    return made
