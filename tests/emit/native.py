@@ -123,7 +123,7 @@ def _type_of(parameter: str) -> str:
 
 
 class Native:
-    """Calls kernels: a tensor becomes an `ew_tensor`, a structure a pointer, None a null pointer."""
+    """The kernels of a library, as methods: a tensor becomes an `ew_tensor`, a structure a pointer, None a null pointer."""
 
     def __init__(self, library: Path) -> None:
         self._library = ctypes.CDLL(str(library))
@@ -131,16 +131,14 @@ class Native:
             function = getattr(self._library, name)
             function.argtypes = [C_TYPES[each] for each in types]
             function.restype = ctypes.c_float if result == "float" else None
+            setattr(self, name, _calling(function))
         by_bits = self._library.ew_sqrtf_by_bits  # private: what ew_sqrtf is where there is no instruction
         by_bits.argtypes, by_bits.restype = [ctypes.c_float], ctypes.c_float
+        self.ew_sqrtf_by_bits = _calling(by_bits)
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        function = getattr(self._library, name)
 
-        def call(*args: Any) -> Any:
-            return function(*(_argument(arg) for arg in args))
-
-        return call
+def _calling(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *args: function(*(_argument(arg) for arg in args))
 
 
 def _argument(arg: Any) -> Any:
@@ -170,10 +168,6 @@ def compiled(*command: str) -> tuple[int, str]:
 
 
 @cache
-def _library(path: Path) -> Native:
-    return Native(path)
-
-
 def build(*extra: str) -> Native:
     """The kernels as the first compiler makes them, with these flags more."""
     found = compilers()
@@ -183,9 +177,10 @@ def build(*extra: str) -> Native:
     command = next(iter(found.values()))
     status, said = compiled(*command, *STRICT, "-shared", "-fPIC", *extra, *sources, "-o", str(library))
     assert status == 0, said
-    return _library(library)
+    return Native(library)
 
 
+@cache
 def kernels() -> Native:
     """The kernels for the tests of a session, sanitized if the environment says so."""
     return build(*SANITIZED) if os.environ.get(SANITIZE) else build("-O2")
