@@ -12,8 +12,7 @@
 enum { BYTES = 1 << 16, PENDING = 4096, SECTOR = 512 };
 
 static uint8_t medium[BYTES]; /* what a read sees */
-uint8_t *const ew_medium_memory = medium;
-const uint32_t ew_medium_memory_bytes = BYTES;
+
 int32_t faulty_writes_left = -1;
 uint32_t faulty_writes;
 uint64_t faulty_seed;
@@ -58,13 +57,19 @@ static void lose_power(void)
     dead = 1;
 }
 
-/* The power is back; `ew_medium_memory` is as the test has left it. */
+/* The power is back; `medium` is as the test has left it. */
 void faulty_reset(void)
 {
     memcpy(durable, medium, BYTES);
     dead = 0;
     pendings = kept = faulty_writes = 0;
     faulty_writes_left = -1;
+}
+
+uint8_t *ew_medium_memory(uint32_t *bytes)
+{
+    *bytes = BYTES;
+    return medium;
 }
 
 int ew_medium_open(uint32_t bytes)

@@ -38,9 +38,10 @@ class StoreInC:
         files = [f"-I{RUNTIME}", str(RUNTIME / "store.c"), *map(str, medium)]
         compile_program(find_compiler(HOST), HOST, ["-shared", "-fPIC", *STRICT, *files], library, 0)
         self.c = ctypes.CDLL(str(library))
-        at = ctypes.c_void_p.in_dll(self.c, "ew_medium_memory").value or 0
-        size = ctypes.c_uint32.in_dll(self.c, "ew_medium_memory_bytes").value
-        self.medium = (ctypes.c_uint8 * size).from_address(at)
+        size = ctypes.c_uint32()
+        self.c.ew_medium_memory.restype = ctypes.c_void_p
+        at = self.c.ew_medium_memory(ctypes.byref(size))
+        self.medium = (ctypes.c_uint8 * size.value).from_address(at)
 
     @property
     def image(self) -> bytes:

@@ -303,8 +303,11 @@ ON_MEMORY = """
 #include "store.h"
 
 static uint8_t memory[8192];
-uint8_t *const ew_medium_memory = memory;
-const uint32_t ew_medium_memory_bytes = sizeof memory;
+uint8_t *ew_medium_memory(uint32_t *bytes)
+{
+    *bytes = sizeof memory;
+    return memory;
+}
 """
 
 

@@ -45,9 +45,8 @@ class Semihosting:
             Exit: the program ends.
             OSError: the host's disk failed.
         """
-        first, second, third = WORDS.unpack(
-            read(at, WORDS.size)
-        )  # some calls have fewer, and more stack above
+        words: tuple[int, int, int] = WORDS.unpack(read(at, WORDS.size))  # some calls have fewer
+        first, second, third = words
         if operation == EXIT_EXTENDED:
             raise Exit(second)
         if operation == OPEN:
