@@ -51,7 +51,7 @@ def in_pytorch(captured: Captured, batches: Sequence[Any]) -> Trained:
 
 
 def made_in_c(
-    captured: Captured, folder: Path, ram_bytes: int, *, device: Device = DEVICE, time_limit: float = 5
+    captured: Captured, folder: Path, ram_bytes: int, *, device: Device = DEVICE, time_limit: float = 2
 ) -> Made:
     """The C of the step within `ram_bytes` of arena."""
     return emit(captured, device, Budget(ram_bytes), folder, model="test", time_limit=time_limit)

@@ -5,12 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
-from edgewise.capture.joint import split_batch
-from edgewise.cli.subject import parse_model
-from edgewise.emit import Emitted
-from edgewise.errors import CorruptArtifact, UsageError
+from edgewise.capture.joint import fill, split_batch
+from edgewise.cli.subject import capture_subject, parse_model
+from edgewise.devices import load_device
+from edgewise.emit import Emitted, contents
+from edgewise.errors import CorruptArtifact, EdgewiseError, UsageError
+from edgewise.plan import plain_plan
+from edgewise.run import Executor
 from edgewise.train import list_recipes, load_recipe
 from edgewise.train.data import check_enough, epoch_order, load_data
 from edgewise.zoo import resolve_task
@@ -61,9 +66,43 @@ def find_batches(emitted: Emitted, data: str | None, steps: int) -> list[Batch]:
 
 
 def reference_losses(folder: Path, batches: Sequence[Batch]) -> list[float] | None:
-    """The losses of plain PyTorch on the same batches; `None` if the model cannot be built again."""
-    del folder, batches
-    return None
+    """The losses of PyTorch, without a limit, on the same batches and from the weights in `folder`.
+
+    `None` if the model cannot be built again, or is not what was emitted any more.
+    """
+    emitted = load_emitted(folder)
+    try:
+        captured = capture_subject(emitted.model).captured
+    except EdgewiseError:
+        return None
+    host = load_device("host")
+    with Executor(captured, plain_plan(captured.graph, host), host) as executor:
+        state = _first_state(folder, emitted)
+        if {name: tensor.shape for name, tensor in executor.state().items()} != {
+            name: state[name].shape for name in executor.state() if name in state
+        }:
+            return None
+        executor.load_state({name: state[name] for name in executor.state()})
+        wholes = (_whole_batch(captured, emitted, batch) for batch in batches)
+        return [executor.step(batch, number).loss for number, batch in enumerate(wholes)]
+
+
+def _first_state(folder: Path, emitted: Emitted) -> dict[str, Tensor]:
+    raw = contents((folder / "weights.bin").read_bytes(), emitted.store)
+    return {
+        value.name: torch.frombuffer(bytearray(held), dtype=getattr(torch, value.dtype)).as_strided(
+            value.shape, value.stride
+        )
+        for value, held in zip(emitted.values, raw, strict=True)
+        if value.kind != "scratch"
+    }
+
+
+def _whole_batch(captured: Any, emitted: Emitted, batch: Batch) -> Any:
+    """The batch as the model's code takes it: `batch` has only the tensors that the step reads."""
+    given = dict(zip((tensor.name for tensor in emitted.inputs), batch, strict=True))
+    tensors = tuple(given.get(name, captured.empty(name)[0].zero_()) for name in captured.batch)
+    return pytree.tree_unflatten(fill(list(captured.batch_leaves), tensors), captured.batch_spec)
 
 
 def _of_recipe(emitted: Emitted, name: str) -> Iterator[Any]:
