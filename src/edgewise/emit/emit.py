@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-
 from torch.utils import _pytree as pytree
 
 from edgewise.capture import Captured
