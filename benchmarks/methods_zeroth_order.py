@@ -26,6 +26,8 @@ import numpy as np
 import torch
 from _command import command
 from _data import data_file
+from _energy import DEVICES
+from _figures import Figure, Found, save, table
 from _rates import climb
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -52,7 +54,6 @@ from edgewise.train.rate_search import Adjustable  # noqa: E402
 
 PAGE = ROOT / "docs" / "benchmarks" / "methods_zeroth_order.md"
 STORE = ROOT / "build" / "methods_zeroth_order.json"
-DEVICES = ("rpi4", "jetson-tx2", "stm32f7")
 BATCH = 12
 """With it, the step of SPSA fits in the 320 KiB of an STM32F7."""
 ROOM = 1.1
@@ -101,6 +102,8 @@ Fashion-MNIST, is fine-tuned for {steps:,} steps of {batch} pictures turned by {
 loss on {held:,} further pictures after {search} steps with another seed: the search goes on until both
 neighbours have been tried and are no better. Directions are random signs. The six defects of the paper's
 code are left out, each with a test (`tests/methods/test_variants.py`).
+
+{figures}
 
 ## Accuracy, and memory
 
@@ -455,7 +458,7 @@ def words(found: dict[str, Row], target: float) -> str:
     if not isinstance(bp, Price) or not isinstance(checkpointed, Price):
         return f"Within this RAM no plan of backprop exists on {device}: only what avoids it fits."
     planned, zeroth = found["backprop, planned"], found["SPSA"]
-    best = max((row for name, row in found.items() if name not in ROWS), key=lambda row: row.mean())
+    best = best_other(found)
     points, over_zeroth = (100 * (planned.mean() - row.mean()) for row in (best, zeroth))
     lines = [
         (
@@ -496,6 +499,56 @@ def span(figures: list[float]) -> str:
     return " to ".join(dict.fromkeys(f"{figure:.1f}" for figure in (min(figures), max(figures))))
 
 
+def figures(found: dict[str, Row], bench: Bench, target: float) -> tuple[Figure, ...]:
+    """What planned backprop was to show against what avoids backprop, and what was aimed at."""
+    devices = min(sum(isinstance(p, Price) for p in row.prices.values()) for row in found.values())
+    listed = [Figure(6, "devices with energy of every row", devices, 3, at_least=True, digits=0)]
+    if not {*ROWS, "SPSA"} <= set(found):
+        return tuple(listed)
+    planned, checkpointed = found["backprop, planned"], found["backprop, every block"]
+    best = best_other(found)
+    above = 100 * (planned.mean() - best.mean())
+    ram = [row.prices[DEVICES[0]] for row in (planned, checkpointed, best)]
+    listed.insert(
+        0,
+        Figure(
+            2, f"planned backprop above {best.name}, the best of the others, points", above, 0, at_least=True
+        ),
+    )
+    if isinstance(ram[0], Price) and isinstance(ram[1], Price):
+        by_spsa, by_checkpoints = ram[0].peak / bench.peak("SPSA"), ram[0].peak / ram[1].peak
+        listed.insert(1, Figure(2, "its RAM by that of plain SPSA", by_spsa, ROOM))
+        listed.insert(
+            2, Figure(2, "its RAM by that of backprop with every block checkpointed", by_checkpoints, 1)
+        )
+    needed, steps = best.steps_to(target), planned.steps_to(target)
+    if needed and steps and isinstance(ram[0], Price) and isinstance(ram[2], Price):
+        work = needed * ram[2].flops / (steps * ram[0].flops)
+        seconds = needed * ram[2].seconds / (steps * ram[0].seconds)
+        listed.insert(
+            3,
+            Figure(
+                2, f"operations of {best.name} to the target, by planned backprop's", work, 1, at_least=True
+            ),
+        )
+        listed.insert(
+            4,
+            Figure(
+                2,
+                f"time of {best.name} to the target on {DEVICES[0]}, by planned backprop's",
+                seconds,
+                1,
+                at_least=True,
+            ),
+        )
+    return tuple(listed)
+
+
+def best_other(found: dict[str, Row]) -> Row:
+    """The row of most accuracy that is no backprop."""
+    return max((row for name, row in found.items() if name not in ROWS), key=lambda row: row.mean())
+
+
 def caution(options: argparse.Namespace) -> str:
     """What this run lacks of the default one."""
     left_out = [name for name in METHODS if name not in options.methods]
@@ -505,12 +558,14 @@ def caution(options: argparse.Namespace) -> str:
     return text
 
 
-def page(found: dict[str, Row], bench: Bench) -> str:
+def write(found: dict[str, Row], bench: Bench) -> None:
+    """The page, and its figures beside it."""
     options = bench.options
     first = next(iter(found.values()))
     top = max(row.mean() for row in found.values() if row.name in ROWS or len(found) == 1)
     target = (first.mean(0) + top) / 2
-    return TEXT.format(
+    listed, called = figures(found, bench, target), command(__file__, "--store", "--page")
+    text = TEXT.format(
         parameters=sum(w.numel() for w in Picture().parameters()), steps=options.steps, batch=BATCH,
         degrees=DEGREES, samples=options.samples, tested=TESTED,
         held=HELD, seeds=options.seeds, start=first.mean(0),
@@ -520,9 +575,12 @@ def page(found: dict[str, Row], bench: Bench) -> str:
         accuracy="\n".join(accuracy_line(row) for row in found.values()),
         times="\n".join(time_line(row, target) for row in found.values()),
         costs="\n".join(f"| {name} | {cost_cells(row, 1)} |" for name, row in found.items()),
-        words=words(found, target) + caution(options), command=command(__file__, "--store", "--page"),
+        words=words(found, target) + caution(options), command=called, figures=table(listed),
         machine=f"{platform.machine()}, Python {platform.python_version()}", torch=torch.__version__,
     )  # fmt: skip
+    options.page.parent.mkdir(parents=True, exist_ok=True)
+    options.page.write_text(text)
+    save(options.page, Found(text.partition("\n")[0].strip("# "), called, options.seeds, listed))
 
 
 def main() -> None:
@@ -541,8 +599,7 @@ def main() -> None:
     found: dict[str, Row] = {}
     for row in rows(bench):
         found[row.name] = row
-        options.page.parent.mkdir(parents=True, exist_ok=True)
-        options.page.write_text(page(found, bench))
+        write(found, bench)
     print(options.page.read_text())
 
 
