@@ -352,7 +352,7 @@ def row(name: str, runs: list[dict[str, Any]]) -> str:
 def figures(variance_off: float, runs: dict[str, list[dict[str, Any]]]) -> tuple[Figure, ...]:
     """What was aimed at, as far as it was run."""
     found = [
-        Figure(1, "variance off the formula of activity perturbation, at most, %", 100 * variance_off, 10.0),
+        Figure(1, "variance off the formula of activity perturbation, %", 100 * variance_off, 10.0),
         Figure(6, "devices with energy of every row", len(DEVICES), 3, at_least=True, digits=0),
     ]
     if {"BP", "LG-FG-A"} <= runs.keys():
