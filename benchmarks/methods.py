@@ -24,8 +24,8 @@ COLUMNS = "| figure | aim | measured | | seeds | page |\n|---|---|---:|---|---:|
 TEXT = """# Training without plain backpropagation, and what it costs
 
 What these methods were to show, and what was measured: {met} of {count} figures meet their aims.{missed}
-Every figure is from the program of the page that it links to; means of as many seeds as are given, and of none
-where no chance is in it.
+Every figure is from the program of the page that it links to, and the mean of as many seeds as are given; of
+none where no chance is in it.
 
 {sections}
 Pages, and what they were written by:
