@@ -12,7 +12,6 @@ docs/benchmarks/methods_local_losses.md.
 import argparse
 import json
 import math
-import platform
 import statistics
 import sys
 import time
@@ -24,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _command import command
+from _command import command, machine
 from _data import data_file
 from _energy import DEVICES, energy_table, joules
 from _figures import Figure, Found, save, table
@@ -372,7 +371,7 @@ def write(bench: Bench, variance: tuple[list[str], float], runs: dict[str, list[
         held=HELD, search=options.search_steps,
         energy=energy_table("method", ((n, joules(bench.trainer(n).captured.graph)) for n in runs)),
         command=command(__file__, "--page"),
-        machine=f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}",
+        machine=machine(),
     )  # fmt: skip
     options.page.parent.mkdir(parents=True, exist_ok=True)
     options.page.write_text(text)

@@ -11,7 +11,6 @@ interrupted call goes on where it stopped; `--fresh` forgets them.
 import argparse
 import copy
 import json
-import platform
 import statistics
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
+from _command import machine
 from _data import data_file
 from _energy import DEVICES, energy_table, joules
 from _figures import Figure, Found, save
@@ -457,7 +457,7 @@ def write(bench: Bench, sizes: dict[str, int], rows: list[str], choices: list[st
         rates=", ".join(str(rate) for rate in RATES),
         command=" ".join((PROGRAM, *given)),
         energy=energy_table("row", bench.energy.items()),
-        machine=f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}",
+        machine=machine(),
         **{name: vars(options)[name] for name in sizes},
     )
     options.page.parent.mkdir(parents=True, exist_ok=True)
