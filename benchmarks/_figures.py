@@ -15,6 +15,8 @@ class Figure(msgspec.Struct, frozen=True):
     at_least: bool = False
     """Whether the aim is a lower bound; else it is an upper one."""
     digits: int = 2
+    is_mean: bool = False
+    """Whether it is taken over the seeds of its page."""
 
     @property
     def is_met(self) -> bool:
@@ -31,7 +33,7 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """All figures of a page, and how many seeds they are the mean of (0: no chance is in them)."""
+    """All figures of a page, and how many seeds those are taken over that chance is in."""
 
     title: str
     command: str

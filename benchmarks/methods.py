@@ -23,9 +23,10 @@ CLAIMS = {
 COLUMNS = "| figure | aim | measured | | seeds | page |\n|---|---|---:|---|---:|---|"
 TEXT = """# Training without plain backpropagation, and what it costs
 
-What these methods were to show, and what was measured: {met} of {count} figures meet their aims.{missed}
-Every figure is from the program of the page that it links to, and the mean of as many seeds as are given; of
-none where no chance is in it.
+What these methods were to show, and what was measured. Every figure is from the program of the page that it
+links to; where seeds are given, it is the mean of so many.
+
+{missed}
 
 {sections}
 Pages, and what they were written by:
@@ -41,7 +42,7 @@ def rows(found: dict[str, Found], claim: int) -> Iterator[str]:
     for name, each in found.items():
         for figure in each.figures:
             if figure.claim == claim:
-                yield f"| {figure.cells} | {each.seeds or ''} | [{each.title}]({name}) |"
+                yield f"| {figure.cells} | {each.seeds if figure.is_mean else ''} | [{each.title}]({name}) |"
 
 
 def section(found: dict[str, Found], claim: int) -> str:
@@ -52,12 +53,11 @@ def section(found: dict[str, Found], claim: int) -> str:
 
 def page(found: dict[str, Found]) -> str:
     """The page in markdown."""
-    figures = [figure for each in found.values() for figure in each.figures]
-    missed = [figure.what for figure in figures if not figure.is_met]
+    missed = [f"- {figure.cells}" for each in found.values() for figure in each.figures if not figure.is_met]
     return TEXT.format(
-        met=len(figures) - len(missed),
-        count=len(figures),
-        missed=f"\nMissed: {'; '.join(missed)}." if missed else "",
+        missed="Missed:\n\n" + "\n".join(line.replace(" | ", "; ") for line in missed)
+        if missed
+        else "No aim was missed.",
         sections="\n".join(section(found, claim) for claim in CLAIMS),
         pages="\n".join(f"- [{each.title}]({name}): `{each.command}`" for name, each in found.items()),
     )

@@ -315,13 +315,24 @@ def figures(found: list[Result], spent: Costs) -> tuple[Figure, ...]:
     within = "within 5 points of backprop, of 30 cases"
     unseen = [result for result in found if result.seed]
     made = [
-        Figure(3, f"{within}, mean of the seeds", near_cases(found), 26, at_least=True, digits=0),
+        Figure(
+            3, f"{within}, mean of the seeds", near_cases(found), 26, at_least=True, digits=0, is_mean=True
+        ),
         Figure(3, "step above inference on integer units, %", 100 * spent.most_above_inference, 10),
         Figure(6, "devices with energy of every row", len(spent.energy[0][1]), 3, at_least=True, digits=0),
     ]
     if len(list(rows(unseen))) == CASES:
         made.insert(
-            1, Figure(3, f"{within}, seeds not seen before", near_cases(unseen), 26, at_least=True, digits=0)
+            1,
+            Figure(
+                3,
+                f"{within}, seeds not seen before",
+                near_cases(unseen),
+                26,
+                at_least=True,
+                digits=0,
+                is_mean=True,
+            ),
         )
     return tuple(made)
 

@@ -158,9 +158,8 @@ STATEMENTS = (
 HEADINGS = {1: "Theorems", 7: "What is refused before training starts, with the layer's path"}
 TEXT = """# Theorems, and what is refused
 
-Each line is shown by tests, which `{command}` has run. *Most*: what the
-tests record, where it is largest. Standard errors are those of the mean of 100 to 300 estimates: the
-largest of all elements of the gradient, of which there are dozens.
+Each line is shown by tests, which `{command}` has run. Standard errors are
+those of the mean of 100 to 300 estimates, in the element of the gradient, of dozens, that is farthest off.
 
 {sections}
 """
@@ -202,15 +201,15 @@ def line(statement: Statement, own: list[Case]) -> str:
     most: dict[str, float] = {}
     for case in own:
         most |= {name: max(value, most.get(name, value)) for name, value in case.recorded.items()}
-    measured = ", ".join(f"{value:.2f} {name}" for name, value in most.items())
+    measured = "".join(f"; at most {value:.2f} {name}" for name, value in most.items())
     tests = ", ".join(f"`{test}`" for test in statement.tests)
-    return f"| {statement.words} | {sum(c.passed for c in own)} of {len(own)} | {measured} | {tests} |"
+    return f"| {statement.words} | {sum(c.passed for c in own)} of {len(own)}{measured} | {tests} |"
 
 
 def section(claim: int, cases: list[Case]) -> str:
     """A table."""
     rows = [line(s, cases_for(s, cases)) for s in STATEMENTS if s.claim == claim]
-    head = f"## {HEADINGS[claim]}\n\n| what | cases | most | tests in `{TESTS}` |\n|---|---|---|---|\n"
+    head = f"## {HEADINGS[claim]}\n\n| what | cases that hold | tests in `{TESTS}` |\n|---|---|---|\n"
     return head + "\n".join(rows)
 
 

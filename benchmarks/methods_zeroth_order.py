@@ -502,46 +502,28 @@ def span(figures: list[float]) -> str:
 def figures(found: dict[str, Row], bench: Bench, target: float) -> tuple[Figure, ...]:
     """What planned backprop was to show against what avoids backprop, and what was aimed at."""
     devices = min(sum(isinstance(p, Price) for p in row.prices.values()) for row in found.values())
-    listed = [Figure(6, "devices with energy of every row", devices, 3, at_least=True, digits=0)]
+    energy = Figure(6, "devices with energy of every row", devices, 3, at_least=True, digits=0)
     if not {*ROWS, "SPSA"} <= set(found):
-        return tuple(listed)
-    planned, checkpointed = found["backprop, planned"], found["backprop, every block"]
-    best = best_other(found)
+        return (energy,)
+    rows_ = (found["backprop, planned"], found["backprop, every block"], best_other(found))
+    planned, _, best = rows_
+    price, of_checkpoints, of_best = (row.prices[DEVICES[0]] for row in rows_)
+    words = f"planned backprop above {best.name}, the best of the others, points"
     above = 100 * (planned.mean() - best.mean())
-    ram = [row.prices[DEVICES[0]] for row in (planned, checkpointed, best)]
-    listed.insert(
-        0,
-        Figure(
-            2, f"planned backprop above {best.name}, the best of the others, points", above, 0, at_least=True
-        ),
-    )
-    if isinstance(ram[0], Price) and isinstance(ram[1], Price):
-        by_spsa, by_checkpoints = ram[0].peak / bench.peak("SPSA"), ram[0].peak / ram[1].peak
-        listed.insert(1, Figure(2, "its RAM by that of plain SPSA", by_spsa, ROOM))
-        listed.insert(
-            2, Figure(2, "its RAM by that of backprop with every block checkpointed", by_checkpoints, 1)
-        )
+    listed = [Figure(2, words, above, 0, at_least=True, is_mean=True)]
+    if isinstance(price, Price) and isinstance(of_checkpoints, Price):
+        words = "its RAM by that of backprop with every block checkpointed"
+        listed.append(Figure(2, "its RAM by that of plain SPSA", price.peak / bench.peak("SPSA"), ROOM))
+        listed.append(Figure(2, words, price.peak / of_checkpoints.peak, 1))
     needed, steps = best.steps_to(target), planned.steps_to(target)
-    if needed and steps and isinstance(ram[0], Price) and isinstance(ram[2], Price):
-        work = needed * ram[2].flops / (steps * ram[0].flops)
-        seconds = needed * ram[2].seconds / (steps * ram[0].seconds)
-        listed.insert(
-            3,
-            Figure(
-                2, f"operations of {best.name} to the target, by planned backprop's", work, 1, at_least=True
-            ),
-        )
-        listed.insert(
-            4,
-            Figure(
-                2,
-                f"time of {best.name} to the target on {DEVICES[0]}, by planned backprop's",
-                seconds,
-                1,
-                at_least=True,
-            ),
-        )
-    return tuple(listed)
+    if needed and steps and isinstance(price, Price) and isinstance(of_best, Price):
+        for what, ratio in (
+            ("operations", of_best.flops / price.flops),
+            (f"time on {DEVICES[0]}", of_best.seconds / price.seconds),
+        ):
+            words = f"{what} of {best.name} to the target, by planned backprop's"
+            listed.append(Figure(2, words, needed / steps * ratio, 1, at_least=True, is_mean=True))
+    return (*listed, energy)
 
 
 def best_other(found: dict[str, Row]) -> Row:
