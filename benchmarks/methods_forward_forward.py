@@ -13,7 +13,6 @@ docs/benchmarks/methods_forward_forward.md.
 import argparse
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,18 +28,16 @@ from _energy import joules
 from _forward_forward_page import Rows, write
 from torch import Tensor, nn
 
+from edgewise.capture import Captured, capture
+from edgewise.capture.directions import step_number
+from edgewise.capture.estimates import Estimate, Forward, Parameters, trace_estimate
+from edgewise.devices import load_device
+from edgewise.methods import Backprop, ForwardForward, Method, capture_with
+from edgewise.methods.int8_operands import Int8Operands
+from edgewise.plan import minimum_ram, plain_plan
+from edgewise.run import Executor
+
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from edgewise.capture import Captured, capture  # noqa: E402
-from edgewise.capture.directions import step_number  # noqa: E402
-from edgewise.capture.estimates import Estimate, Forward, Parameters, trace_estimate  # noqa: E402
-from edgewise.devices import load_device  # noqa: E402
-from edgewise.methods import Backprop, ForwardForward, Method, capture_with  # noqa: E402
-from edgewise.methods.int8_operands import Int8Operands  # noqa: E402
-from edgewise.plan import minimum_ram, plain_plan  # noqa: E402
-from edgewise.run import Executor  # noqa: E402
-
 PAGE = ROOT / "docs" / "benchmarks" / "methods_forward_forward.md"
 KEPT = ROOT / "build" / "methods_forward_forward.jsonl"
 DEVICE = load_device("host")
@@ -55,7 +52,7 @@ TWINS = {"INT8 backprop": "backprop", "FF-INT8": "forward-forward"}
 """INT8 takes the rate of its float twin."""
 TRIED = {
     MAIN: {"backprop": (0.1, 0.2, 0.4, 0.8), "forward-forward": (0.06, 0.12, 0.24)},
-    CONVOLUTIONS: {"backprop": (0.03, 0.1, 0.3), "forward-forward": (0.03, 0.1, 0.3)},
+    CONVOLUTIONS: {"backprop": (0.03, 0.1, 0.3, 1.0), "forward-forward": (0.003, 0.01, 0.03, 0.1)},
 }
 """First steps of plain SGD that are tried, by network."""
 SETTINGS: dict[str, dict[str, Any]] = {

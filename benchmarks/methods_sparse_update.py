@@ -12,7 +12,6 @@ import argparse
 import copy
 import json
 import statistics
-import sys
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
@@ -27,13 +26,10 @@ from _energy import DEVICES, energy_table, joules
 from _figures import Figure, Found, save
 from torch import Tensor, nn
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from edgewise.capture import SGD, Captured  # noqa: E402
-from edgewise.devices import load_device  # noqa: E402
-from edgewise.errors import BudgetInfeasible  # noqa: E402
-from edgewise.methods import (  # noqa: E402
+from edgewise.capture import SGD, Captured
+from edgewise.devices import load_device
+from edgewise.errors import BudgetInfeasible
+from edgewise.methods import (
     Backprop,
     Method,
     SparseUpdate,
@@ -43,10 +39,11 @@ from edgewise.methods import (  # noqa: E402
     select,
     use_wta_crs,
 )
-from edgewise.plan import Budget, Compute, Plan, make_plan, plain_plan  # noqa: E402
-from edgewise.run import Executor  # noqa: E402
-from edgewise.zoo.models import build_model  # noqa: E402
+from edgewise.plan import Budget, Compute, Plan, make_plan, plain_plan
+from edgewise.run import Executor
+from edgewise.zoo.models import build_model
 
+ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks" / "methods_sparse_update.md"
 STATE = ROOT / "build" / "methods_sparse_update.json"
 DEVICE = load_device("stm32f7")

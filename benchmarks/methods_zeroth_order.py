@@ -13,9 +13,7 @@ folder that `EDGEWISE_DATA` names, or in `../shared/data`.
 
 import argparse
 import math
-import platform
 import statistics
-import sys
 from collections.abc import Iterator
 from functools import cache, partial
 from pathlib import Path
@@ -24,7 +22,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 import torch
-from _command import command
+from _command import command, machine
 from _data import data_file
 from _energy import DEVICES
 from _figures import Figure, Found, save, table
@@ -32,13 +30,10 @@ from _rates import climb
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from edgewise.capture import SGD, Captured, Optimizer  # noqa: E402
-from edgewise.devices import Device, load_device  # noqa: E402
-from edgewise.errors import BudgetInfeasible  # noqa: E402
-from edgewise.methods import (  # noqa: E402
+from edgewise.capture import SGD, Captured, Optimizer
+from edgewise.devices import Device, load_device
+from edgewise.errors import BudgetInfeasible
+from edgewise.methods import (
     Backprop,
     Elastic,
     ForwardGradient,
@@ -48,10 +43,11 @@ from edgewise.methods import (  # noqa: E402
     TopShare,
     capture_with,
 )
-from edgewise.plan import Budget, Compute, Plan, make_plan, plain_plan  # noqa: E402
-from edgewise.run import Executor  # noqa: E402
-from edgewise.train.rate_search import Adjustable  # noqa: E402
+from edgewise.plan import Budget, Compute, Plan, make_plan, plain_plan
+from edgewise.run import Executor
+from edgewise.train.rate_search import Adjustable
 
+ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks" / "methods_zeroth_order.md"
 STORE = ROOT / "build" / "methods_zeroth_order.json"
 BATCH = 12
@@ -136,7 +132,7 @@ accuracy over the seeds is there first, by the cost model of each device profile
 
 {words}
 
-Measured with `{command}` on {machine}, PyTorch {torch}.
+Measured with `{command}` on {machine}.
 """
 
 
@@ -558,7 +554,7 @@ def write(found: dict[str, Row], bench: Bench) -> None:
         times="\n".join(time_line(row, target) for row in found.values()),
         costs="\n".join(f"| {name} | {cost_cells(row, 1)} |" for name, row in found.items()),
         words=words(found, target) + caution(options), command=called, figures=table(listed),
-        machine=f"{platform.machine()}, Python {platform.python_version()}", torch=torch.__version__,
+        machine=machine(),
     )  # fmt: skip
     options.page.parent.mkdir(parents=True, exist_ok=True)
     options.page.write_text(text)
