@@ -51,7 +51,7 @@ METHODS = ("backprop", "INT8 backprop", "forward-forward", "FF-INT8")
 TWINS = {"INT8 backprop": "backprop", "FF-INT8": "forward-forward"}
 """INT8 takes the rate of its float twin."""
 TRIED = {
-    MAIN: {"backprop": (0.1, 0.2, 0.4, 0.8), "forward-forward": (0.06, 0.12, 0.24)},
+    MAIN: {"backprop": (0.2, 0.4, 0.8), "forward-forward": (0.06, 0.12, 0.24)},
     CONVOLUTIONS: {"backprop": (0.03, 0.1, 0.3, 1.0), "forward-forward": (0.003, 0.01, 0.03, 0.1)},
 }
 """First steps of plain SGD that are tried, by network."""
@@ -322,7 +322,7 @@ def main() -> None:
     """Measure what is not kept, and write the page after each part."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=9)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--samples", type=int, default=20_000)
     parser.add_argument("--repeats", type=int, default=40)
     parts = ("memory", "energy", "time", "convolutions", "accuracy")
