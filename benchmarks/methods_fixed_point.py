@@ -13,14 +13,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
 from typing import NamedTuple
 
 import msgspec
 import torch
 from _data import data_file
-from _energy import energy_table, joules
-from _figures import Figure, Found, save, table
+from _energy import joules
+from _fixed_point_page import Costs, Result, write
 from _last_mile import BATCH, Domain, Split, accuracy, fashion, pretrained, spoken
 from torch import nn
 
@@ -37,8 +36,6 @@ PAGE = ROOT / "docs" / "benchmarks" / "methods_fixed_point.md"
 KEPT = ROOT / "build" / "methods_fixed_point.json"
 SCOPES = ("head", "biases", "all")
 """What is trained: the 650 weights of the head, 50 biases (as TinyTL does, arXiv 2007.11622), all 4,218."""
-CASES = 10 * len(SCOPES)
-"""Of one seed: each scope on each domain."""
 EPSILON = 0.03
 """Of 0.01 to 0.4, where most signs are right: less, and 8-bit activations do not tell the moves of biases."""
 
@@ -64,21 +61,6 @@ SETTINGS = {
         (Block(("11.*",), 96), Block(("*.bias",), 3, 0.4), Block(("*.weight",), 1, 0.02)), 0.25, 400, 0.05
     ),
 }
-
-
-class Result(msgspec.Struct, frozen=True):
-    """One case: accuracies on the test samples of the domain."""
-
-    seed: int
-    domain: str
-    scope: str
-    steps: int
-    before: float
-    integer_before: float
-    fixed_point: float
-    backprop: float
-    seconds_a_step: float
-    settings: str = ""
 
 
 def trained_in(model: nn.Module, scope: str) -> nn.Module:
@@ -221,14 +203,6 @@ def graphs(model: nn.Module, samples: Split, scope: str, blocks: tuple[Block, ..
     )
 
 
-class Costs(NamedTuple):
-    """Rows of memory and of energy, and how far a step on integer units is at most above inference."""
-
-    memory: list[str]
-    energy: list[tuple[str, dict[str, float]]]
-    most_above_inference: float
-
-
 def costs(device: Device, args: argparse.Namespace) -> Costs:
     """Peaks of plain plans at two batch sizes, and energy at the larger one."""
     _, domains = fashion(BATCH, BATCH)
@@ -274,174 +248,18 @@ def energy_rows(made: Graphs, scope: str, args: argparse.Namespace) -> Iterator[
             yield f"{scope} | {way} | {count:,}", joules(graph, count)
 
 
-# -- the page ----------------------------------------------------------------------------------------------
-
-
-def rows(found: list[Result]) -> Iterator[tuple[bool, str]]:
-    """A row for each case, over all seeds, and whether fixed point is within 5 points."""
-    for key in dict.fromkeys((r.scope, r.domain) for r in found):
-        mine = [r for r in found if (r.scope, r.domain) == key]
-        before, integer, fixed, exact = (
-            100 * mean(getattr(r, field) for r in mine)
-            for field in ("before", "integer_before", "fixed_point", "backprop")
-        )
-        near = fixed >= exact - 5
-        yield (
-            near,
-            (
-                f"| {key[0]} | {key[1]} | {before:.1f} | {integer:.1f} | {fixed:.1f} | {exact:.1f} "
-                f"| {fixed - exact:+.1f} "
-                f"| {'yes' if near else 'no'} |"
-            ),
-        )
-
-
-def near_cases(found: list[Result]) -> int:
-    """In how many cases fixed point is within 5 points of backprop, in the mean of the seeds."""
-    return sum(within for within, _ in rows(found))
-
-
-def by_seed(found: list[Result]) -> str:
-    """The count of each seed on its own."""
-    counts = []
-    for seed in sorted({result.seed for result in found}):
-        own = [result for result in found if result.seed == seed]
-        counts.append(f"{near_cases(own)} of {len(own)} with seed {seed}")
-    return ", ".join(counts)
-
-
-def figures(found: list[Result], spent: Costs) -> tuple[Figure, ...]:
-    """What was aimed at. Seed 0 had been looked at when steps were chosen, so the others count again."""
-    within = "within 5 points of backprop, of 30 cases"
-    unseen = [result for result in found if result.seed]
-    made = [
-        Figure(
-            3, f"{within}, mean of the seeds", near_cases(found), 26, at_least=True, digits=0, is_mean=True
-        ),
-        Figure(3, "step above inference on integer units, %", 100 * spent.most_above_inference, 10),
-        Figure(6, "devices with energy of every row", len(spent.energy[0][1]), 3, at_least=True, digits=0),
-    ]
-    if len(list(rows(unseen))) == CASES:
-        made.insert(
-            1,
-            Figure(
-                3,
-                f"{within}, seeds not seen before",
-                near_cases(unseen),
-                26,
-                at_least=True,
-                digits=0,
-                is_mean=True,
-            ),
-        )
-    return tuple(made)
-
-
-def write(found: list[Result], spent: Costs, args: argparse.Namespace) -> None:
-    """The page, and its figures beside it."""
-    PAGE.write_text(page(found, spent, args))
-    seeds = len({result.seed for result in found})
-    save(PAGE, Found("Fixed point on the last mile", command(args, seeds), seeds, figures(found, spent)))
-
-
-def command(args: argparse.Namespace, seeds: int) -> str:
-    """That makes this page."""
-    return f"python benchmarks/methods_fixed_point.py --seeds {seeds} --steps {args.steps:g}"
-
-
-def page(found: list[Result], spent: Costs, args: argparse.Namespace) -> str:
-    """The page in markdown."""
-    listed = list(rows(found))
-    near = sum(within for within, _ in listed)
-    seeds = len({result.seed for result in found})
-    settings = "\n".join(
+def write_page(found: list[Result], spent: Costs, args: argparse.Namespace) -> None:
+    """With what was measured so far."""
+    blocks = "\n".join(
         f"| {scope} | {' '.join(f'`{name}`' for name in block.names)} | {block.directions} "
         f"| {s.lr * block.rate:g} | {steps_of(scope, args):,} | {s.backprop_lr:g} |"
         for scope, s in SETTINGS.items()
         for block in s.blocks
     )
-    worst = min(found, key=lambda r: r.fixed_point - r.backprop)
-    return PAGE_TEXT.format(
-        command=command(args, seeds),
-        figures=table(figures(found, spent)),
-        by_seed=by_seed(found),
-        part="" if len(found) == CASES * seeds else PART.format(len(found), CASES * seeds),
-        torch=torch.__version__,
-        near=near,
-        cases=len(listed),
-        seeds=f"{seeds} seed{'s' * (seeds > 1)}",
-        args=args,
-        batch=BATCH,
-        settings=settings,
-        epsilon=EPSILON,
-        worst=f"{worst.scope}, {worst.domain}, {100 * (worst.fixed_point - worst.backprop):+.1f} points",
-        rows="\n".join(row for _, row in listed),
-        memory="\n".join(spent.memory),
-        energy=energy_table("trained | way | steps", spent.energy),
-    )
-
-
-PART = "\n**The run is not complete: {} of {} are here.** The command goes on from what is kept."
-PAGE_TEXT = """\
-# Fixed point on the last mile
-
-Written by `{command}` with torch {torch}.
-
-**Fixed point comes within 5 points of backpropagation in {near} of {cases} cases** ({seeds}; the paper,
-arXiv 2411.04036, counts 26 of 30 on other tasks): {by_seed}.{part}
-
-{figures}
-
-A network of 4,218 weights and biases (three convolutions with batch norms, a linear head) is pretrained in
-float32 on 30,000 samples of Fashion-MNIST, or on 2,000 recordings of digits by four speakers, and adapted
-to shifted data: {args.samples} training samples, 2,000 for the test; of the two unseen speakers 500 and
-500. Rotation is in degrees, noise in standard deviations of a pixel in [0, 1], contrast a factor. Layers
-outside the scope stay as they were; batch norms are as in evaluation for both.
-
-Fixed point has 16-bit weights, 8-bit activations and perturbations, and integer losses; epsilon is {epsilon}.
-A step perturbs the blocks of the first table one after another, each in so many directions, and updates all
-of them. Backpropagation takes {args.backprop_steps} steps of SGD in float32 from the same weights. Both have
-batches of {batch} of the same samples, and rates that fall to nothing on a straight line. Rates of both,
-blocks and steps were chosen in float32 on data that is not measured here (rotation by 25 degrees, noise of
-0.35, contrast of 0.2; a network of another seed): for each scope, one choice for all domains. But the steps
-of the head were doubled after seed 0 had been seen on the test samples
-([decision 0013](../decisions/0013-settings-before-tests.md)); no other seed had been.
-
-| trained | block | directions a step | lr | steps | lr, backprop |
-|---|---|---|---|---|---|
-{settings}
-
-## Accuracy on the shifted test samples, %
-
-| trained | domain | before | the same in integers | fixed point | backprop | difference | within 5 |
-|---|---|---|---|---|---|---|---|
-{rows}
-
-The furthest off of single runs is {worst}. Integers are not what costs: untrained, the integer network has
-the accuracy of the float one (two columns side by side), and a run in integers is within a point of the float
-run with the same seeds (`test_16w8a_is_the_float_run_with_the_same_seeds`). What costs is zeroth order: in d
-numbers, a step in m directions makes about m / d of the way of an exact one. So blocks are small, and many
-directions go where one is cheap: those of the head are one op, and the layers before it run once a step.
-
-## Memory, bytes by plan
-
-Plain plans, with one direction a step for all that is trained, and with the blocks above. *On integer units*
-counts weights, activations, batch and losses. *In PyTorch* also counts the room in which kernels emulate
-products of 8 by 16 bits in float64, and in which directions are drawn.
-PyTorch has no integer kernels for such products, so at these sizes the step saves nothing there beside
-float32 backpropagation (last column).
-
-| batch | trained | directions | inference, on integer units | step | in PyTorch | step | backprop |
-|---|---|---|---|---|---|---|---|
-{memory}
-
-## Energy
-
-Of one step, and of all steps, in batches of {batch}, by plain plans and the profiles of three devices. A
-profile has one price for an operation, of whatever width: what integer units would save is not in it.
-
-{energy}
-"""
+    seeds = len({result.seed for result in found})
+    called = f"python benchmarks/methods_fixed_point.py --seeds {seeds} --steps {args.steps:g}"
+    words = {"command": called, "settings": blocks, "args": args, "batch": BATCH, "epsilon": EPSILON}
+    write(PAGE, found, spent, 10 * len(SCOPES), **words)
 
 
 def main() -> None:
@@ -460,12 +278,12 @@ def main() -> None:
     args.device = load_device("stm32f7")
     spent = costs(args.device, args)
     if args.kept:
-        write(known_results(args), spent, args)
+        write_page(known_results(args), spent, args)
         return
     found: list[Result] = []
     for result in results(args):
         found.append(result)
-        write(found, spent, args)
+        write_page(found, spent, args)
 
 
 if __name__ == "__main__":
