@@ -2,9 +2,10 @@
 
     python benchmarks/microcontroller.py [--cases NAME ...] [--time-limit S] [--page PATH]
 
-Each step is planned for a budget of RAM that the linker, the memory protection unit and the emulator enforce,
-runs on this computer and on the board, and both must leave the same bits. What it changed is compared with what
-the step changes in PyTorch, and with float64. Writes docs/benchmarks/microcontroller.md; takes about ten minutes.
+Each step is planned for a budget of RAM that the linker, the memory protection unit and the emulator
+enforce. It runs on this computer and on the board, and both must leave the same bits. What it changed is
+compared with what it changes in PyTorch, and with float64. Writes docs/benchmarks/microcontroller.md;
+takes about ten minutes.
 """
 
 import argparse
@@ -84,8 +85,8 @@ network.
 
 ## Training for epochs
 
-On board `{board}`, within {ram} of RAM; *instructions* a step, inference included. The accuracy is of what the
-board infers with the weights that it trained, of all whole batches of test samples.
+On board `{board}`, within {ram} of RAM; *instructions* a step, inference included. The accuracy is of what
+the board infers with the weights that it trained, of all whole batches of test samples.
 
 | model | batch | epochs | steps | instructions | last loss | PyTorch's | accuracy | PyTorch's |
 |---|---:|---:|---:|---:|---:|---:|---:|---:|
