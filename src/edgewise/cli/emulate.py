@@ -1,6 +1,6 @@
 """`edgewise emulate`: an emitted model, built and trained on an emulated board."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -154,12 +154,12 @@ def _facts(found: Found) -> Facts:
             ("  arena", exact_bytes(emitted.arena_bytes)),
             ("  stack", f"at most {exact_bytes(seen.stack_bytes or 0)} of {exact_bytes(built.stack_bytes)}"),
             ("flash", exact_bytes(built.flash_used_bytes)),
-            ("instructions", _each(seen.instructions or 0, steps)),
+            ("instructions", _each(seen.instructions or 0, found, "{:,}".format)),
         ]
     facts += [
         ("store", f"{bytes_text(emitted.store.bytes)} outside RAM"),
-        ("  read", f"{bytes_text(seen.read_bytes / steps)} a step"),
-        ("  written", f"{bytes_text(seen.written_bytes / steps)} a step"),
+        ("  read", _each(seen.read_bytes, found, bytes_text)),
+        ("  written", _each(seen.written_bytes, found, bytes_text)),
     ]
     return facts
 
@@ -174,5 +174,8 @@ def _difference(losses: Sequence[float], plain: Sequence[float]) -> str:
     return f"{most:.1e} apart at most, relatively"
 
 
-def _each(count: int, steps: int) -> str:
-    return f"{count:,}, {round(count / steps):,} a step"
+def _each(count: int, found: Found, text: Callable[[int], str]) -> str:
+    """Of a whole run, and of a step where there was nothing but steps."""
+    if found.tested:
+        return f"{text(count)}, steps and tests together"
+    return f"{text(count)}, {text(round(count / len(found.seen.losses)))} a step"

@@ -11,7 +11,7 @@ from pathlib import Path
 from elftools.elf.elffile import ELFFile
 from msgspec import Struct
 
-from edgewise.emit.boards import STACK_BYTES, Board, linker_script
+from edgewise.emit.boards import BOARDS, STACK_BYTES, Board, linker_script
 from edgewise.emit.toolchain import compile_objects, compile_program, find_compiler
 from edgewise.errors import UsageError
 
@@ -120,8 +120,10 @@ def _refuse_misuse(folder: Path, board: Board, ram_bytes: int, medium: str, file
             "Make one with `edgewise emit`."
         )
     if not board.is_host and not 0 < ram_bytes <= board.ram_bytes:
+        larger = [other.name for other in BOARDS.values() if other.ram_bytes >= ram_bytes]
         raise UsageError(
-            f"Board `{board.name}` has {board.ram_bytes:,} B of RAM, not the {ram_bytes:,} B asked for."
+            f"Board `{board.name}` has {board.ram_bytes:,} B of RAM, not the {ram_bytes:,} B asked for. "
+            f"These have: {', '.join(larger) or 'none that is known here'}."
         )
 
 
