@@ -39,6 +39,7 @@ def emit_(
     device: str = "stm32f4",
     ram: str | None = None,
     out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    flash: str = "512KiB",
     time_limit: float = 60.0,
     as_json: AsJson = False,
 ) -> None:
@@ -48,6 +49,7 @@ def emit_(
         model: A built-in model, `package.module:factory`, or a recipe. See below.
         device: Name of a profile, or path of a .toml file: what computing and paging cost there.
         ram: RAM of the program, as in `96KiB`. All RAM of the device if not given.
+        flash: Flash for weights that training does not change; what does not fit goes to the store.
         out: Folder to write; made if it is not there.
         time_limit: Seconds after which the best plan so far is taken.
         as_json: Print the result as JSON.
@@ -69,6 +71,7 @@ def emit_(
             Budget(ram_bytes - RESERVED_BYTES),
             out,
             model=model,
+            flash_bytes=int(parse_bytes(flash).of(0)),
             time_limit=time_limit,
             progress=progress,
         )
@@ -87,6 +90,7 @@ def _payload(made: Made, out: Path) -> dict[str, Any]:
         "ram_bytes": emitted.ram_bytes,
         "arena_bytes": emitted.arena_bytes,
         "peak_bytes": emitted.peak_bytes,
+        "flash_bytes": emitted.flash_bytes,
         "store_bytes": emitted.store.bytes,
         "status": made.plan.status,
         "gap": made.plan.gap,
@@ -109,6 +113,7 @@ def _facts(made: Made, ram_bytes: int, out: Path) -> Facts:
         ("arena", arena_words(plan, certificate)),
         ("plan", count_words(plan)),
         ("quality", f"{gap_words(plan.status, plan.gap)} ({plan.solver})"),
+        ("flash", f"{bytes_text(emitted.flash_bytes)} of weights" if emitted.flash_bytes else ""),
         ("store", f"{bytes_text(emitted.store.bytes)} outside RAM"),
         ("time of a step", f"{seconds_text(plan.seconds)}, by the profile of {plan.device}"),
         ("written to", f"{out}; next: edgewise emulate {out}"),
