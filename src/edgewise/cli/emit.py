@@ -1,5 +1,7 @@
 """`edgewise emit`: one planned training step of a model as a folder of C for a microcontroller."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +14,7 @@ from edgewise.cli.subject import capture_subject
 from edgewise.cli.words import arena_words, count_words, gap_words
 from edgewise.devices import load_device
 from edgewise.emit import RESERVED_BYTES, Made, emit
-from edgewise.errors import UsageError
+from edgewise.errors import BudgetInfeasible, UsageError
 from edgewise.plan import Budget
 from edgewise.report.units import bytes_text, exact_bytes, seconds_text
 from edgewise.train.units import parse_bytes
@@ -64,7 +66,7 @@ def emit_(
             "Give it more with `--ram`."
         )
     subject = capture_subject(model)
-    with planning("joules") as progress:
+    with planning("joules") as progress, _with_reserve(ram_bytes):
         made = emit(
             subject.captured,
             target,
@@ -79,6 +81,24 @@ def emit_(
         write_json(_payload(made, out))
     else:
         write_facts([*subject.facts, *_facts(made, ram_bytes, out)])
+
+
+@contextmanager
+def _with_reserve(ram_bytes: int) -> Iterator[None]:
+    """Where nothing fits, say what RAM the whole program needs, not its arena alone."""
+    try:
+        yield
+    except BudgetInfeasible as error:
+        if error.min_ram_bytes is None:
+            raise
+        least = error.min_ram_bytes + RESERVED_BYTES
+        because = f": op `{error.op}` sets it" if error.op else ""
+        raise BudgetInfeasible(
+            f"No plan fits {ram_bytes:,} B, of which stack and variables take {RESERVED_BYTES:,} B. "
+            f"Least RAM: {least:,} B{because}. Try `--ram {least}`, or a smaller batch.",
+            min_ram_bytes=least,
+            op=error.op,
+        ) from error
 
 
 def _payload(made: Made, out: Path) -> dict[str, Any]:
