@@ -1,4 +1,4 @@
-"""One training step of whole networks on emulated boards, each with its RAM enforced: the benchmark's cases."""
+"""One training step of whole networks on emulated boards, each within its RAM: the benchmark's cases."""
 
 from pathlib import Path
 
