@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.emit.layouts import assert_close, empty, layouts, normal, place, seeds
+from tests.emit.layouts import assert_close, empty, given, layouts, normal, place, seeds
 from tests.emit.native import TYPES, kernels
 
 aten = torch.ops.aten
