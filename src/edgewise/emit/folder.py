@@ -146,16 +146,22 @@ def write_folder(folder: Path, training: Planned, inference: Planned | None, *, 
         inference=_inferred(inference, other) if inference and other else None,
     )
     contents = [_content(slot, _owner(slot, training, inference)) for slot in every]
-    flash = training.flash
     output = emitted.inference.output if emitted.inference else None
     files = {
         "model.h": header(captured.graph.name, part, other, _shaped(output) if output else "", store),
         "model.c": text,
         "README.md": readme(
-            captured, plan, certificate, part, model=model, store_bytes=store.bytes, flash=flash
+            captured,
+            plan,
+            certificate,
+            part,
+            model=model,
+            arena_bytes=emitted.arena_bytes,
+            store_bytes=store.bytes,
+            flash=training.flash,
         ),
         "Makefile": MAKEFILE,
-        **({"flash.c": flash.source()} if flash.offsets else {}),
+        **({"flash.c": training.flash.source()} if training.flash.offsets else {}),
         "model.json": msgspec.json.format(msgspec.json.encode(emitted), indent=2).decode(),
     }
     try:

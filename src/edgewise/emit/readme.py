@@ -120,6 +120,7 @@ def readme(
     part: Part,
     *,
     model: str,
+    arena_bytes: int,
     store_bytes: int,
     flash: Flash,
 ) -> str:
@@ -131,7 +132,7 @@ def readme(
         name=graph.name,
         model=model,
         device=plan.device,
-        arena=made.arena_bytes,
+        arena=arena_bytes,
         ops=len(executed),
         recomputed=len(certificate.recomputed),
         streamed=len(certificate.streamed),
