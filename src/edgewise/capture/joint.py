@@ -235,7 +235,10 @@ def trace_friendly() -> Iterator[None]:
     before = fake_tensor_tls.allow_non_fake_inputs_override
     fake_tensor_tls.allow_non_fake_inputs_override = True
     try:
-        with sdpa_kernel(SDPBackend.MATH), torch.compiler._compile_session_context():  # noqa: SLF001
+        with ExitStack() as stack:
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))  # recurrent layers by their parts
+            stack.enter_context(torch.compiler._compile_session_context())  # noqa: SLF001
             yield
     finally:
         fake_tensor_tls.allow_non_fake_inputs_override = before
