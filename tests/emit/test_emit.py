@@ -78,9 +78,9 @@ def test_any_plan_gives_the_same_bits_or_says_otherwise(name: str, tmp_path: Pat
             found, _ = run_in_c(made, folder, batches)
             assert found.losses == plain.losses
             assert same_bits(found.state, plain.state)
-        else:  # sums were taken in parts
+        else:  # sums were taken in parts: 1e-6 in an op, which grows a little on its way through the step
             found, _ = run_in_c(made, folder, batches[:1])
-            assert distance(found.state, once.state) < 1e-6
+            assert distance(found.state, once.state) < 3e-6
 
 
 @pytest.fixture(scope="module")

@@ -265,14 +265,15 @@ def _repeat(given: Given) -> tuple[Call, ...]:
 
 
 def _pad(given: Given) -> tuple[Call, ...]:
-    x, pads = given.args[:2]
-    if any(pad < 0 for pad in pads):
-        raise Unsupported("no kernel in C for padding below zero")
+    """Where padding is below zero, x is cut; so is the gradient of one that is above."""
+    source, pads = given.args[:2]
     target = given.out
-    for back in range(len(pads) // 2):
-        dim = x.dims - 1 - back
-        target = target.narrow(dim, pads[2 * back], x.size[dim])
-    return fill(given.out, float(given.arg(2, "value", 0) or 0)), copy(target, x)
+    for back, (before, behind) in enumerate(zip(pads[::2], pads[1::2], strict=True)):
+        dim = source.dims - 1 - back
+        length = source.size[dim] + min(before, 0) + min(behind, 0)
+        source = source.narrow(dim, max(-before, 0), length)
+        target = target.narrow(dim, max(before, 0), length)
+    return fill(given.out, float(given.arg(2, "value", 0) or 0)), copy(target, source)
 
 
 def _arange(given: Given) -> tuple[Call, ...]:
