@@ -25,6 +25,8 @@ class Call:
 
     function: str
     arguments: tuple[View | Settings | int | float | str | None, ...]
+    checked: bool = False
+    """Whether it returns what went wrong in the store."""
 
 
 @dataclass(frozen=True)

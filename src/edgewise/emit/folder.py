@@ -122,7 +122,8 @@ def write_folder(folder: Path, training: Planned, inference: Planned | None, *, 
         own = inference_slots(inference.captured, inference.plan, slots, inference.flash)
         other = _part(inference, own, "infer")
     every = (other or part).slots.slots
-    store = lay_out([(slot.bytes, slot.kind) for slot in every])
+    journal_bytes = sum(slot.journal_bytes for slot in every)
+    store = lay_out([(slot.bytes, slot.kind) for slot in every], journal_bytes)
     text = source(captured.graph.name, part, other, store, len(training.flash.contents))
     emitted = Emitted(
         format=FORMAT,

@@ -67,12 +67,9 @@ def c_name(text: str) -> str:
     return f"{name}_" if name in _RESERVED or name[:1].isdigit() else name
 
 
-def loop_body(run: Execution) -> list[str]:
+class LoopBody:
     """The lines of the function's body; it returns what goes wrong in the store, or `EW_OK`."""
-    return _Body(run).write()
 
-
-class _Body:
     def __init__(self, run: Execution) -> None:
         self.run, self.nest, self.loop = run, run.loop.nest, run.loop
         self.out = _Writer(run)
@@ -94,13 +91,21 @@ class _Body:
     def write(self) -> list[str]:
         """Loops from the outermost in, with each load where the innermost of its own loops begins."""
         results = [self._result(index, result) for index, result in enumerate(self.nest.results)]
+        self.open_loops()
+        self._tile(results)
+        return self.close_loops()
+
+    def open_loops(self) -> None:
+        """All loops, and the loads in them."""
         self._load_at(0)
         for depth, (axis, size) in enumerate(self.loop.blocks, 1):
             name, extent = self.at[axis], self.nest.extent(axis)
             self.out.open(f"for (int32_t {name} = 0; {name} < {extent}; {name} += {size})")
             self.out.put(f"const int32_t {name}_n = ew_least({size}, {extent} - {name});")
             self._load_at(depth)
-        self._tile(results)
+
+    def close_loops(self) -> list[str]:
+        """The end of all loops; all lines."""
         for _ in self.loop.blocks:
             self.out.close()
         self.out.put("return EW_OK;")
@@ -128,7 +133,8 @@ class _Body:
 
     # -- slices -----------------------------------------------------------------------------------------
 
-    def _room(self, size: int) -> str:
+    def room(self, size: int) -> str:
+        """The address of the next `size` bytes of the workspace."""
         place = f"model_arena + {self.top}"
         self.top += size
         return place
@@ -185,7 +191,7 @@ class _Body:
         part = self._slice(name, operand, source)
         if operand.value not in self.run.streamed:
             return _unrepeated(self._in_ram(part), operand)
-        tile = _dense(replace(part, place=self._room(operand_bytes(self.loop, operand))))
+        tile = _dense(replace(part, place=self.room(operand_bytes(self.loop, operand))))
         self._read(tile, part)
         return _unrepeated(tile, operand)
 
@@ -217,8 +223,8 @@ class _Body:
         summed = self.loop.is_summed(result)
         size = result_bytes(self.loop, result)
         direct = result.value is not None and result.value not in self.run.streamed
-        place = "" if direct or not result.fresh else self._room(size)
-        part = self._room(size) if summed and result.fresh else ""
+        place = "" if direct or not result.fresh else self.room(size)
+        part = self.room(size) if summed and result.fresh else ""
         others = [self.at[axis] for axis in self.order if axis not in result.axes] if summed else []
         ends = [
             f"{self.at[a]} + {self.count[a]} == {self.nest.extent(a)}"
@@ -235,7 +241,7 @@ class _Body:
         else:
             for guarded in tile_statements(self.kernel, tile, first=self.run.first):
                 self.out.open(f"if ({guarded.condition})") if guarded.condition else None
-                self._calls(guarded.calls)
+                self.calls(guarded.calls)
                 for index in guarded.makes:
                     self._accumulate(results[index], targets[index])
                 self.out.close() if guarded.condition else None
@@ -290,7 +296,7 @@ class _Body:
         if target.part is None:
             return
         self.out.open(f"if (!first_y{made.index})")
-        self._calls((Call("ew_add", (target.total, target.total, target.part, 1.0)),))
+        self.calls((Call("ew_add", (target.total, target.total, target.part, 1.0)),))
         self.out.close()
 
     def _finish(self, made: "_Made", target: "_Target") -> None:
@@ -313,12 +319,12 @@ class _Body:
         tiles = [self._load(f"o{made.index}_{i}", old) for i, old in enumerate(olds)]
         kernel = self.kernel
         if isinstance(kernel, CarryKernel):
-            self._calls((copy(tiles[0], target.total),))
+            self.calls((copy(tiles[0], target.total),))
         else:
             assert isinstance(kernel, UpdateKernel)  # noqa: S101  # nobody else has sinks
             change = self._change(kernel, made)
             gradient = self._gradient(kernel, change, made, target.total, tiles[0])
-            self._calls((optimizer_call(kernel.optimizer, tiles[0], gradient, tiles[1:]),))
+            self.calls((optimizer_call(kernel.optimizer, tiles[0], gradient, tiles[1:]),))
         for index, (old, source, tile) in enumerate(zip(olds, sources, tiles, strict=True)):
             if old.value in self.run.streamed:
                 part = self._slice(f"w{made.index}_{index}", old, source)
@@ -377,7 +383,8 @@ class _Body:
         self.out.put(f"TRY(ew_rows_read(&t, {access.slot}, {access.version}, &rows));")
         self.out.close()
 
-    def _calls(self, calls: Sequence[Call]) -> None:
+    def calls(self, calls: Sequence[Call]) -> None:
+        """Make `calls`."""
         for call in calls:
             self.out.put(*render(call, lambda view: view.place))
 

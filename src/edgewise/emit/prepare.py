@@ -14,12 +14,13 @@ from edgewise.capture.kernels import AtenKernel
 from edgewise.capture.tiling.nest import Loop
 from edgewise.capture.updates import UpdateKernel
 from edgewise.emit.calls import Unsupported
-from edgewise.emit.loops import Execution, loop_body
+from edgewise.emit.loops import Execution
 from edgewise.emit.render import render
 from edgewise.emit.rooms import operand_bytes, operands, workspace_bytes
 from edgewise.emit.rules import packet_of
 from edgewise.emit.slots import Access
 from edgewise.emit.statements import aligned, statements
+from edgewise.emit.touched_rows import loop_body
 from edgewise.errors import ModelUnsupported
 from edgewise.graph import Graph, Op, Option, Stream, Value, validate
 
@@ -89,9 +90,6 @@ def _whole_workspace(captured: Captured, op: Op) -> int:
 def _has_c(captured: Captured, op: Op, option: Option) -> bool:
     """Whether there is C for the loop, whatever of it is streamed."""
     loop = captured.loops[op.name][option.name]
-    gathered = [operand for operand in operands(loop) if operand.gathered]
-    if any(operand in loop.nest.inouts for operand in gathered):
-        return False  # rows that are looked up and changed
     streamed = frozenset(stream.value for stream in option.streams)
     access = {name: Access(0, "EW_OLD") for name in (*streamed, *op.writes)}
     try:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from edgewise.capture import Captured
 from edgewise.emit.arena import Moment, Replay
 from edgewise.emit.flash import Flash
-from edgewise.emit.loops import Execution, loop_body
+from edgewise.emit.loops import Execution
 from edgewise.emit.render import INDENT, comment, render
 from edgewise.emit.slots import Slots
 from edgewise.emit.statements import aligned, statements
+from edgewise.emit.touched_rows import loop_body
 from edgewise.emit.views import slots_of as slots_of_program
 from edgewise.graph import Op
 from edgewise.plan import Compute, PageIn, PageOut, Plan

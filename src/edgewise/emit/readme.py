@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from edgewise.capture import Captured
 from edgewise.emit.arena import Replay
 from edgewise.emit.flash import Flash
-from edgewise.emit.slots import Slots
+from edgewise.emit.slots import Slot, Slots
 from edgewise.emit.text import Part
 from edgewise.graph import Graph
 from edgewise.plan import Certificate, Compute, Plan
@@ -147,8 +147,14 @@ def readme(
         store=store_bytes,
         flash=_in_flash(flash),
         stored=_stored(slots),
-        slots="\n".join(f"| {s.value} | {s.bytes:,} | {KINDS[s.resident, s.kind]} |" for s in slots.slots),
+        slots="\n".join(f"| {s.value} | {s.bytes:,} | {_home(s)} |" for s in slots.slots),
     )
+
+
+def _home(slot: Slot) -> str:
+    if slot.journal_bytes:
+        return "the store; a step changes some rows"
+    return KINDS[slot.resident, slot.kind]
 
 
 def _rows(rows: Iterable[tuple[str, int, int]]) -> str:
@@ -184,7 +190,7 @@ def _in_flash(flash: Flash) -> str:
 
 
 def _stored(slots: Slots) -> str:
-    if any(slot.kind == "double" and not slot.resident for slot in slots.slots):
+    if any(slot.journal_bytes or (slot.kind == "double" and not slot.resident) for slot in slots.slots):
         return (
             "Every step ends with a commit: after a loss of power everything is as the last finished step "
             "left it."

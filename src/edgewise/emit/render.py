@@ -34,7 +34,8 @@ def render(call: Call, place: Place) -> list[str]:
             words.append("&s")
         else:
             words.append(_literal(argument))
-    lines = [*declared, f"{call.function}({', '.join(words)});"]
+    made = f"{call.function}({', '.join(words)})"
+    lines = [*declared, f"TRY({made});" if call.checked else f"{made};"]
     if not declared:
         return lines
     return ["{", *(INDENT + line for line in lines), "}"]

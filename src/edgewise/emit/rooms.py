@@ -7,6 +7,7 @@ holds no zeros around it, and a result that stays in RAM is made where it belong
 import math
 from collections.abc import Iterator
 
+from edgewise.capture.tiling.gathers import TOUCHED, WIDTH
 from edgewise.capture.tiling.nest import Along, Loop, Operand, Result, extents
 from edgewise.emit.statements import aligned
 
@@ -48,3 +49,15 @@ def workspace_bytes(loop: Loop) -> int:
     results = loop.nest.results
     sums = sum(result_bytes(loop, result) for result in results if loop.is_summed(result))
     return sum(result_bytes(loop, result) for result in results) + sums
+
+
+def changes_rows(loop: Loop) -> bool:
+    """Whether `loop` changes rows of a table that are looked up, and no others."""
+    return any(operand.gathered for operand in loop.nest.inouts)
+
+
+def row_writes(loop: Loop) -> tuple[int, int]:
+    """Of such a loop: how often it writes part of a row at most, and bytes of the largest part."""
+    (table,) = loop.nest.inouts
+    width = dict(loop.blocks).get(WIDTH, table.size[1])
+    return loop.nest.extent(TOUCHED) * -(-table.size[1] // width), width * table.itemsize

@@ -3,6 +3,7 @@
 | value | kind |
 |---|---|
 | lives in the slower tier, and every step makes it anew | double: a step writes the other copy |
+| lives there, and a step changes some rows | journal: one copy, and what was there before |
 | lives there and never changes | journal: one copy, which nobody writes |
 | lives in RAM and outlives the step | double: written by `model_save`, read by `model_init` |
 | leaves RAM within a step, and comes back | scratch |
@@ -17,9 +18,10 @@ from typing import Literal
 
 from edgewise.capture import Captured
 from edgewise.emit.flash import Flash
+from edgewise.emit.image import SECTOR, journal_entry_bytes
+from edgewise.emit.rooms import changes_rows, row_writes
 from edgewise.plan import Compute, PageIn, PageOut, Plan
 
-SECTOR_BYTES = 512
 SlotKind = Literal["scratch", "double", "journal"]
 
 
@@ -35,6 +37,8 @@ class Slot:
     kind: SlotKind
     resident: bool = False
     inferred: bool = False
+    journal_bytes: int = 0
+    """Of the journal, for the rows that a step changes at most; 0 if it changes all of the value, or none."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +67,17 @@ def slots_of(captured: Captured, plan: Plan, flash: Flash) -> Slots:
     chains = _chains(captured)
     head = {name: chain[0] for chain in chains.values() for name in chain}
     moved = _moved(plan)
+    changed = _changed_by_rows(captured, plan)
     slots: list[Slot] = []
     access: dict[str, Access] = {}
     for value in graph.sources():
         if value.kind not in ("parameter", "state") or value.name in flash.offsets:
             continue
         home = value.name in plan.homes
-        kind: SlotKind = "double" if len(chains[value.name]) > 1 else "journal"
-        slots.append(Slot(value.name, layouts[value.name].storage_bytes, kind, resident=not home))
+        journal = changed.get(value.name, 0)
+        kind: SlotKind = "double" if len(chains[value.name]) > 1 and not journal else "journal"
+        size = layouts[value.name].storage_bytes
+        slots.append(Slot(value.name, size, kind, resident=not home, journal_bytes=journal))
         if home:
             for index, name in enumerate(chains[value.name]):
                 access[name] = Access(len(slots) - 1, "EW_NEW" if index else "EW_OLD")
@@ -124,6 +131,19 @@ def _chains(captured: Captured) -> dict[str, list[str]]:
             chain.append(follow[chain[-1]])
         chains[value.name] = chain
     return chains
+
+
+def _changed_by_rows(captured: Captured, plan: Plan) -> dict[str, int]:
+    """Tables in the store of which a step changes some rows only -> bytes of the journal that this takes."""
+    found = {}
+    for step in plan.steps:
+        if not isinstance(step, Compute) or step.option not in captured.loops.get(step.op, {}):
+            continue
+        loop = captured.loops[step.op][step.option]
+        if changes_rows(loop) and loop.nest.inouts[0].value in step.streamed:
+            count, size = row_writes(loop)
+            found[loop.nest.inouts[0].value] = count * journal_entry_bytes(SECTOR - 1, size)
+    return found
 
 
 def _moved(plan: Plan) -> list[str]:

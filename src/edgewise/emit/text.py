@@ -246,17 +246,12 @@ def _writes(program: Program, slots: Slots) -> Iterator[str]:
 def _end(program: Program, slots: Slots) -> Iterator[str]:
     """Back to where the next step looks for it; and if the store changed, everything is committed at once."""
     yield from _moved_back(program, slots)
-    if any(
-        slot.kind == "double" and index not in _resident(program) for index, slot in enumerate(slots.slots)
-    ):
+    changes = (slot.journal_bytes or (slot.kind == "double" and not slot.resident) for slot in slots.slots)
+    if any(changes):
         yield "return model_save();"
     else:
         yield "unsaved = 1;"
         yield "return EW_OK;"
-
-
-def _resident(program: Program) -> set[int]:
-    return {source.slot for source in program.resident}
 
 
 def _moved_back(program: Program, slots: Slots) -> Iterator[str]:

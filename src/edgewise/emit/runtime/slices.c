@@ -1,5 +1,7 @@
 #include "slices.h"
 
+#include <string.h>
+
 typedef struct {
     uint32_t slot;
     ew_version version;
@@ -102,4 +104,66 @@ int ew_rows_read(const ew_tensor *out, uint32_t slot, ew_version version, const 
             return EW_OK;
         }
     }
+}
+
+/* Position `number` of a tensor, in row-major order. */
+static int32_t place_of(const ew_tensor *x, int32_t number, int32_t dims)
+{
+    int32_t place = 0;
+    for (int32_t d = dims - 1; d >= 0; d--) {
+        place += number % x->size[d] * x->stride[d];
+        number /= x->size[d];
+    }
+    return place;
+}
+
+static int64_t index_at(const ew_tensor *index, int32_t number)
+{
+    return ((const int64_t *)index->data)[place_of(index, number, index->dims)];
+}
+
+static int row_update(const ew_rows *rows, int64_t number, const ew_tensor *sum, const ew_sgd_settings *s)
+{
+    const int32_t n = sum->size[0], begin = (int32_t)number * rows->width + rows->first;
+    float *const held = rows->table ? rows->table + begin : rows->room + n;
+    const ew_tensor row = {held, 1, {n}, {1}};
+    const uint32_t at = (uint32_t)begin * (uint32_t)sizeof(float), bytes = (uint32_t)n * (uint32_t)sizeof(float);
+    int error = rows->table ? EW_OK : ew_slot_read(rows->slot, EW_NEW, at, held, bytes);
+    if (error) {
+        return error;
+    }
+    ew_sgd(&row, sum, NULL, s);
+    return rows->table ? EW_OK : ew_slot_write(rows->slot, at, held, bytes);
+}
+
+int ew_rows_update(const ew_rows *rows, const ew_tensor *dy, const ew_tensor *index, const ew_sgd_settings *s)
+{
+    const int32_t n = dy->size[dy->dims - 1], step = dy->stride[dy->dims - 1];
+    const ew_tensor sum = {rows->room, 1, {n}, {1}};
+    int32_t count = 1;
+    for (int32_t d = 0; d < index->dims; d++) {
+        count *= index->size[d];
+    }
+    for (int32_t p = 0; p < count; p++) {
+        const int64_t number = index_at(index, p);
+        int32_t seen = 0;
+        while (seen < p && index_at(index, seen) != number) {
+            seen++;
+        }
+        if (seen < p || number == rows->padding_index) {
+            continue;
+        }
+        memset(rows->room, 0, (uint32_t)n * sizeof(float));
+        for (int32_t q = p; q < count; q++) {
+            const float *const from = (const float *)dy->data + place_of(dy, q, index->dims);
+            for (int32_t i = 0; i < n && index_at(index, q) == number; i++) {
+                rows->room[i] += from[i * step];
+            }
+        }
+        const int error = row_update(rows, number, &sum, s);
+        if (error) {
+            return error;
+        }
+    }
+    return EW_OK;
 }
