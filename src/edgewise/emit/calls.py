@@ -11,20 +11,28 @@ from edgewise.emit.views import Extent, View
 
 
 @dataclass(frozen=True)
+class Table:
+    """A constant C array of this type of element."""
+
+    kind: str
+    numbers: tuple[int | float | str, ...]
+
+
+@dataclass(frozen=True)
 class Settings:
     """A constant C struct, handed over by its address."""
 
     kind: str
     fields: tuple[Any, ...]
-    """Numbers, C expressions, or tuples of them."""
+    """Numbers, C expressions, tables, or tuples of them."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """`function(arguments)`: views and settings by address, `None` as NULL, floats as float32."""
+    """`function(arguments)`: views, settings and tables by address, `None` as NULL, floats as float32."""
 
     function: str
-    arguments: tuple[View | Settings | int | float | str | None, ...]
+    arguments: tuple[View | Settings | Table | int | float | str | None, ...]
 
 
 @dataclass(frozen=True)

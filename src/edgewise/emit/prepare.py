@@ -12,7 +12,7 @@ import msgspec
 from edgewise.capture import Captured
 from edgewise.capture.kernels import AtenKernel
 from edgewise.capture.tiling.nest import Loop
-from edgewise.capture.updates import UpdateKernel
+from edgewise.capture.updates import Piecewise, UpdateKernel
 from edgewise.emit.calls import Unsupported
 from edgewise.emit.loops import Execution, loop_body
 from edgewise.emit.render import render
@@ -83,6 +83,8 @@ def _whole_workspace(captured: Captured, op: Op) -> int:
     kernel = captured.kernels[op.name]
     if not isinstance(kernel, UpdateKernel) or kernel.producer is None:
         return 0
+    if isinstance(kernel.producer.run, Piecewise):
+        return 0  # pieces of it are on the stack
     return sum(aligned(captured.layouts[name].storage_bytes) for name in kernel.producer.op.outputs)
 
 

@@ -238,6 +238,13 @@ def _concatenation(given: Given) -> tuple[Call, ...]:
     return tuple(calls)
 
 
+def _stack(given: Given) -> tuple[Call, ...]:
+    dim = given.arg(1, "dim", 0) % given.out.dims
+    return tuple(
+        copy(given.out.narrow(dim, at, 1).squeeze(dim), part) for at, part in enumerate(given.args[0])
+    )
+
+
 def _slice_backward(given: Given) -> tuple[Call, ...]:
     dy, _, dim, start, end, step = given.args
     if step != 1:
@@ -429,6 +436,7 @@ RULES: Mapping[str, Rule] = {
     "tril": _triangle(0),
     "triu": _triangle(1),
     "cat": _concatenation,
+    "stack": _stack,
     "slice_backward": _slice_backward,
     "select_backward": _select_backward,
     "mm": _product,

@@ -7,11 +7,14 @@ from typing import Any
 import torch
 
 from edgewise.capture import philox
+from edgewise.capture.directions import AlongKernel, DirectionKernel, NudgeKernel, PerturbedKernel
 from edgewise.capture.effects import BatchNormKernel, DrawKernel, ProductKernel
 from edgewise.capture.kernels import AtenKernel, Run, resolve
-from edgewise.capture.lowering import Layout
+from edgewise.capture.lowering import Draft, Layout
 from edgewise.capture.optimizers import SGD, AdamW, Optimizer
+from edgewise.capture.schedules import RefreshKernel
 from edgewise.capture.updates import CarryKernel, Change, UpdateKernel
+from edgewise.emit import directions
 from edgewise.emit.calls import Call, Given, Settings, Unsupported, single
 from edgewise.emit.rules import copy, rule_of
 from edgewise.emit.views import View, slots_of, whole
@@ -54,6 +57,12 @@ def statements(run: Run, op: Op, layouts: Layouts, *, first: bool, room: str) ->
             return _draw(run, made[0])
         case CarryKernel():
             return (copy(whole(run.old, layouts), slots_of(run.program, layouts)[run.new.index]),)
+        case DirectionKernel() | PerturbedKernel() | AlongKernel() | NudgeKernel():
+            return directions.draw(run, op.outputs, layouts)
+        case RefreshKernel():
+            return (directions.refresh(run, layouts),)
+        case UpdateKernel(producer=Draft(run=AlongKernel() as along)):
+            return _update_along(run, along, layouts)
         case UpdateKernel(nudge=None):
             return _update(run, layouts, room)
     raise Unsupported(f"no kernel in C for {type(run).__name__}")
@@ -117,6 +126,17 @@ def _update(run: UpdateKernel, layouts: Layouts, room: str) -> tuple[Call, ...]:
         gradient = _placed(slots[change.gradient.index], places)
         calls.extend(_changes(change, gradient, run.optimizer, layouts))
     return tuple(calls)
+
+
+def _update_along(run: UpdateKernel, along: AlongKernel, layouts: Layouts) -> tuple[Call, ...]:
+    """The update by a gradient that is made piece by piece, after the nudge that belongs to it."""
+    (change,) = run.changes
+    parameter = whole(change.parameter, layouts)
+    states = [whole(name, layouts) for name in change.states.values()]
+    plain = optimizer_call(run.optimizer, parameter, parameter, states)
+    nudged = run.nudge.run if run.nudge is not None else None
+    before = [directions.nudge(nudged, layouts)] if isinstance(nudged, NudgeKernel) else []
+    return (*before, directions.update(along, plain, layouts))
 
 
 def _placed(argument: Any, places: Mapping[str, str]) -> Any:

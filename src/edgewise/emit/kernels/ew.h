@@ -230,4 +230,38 @@ typedef struct {
 void ew_adamw(const ew_tensor *parameter, const ew_tensor *gradient, const ew_tensor *first, const ew_tensor *second,
               const ew_adamw_settings *s, uint64_t step);
 
+/* -- random directions (directions.c): as edgewise.capture.directions ---------------------------------------------- */
+
+/* Tensors here have one dim, dense: `n` elements of a parameter in the order of its storage, from element `first` on. */
+typedef enum { EW_RADEMACHER, EW_STANDARD_NORMAL } ew_law;
+typedef struct {
+    uint64_t seed, step;
+    ew_law law;
+    int32_t count;
+    const uint32_t *streams; /* of `count` directions z_i */
+} ew_directions;
+
+/* Where a threshold is given, z is zero for the elements of `w` whose magnitude is below it. */
+void ew_direction(const ew_tensor *out, const ew_tensor *w, const ew_tensor *threshold, int32_t first,
+                  const ew_directions *d);
+void ew_perturbed(const ew_tensor *out, const ew_tensor *w, const ew_tensor *threshold, float scale, int32_t first,
+                  const ew_directions *d); /* w + scale z; in place */
+void ew_nudge(const ew_tensor *w, const float scales[], const ew_directions *d); /* w = w + sum of scales[i] z_i */
+/* The sum of coefficients[i] z_i, where z_i is that of step steps[i] (i64) if steps are given. */
+void ew_along(const ew_tensor *out, const ew_tensor *coefficients, const ew_tensor *steps, const ew_tensor *w,
+              const ew_tensor *threshold, int32_t first, const ew_directions *d);
+/* Updates of a whole parameter by the gradient that ew_along makes, which is never there as a whole. */
+void ew_sgd_along(const ew_tensor *parameter, const ew_tensor *coefficients, const ew_tensor *steps,
+                  const ew_tensor *threshold, const ew_directions *d, const ew_tensor *momentum,
+                  const ew_sgd_settings *s);
+void ew_adamw_along(const ew_tensor *parameter, const ew_tensor *coefficients, const ew_tensor *steps,
+                    const ew_tensor *threshold, const ew_directions *d, const ew_tensor *first,
+                    const ew_tensor *second, const ew_adamw_settings *s, uint64_t step);
+
+/* -- states that are made anew in the steps that `every` divides (schedules.c) --------------------------------------- */
+
+void ew_snapshot(const ew_tensor *state, const ew_tensor *w, uint64_t step, uint32_t every); /* w, dense */
+void ew_threshold(const ew_tensor *state, const ew_tensor *w /* one dim */, int32_t count, uint64_t step,
+                  uint32_t every); /* the `count`-th largest magnitude */
+
 #endif
