@@ -14,7 +14,20 @@ SOURCE = ROOT / "src" / "edgewise"
 SOURCES = sorted(SOURCE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
-ROOMS = ("errors", "graph", "devices", "zoo", "plan", "capture", "run", "methods", "train", "report", "cli")
+ROOMS = (
+    "errors",
+    "graph",
+    "devices",
+    "zoo",
+    "plan",
+    "capture",
+    "emit",
+    "run",
+    "methods",
+    "train",
+    "report",
+    "cli",
+)
 """Each may import those before it."""
 
 MAX_FILE_LINES = 800

@@ -22,13 +22,17 @@ def place(tensor: torch.Tensor, layout: int) -> torch.Tensor:
     room = torch.full([tensor.shape[d] + gap for d, gap in zip(order, gaps, strict=True)], 1.0)
     room = (room * float("nan")) if tensor.dtype.is_floating_point else room
     room = room.to(tensor.dtype)
-    inner = room[tuple(slice(gap // 2, gap // 2 + tensor.shape[d]) for d, gap in zip(order, gaps, strict=True))]
+    inner = room[
+        tuple(slice(gap // 2, gap // 2 + tensor.shape[d]) for d, gap in zip(order, gaps, strict=True))
+    ]
     placed = inner.permute([order.index(d) for d in range(tensor.dim())])
     placed.copy_(tensor)
     return placed
 
 
-def empty(shape: tuple[int, ...] | torch.Size, layout: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+def empty(
+    shape: tuple[int, ...] | torch.Size, layout: int = 0, dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
     """Room for a result, filled with NaN (or ones)."""
     blank = torch.full(shape, float("nan") if dtype.is_floating_point else 1).to(dtype)
     return place(blank, layout)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import edgewise.emit
 from edgewise.emit import Store, furnish, image, lay_out
 
 SOURCE = Path(__file__).parent / "regression_model"
@@ -24,6 +25,8 @@ def write_folder(folder: Path) -> Path:
     """The folder, with the sources that it needs, and a store of zeros."""
     shutil.copytree(SOURCE, folder)
     furnish(folder)
+    (folder / "kernels").mkdir()
+    shutil.copy(Path(edgewise.emit.__file__).parent / "kernels" / "ew.h", folder / "kernels")
     (folder / "weights.bin").write_bytes(image(STORE, [bytes(slot.bytes) for slot in STORE.slots]))
     return folder
 

@@ -3,11 +3,13 @@
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 
-from edgewise.emit import BOARDS, HOST, Built, Emulated, build, contents, run
-from tests.emit.regression import BIAS, LOSSES, RAM_BYTES, STATE, STORE, batches, losses, write_folder
+from edgewise.emit import BOARDS, HOST, Built, Emulated, build, contents, find_emulator, run
+from edgewise.errors import CorruptArtifact, DeviceError, UsageError
+from tests.emit.regression import BIAS, LOSSES, RAM_BYTES, STATE, STORE, WEIGHT, batches, losses, write_folder
 
 STEPS = 5
 QEMU = shutil.which("qemu-system-arm") is not None
@@ -117,3 +119,73 @@ def test_a_run_goes_on_where_the_last_one_ended(builds: dict, folder: Path, tmp_
     assert half.losses + rest.losses == whole.losses
     assert rest.read_back == whole.read_back
     assert contents(rest.store, STORE) == contents(whole.store, STORE)
+
+
+def test_power_lost_at_every_write_to_the_medium(builds: dict, folder: Path, tmp_path: Path) -> None:
+    """What is left is of a whole step."""
+    program, data = built(builds, folder, "stm32f405"), batches(3)
+    states = [run(program, data, store=folder / "weights.bin", steps=n).store for n in range(4)]
+    weights = [contents(state, STORE)[WEIGHT] for state in states]
+    lost = 0
+    while True:
+        left = run(program, data, store=folder / "weights.bin", power_off_at=lost)
+        if not left.power_lost:
+            break
+        assert left.losses == ()
+        held = contents(left.store, STORE)
+        done = weights.index(held[WEIGHT])
+        assert len(held[LOSSES].rstrip(b"\0")) == 4 * done, "both slots are of the same step"
+        lost += 1
+    assert lost == 3 * 5 + 2, (
+        "weights, an entry of two sectors, a loss, a record; in the end the bias, a record"
+    )
+
+
+def test_a_store_of_another_model(builds: dict, folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.bin"
+    other.write_bytes((folder / "weights.bin").read_bytes()[:8] + bytes(STORE.bytes - 8))
+    with pytest.raises(CorruptArtifact) as caught:
+        run(built(builds, folder, "stm32f405"), batches(1), store=other)
+    assert str(caught.value) == (
+        f"{other}: model_init failed after 0 steps: the store is corrupt: it has no commit record, or "
+        "belongs to another model. Emit the model anew."
+    )
+
+
+def test_a_store_that_is_too_short(builds: dict, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "short.bin").write_bytes(bytes(100))
+    with pytest.raises(
+        DeviceError, match=r"On board `host` model_init failed after 0 steps: the medium failed."
+    ):
+        run(built(builds, folder, "host"), batches(1), store=tmp_path / "short.bin")
+
+
+def test_too_few_batches(builds: dict, folder: Path) -> None:
+    program = built(builds, folder, "host")
+    with pytest.raises(UsageError, match=r"3 steps need as many batches: there are 2."):
+        run(program, batches(2), store=folder / "weights.bin", steps=3)
+    with pytest.raises(UsageError, match="Batches as bytes need `steps`"):
+        run(program, b"", store=folder / "weights.bin")
+    with pytest.raises(DeviceError, match="reading its files failed after 1 steps: a file of the host"):
+        run(program, bytes(200), store=folder / "weights.bin", steps=2)
+
+
+def test_emulators_that_are_not_there(builds: dict, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = built(builds, folder, "stm32f405")
+    with pytest.raises(UsageError, match=r"There is no emulator `bochs`. There are: unicorn, qemu."):
+        find_emulator(program, "bochs")
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(DeviceError, match="Emulator `qemu` cannot run board `stm32f405`"):
+        find_emulator(program, "qemu")
+    m55 = msgspec.structs.replace(program, board=BOARDS["an547"])
+    with pytest.raises(DeviceError) as caught:
+        find_emulator(m55)
+    assert str(caught.value) == (
+        "No emulator that is installed can run board `an547` with its store on medium `file`. Install "
+        "unicorn (`pip install edgewise[mcu]`), or QEMU (`apt-get install qemu-system-arm`)."
+    )
+
+
+def test_power_goes_only_in_unicorn(builds: dict, folder: Path) -> None:
+    with pytest.raises(UsageError, match="`power_off_at` needs the emulator `unicorn`"):
+        run(built(builds, folder, "host"), batches(1), store=folder / "weights.bin", power_off_at=0)

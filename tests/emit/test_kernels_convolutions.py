@@ -44,7 +44,10 @@ class Case(NamedTuple):
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     """Small convolutions of all kinds, with a gradient of the right shape."""
-    groups, kernel = draw(st.sampled_from([1, 1, 2, 3])), draw(st.tuples(st.integers(1, 4), st.integers(1, 3)))
+    groups, kernel = (
+        draw(st.sampled_from([1, 1, 2, 3])),
+        draw(st.tuples(st.integers(1, 4), st.integers(1, 3))),
+    )
     stride, dilation = draw(pairs), draw(pairs)
     padding = draw(st.tuples(st.integers(0, 3), st.integers(0, 2)))
     size = draw(st.tuples(st.integers(1, 11), st.integers(1, 12)))
@@ -138,7 +141,9 @@ def test_any_padding_and_number_of_rows(case: Case, padding: int, rows: int) -> 
     reference = case._replace(x=wide[:, :, 20 - padding :], padding=(0, case.padding[1]))
     expected = reference.forward(None)[:, :, :rows]
     y = empty(expected.shape)
-    settings = Convolution.of(case.stride, (padding, case.padding[1]), (dilation, case.dilation[1]), case.groups)
+    settings = Convolution.of(
+        case.stride, (padding, case.padding[1]), (dilation, case.dilation[1]), case.groups
+    )
 
     kernels().ew_convolution(y, case.x, case.w, None, settings)
 

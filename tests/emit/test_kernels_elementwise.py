@@ -127,10 +127,14 @@ def test_threshold_backward(threshold: float, shape: tuple[int, ...], seed: int,
     def reference(dy: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         return aten.threshold_backward(dy, x, threshold)
 
-    check("threshold_backward", reference, (threshold,), [normal(shape, seed), normal(shape, seed + 1)], layout)
+    check(
+        "threshold_backward", reference, (threshold,), [normal(shape, seed), normal(shape, seed + 1)], layout
+    )
 
 
-@pytest.mark.parametrize("name", ["relu", "abs", "neg", "clamp", "reciprocal", "sqrt", "exp", "tanh", "sigmoid", "log"])
+@pytest.mark.parametrize(
+    "name", ["relu", "abs", "neg", "clamp", "reciprocal", "sqrt", "exp", "tanh", "sigmoid", "log"]
+)
 def test_special_numbers(name: str) -> None:
     function, extra = (UNARY | POSITIVE)[name]
     out = empty(SPECIAL.shape)
@@ -143,7 +147,9 @@ def test_special_numbers(name: str) -> None:
 @pytest.mark.parametrize("name", ["maximum", "minimum", "hardtanh_backward", "hardswish_backward"])
 def test_special_pairs(name: str) -> None:
     function, extra = BINARY[name]
-    a, b = torch.meshgrid(SPECIAL, SPECIAL[:-1], indexing="ij")  # ATen itself is not of one mind about the last
+    a, b = torch.meshgrid(
+        SPECIAL, SPECIAL[:-1], indexing="ij"
+    )  # ATen itself is not of one mind about the last
     out = empty(a.shape)
 
     kernel(name)(out, a, b, *extra)
@@ -170,7 +176,13 @@ def test_broadcast_operands_come_expanded() -> None:
 
 def integers(shape: tuple[int, ...], seed: int, dtype: torch.dtype) -> torch.Tensor:
     made = torch.randint(-3, 4, shape, generator=torch.Generator().manual_seed(seed))
-    return made.bool() if dtype is torch.bool else (made % 2).to(dtype) if dtype is torch.uint8 else made.to(dtype)
+    return (
+        made.bool()
+        if dtype is torch.bool
+        else (made % 2).to(dtype)
+        if dtype is torch.uint8
+        else made.to(dtype)
+    )
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)

@@ -55,7 +55,9 @@ def test_batch_norm_backward(shape: tuple[int, ...], affine: bool, seed: int, la
 
 
 @given(images, st.booleans(), seeds, layouts)
-def test_batch_norm_with_frozen_statistics(shape: tuple[int, ...], affine: bool, seed: int, layout: int) -> None:
+def test_batch_norm_with_frozen_statistics(
+    shape: tuple[int, ...], affine: bool, seed: int, layout: int
+) -> None:
     x, dy, channels = x_of(shape, seed), normal(shape, seed + 9), shape[1]
     w, b = (normal((channels,), seed + i) if affine else None for i in (1, 2))
     running = [normal((channels,), seed + 3), normal((channels,), seed + 4).abs() + 0.1]
@@ -77,7 +79,9 @@ def test_batch_norm_with_frozen_statistics(shape: tuple[int, ...], affine: bool,
 
 
 @given(images, seeds, layouts)
-def test_a_channel_of_batch_norm_has_the_same_bits_alone(shape: tuple[int, ...], seed: int, layout: int) -> None:
+def test_a_channel_of_batch_norm_has_the_same_bits_alone(
+    shape: tuple[int, ...], seed: int, layout: int
+) -> None:
     x, channels = x_of(shape, seed), shape[1]
     whole, part = [empty(shape), *(empty((channels,)) for _ in range(2))], shape[1] // 2
     kernels().ew_batch_norm(*whole, x, *[None] * 4, 0.1, EPS)
@@ -146,7 +150,10 @@ def test_group_norm(groups: int, shape: tuple[int, ...], affine: bool, seed: int
     wanted = [True, affine, affine]
     saved = [t.contiguous() for t in expected[1:]]
     exact = aten.native_group_norm_backward(dy.double(), x.double(), *saved, doubles[0], *sizes, wanted)
-    dx, dw, db = empty(shape, layout), *(empty((channels,), layout // 7) if affine else None for _ in range(2))
+    dx, dw, db = (
+        empty(shape, layout),
+        *(empty((channels,), layout // 7) if affine else None for _ in range(2)),
+    )
     given = place(dy, layout // 3), place(x, layout // 5), mean, rstd, w
     kernels().ew_group_norm_backward(dx, dw, db, *given, groups)
     by_channel = expected[2].repeat_interleave(channels // groups, 1) * (1 if w is None else w)

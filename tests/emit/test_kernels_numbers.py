@@ -60,9 +60,13 @@ def test_logarithms_near_one() -> None:
 def test_powers() -> None:
     rng = np.random.default_rng(5)
     x = torch.from_numpy(np.exp(rng.uniform(-30, 30, 20000)).astype(np.float32))
-    y = torch.from_numpy((rng.uniform(-86, 86, 20000) / np.maximum(np.abs(np.log(x.numpy())), 0.1)).astype(np.float32))
+    y = torch.from_numpy(
+        (rng.uniform(-86, 86, 20000) / np.maximum(np.abs(np.log(x.numpy())), 0.1)).astype(np.float32)
+    )
     close = torch.from_numpy(rng.uniform(0.7, 1.42, 20000).astype(np.float32))
-    far = torch.from_numpy((rng.uniform(-86, 86, 20000) / np.maximum(np.abs(np.log(close.numpy())), 0.01)).astype("f"))
+    far = torch.from_numpy(
+        (rng.uniform(-86, 86, 20000) / np.maximum(np.abs(np.log(close.numpy())), 0.01)).astype("f")
+    )
 
     for base, exponent in ((x, y), (close, far)):
         exact = base.double() ** exponent.double()
@@ -72,7 +76,23 @@ def test_powers() -> None:
 
 
 def test_powers_of_special_numbers() -> None:
-    numbers = [0.0, -0.0, 1.0, -1.0, 2.0, -2.0, 3.0, -3.0, 0.5, -0.5, math.inf, -math.inf, math.nan, 1e9, 5e-324]
+    numbers = [
+        0.0,
+        -0.0,
+        1.0,
+        -1.0,
+        2.0,
+        -2.0,
+        3.0,
+        -3.0,
+        0.5,
+        -0.5,
+        math.inf,
+        -math.inf,
+        math.nan,
+        1e9,
+        5e-324,
+    ]
     a, b = torch.meshgrid(torch.tensor(numbers), torch.tensor(numbers), indexing="ij")
     flat = zip(a.flatten().tolist(), b.flatten().tolist(), strict=True)
 
@@ -85,7 +105,11 @@ def test_powers_of_special_numbers() -> None:
 def test_the_ends(name: str) -> None:
     exact = CASES[name][0]
     function = getattr(kernels(), f"ew_{name}")
-    numbers = [0.0, -0.0, math.nan] if name in ("sinf", "cosf") else [0.0, -0.0, math.inf, -math.inf, math.nan, 1e30]
+    numbers = (
+        [0.0, -0.0, math.nan]
+        if name in ("sinf", "cosf")
+        else [0.0, -0.0, math.inf, -math.inf, math.nan, 1e30]
+    )
 
     for number in numbers:
         expected = float(exact(torch.tensor(number)))
@@ -95,7 +119,9 @@ def test_the_ends(name: str) -> None:
 @pytest.mark.parametrize("name", ["sqrtf", "sqrtf_by_bits"])
 def test_square_roots_are_correctly_rounded(name: str) -> None:
     bits = np.random.default_rng(1).integers(0, 0x7F800000, 20000, dtype=np.uint32)
-    x = torch.from_numpy(np.concatenate([bits.view(np.float32), np.float32([0, 1, 4, np.inf, 1e-45, 3.4028235e38])]))
+    x = torch.from_numpy(
+        np.concatenate([bits.view(np.float32), np.float32([0, 1, 4, np.inf, 1e-45, 3.4028235e38])])
+    )
     function = getattr(kernels(), f"ew_{name}")
 
     made = torch.tensor([function(each) for each in x.tolist()])

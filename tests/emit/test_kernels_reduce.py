@@ -26,7 +26,9 @@ def test_reductions(shape: tuple[int, ...], data: st.DataObject, seed: int, layo
         getattr(kernels(), f"ew_{name}")(out, scattered)
 
         expected = reference(x.double(), dims, keepdim=True) if dims else x.double()
-        assert_close(out, expected, terms=None if name == "amax" else x.abs().sum(dims, keepdim=True) if dims else x)
+        assert_close(
+            out, expected, terms=None if name == "amax" else x.abs().sum(dims, keepdim=True) if dims else x
+        )
 
 
 @given(shapes.filter(bool), st.data(), seeds, layouts)

@@ -12,7 +12,7 @@ from elftools.elf.elffile import ELFFile
 from msgspec import Struct
 
 from edgewise.emit.boards import STACK_BYTES, Board, linker_script
-from edgewise.emit.toolchain import compile_program, find_compiler
+from edgewise.emit.toolchain import compile_objects, compile_program, find_compiler
 from edgewise.errors import UsageError
 
 HERE = Path(__file__).parent
@@ -91,13 +91,18 @@ def build(
     place.mkdir(parents=True, exist_ok=True)
     without_library = chosen.name == "zig" and not board.is_host
     headers = ("", "kernels", *(SUPPORT if without_library else SUPPORT[:2]))
-    arguments = [f"-I{folder / name}" for name in headers]
-    arguments += [str(path) for path in files]
+    flags = [f"-I{folder / name}" for name in headers]
     stack_bytes = 0 if board.is_host else _stack_bytes(folder)
+    linking = []
     if not board.is_host:
         script = place / "board.ld"
         script.write_text(linker_script(board, ram_bytes, stack_bytes), encoding="utf-8")
-        arguments += ["-DEW_EMULATED", f"-Wl,-T,{script}", "-Wl,--gc-sections"]
+        flags.append("-DEW_EMULATED")
+        linking = [f"-Wl,-T,{script}", "-Wl,--gc-sections"]
+    own = [path for path in files if path.name == "model.c" or b'"model.h"' in path.read_bytes()]
+    known = [header for name in headers[1:] for header in (folder / name).glob("*.h")]
+    objects = compile_objects(chosen, board, flags, [path for path in files if path not in own], known)
+    arguments = [*flags, *linking, *(str(path) for path in (*own, *objects))]
     elf = place / "model.elf"
     compile_program(chosen, board, arguments, elf, ram_bytes)
     flash_used, ram_used = _sizes(elf, board)

@@ -7,8 +7,8 @@ import msgspec
 
 from edgewise.capture import Captured
 from edgewise.devices import Device
-from edgewise.emit.boards import FAULT_STACK_BYTES, STACK_BYTES
-from edgewise.emit.folder import Emitted, write_folder
+from edgewise.emit.boards import FAULT_STACK_BYTES
+from edgewise.emit.folder import STACK_BYTES, Emitted, write_folder
 from edgewise.emit.prepare import prepare
 from edgewise.errors import BudgetInfeasible
 from edgewise.plan import Budget, Certificate, Plan, ProgressCallback, check, make_plan

@@ -23,6 +23,9 @@ from edgewise.plan import Certificate, Plan
 HERE = Path(__file__).parent
 KERNELS = HERE / "kernels"
 FORMAT = "edgewise.emitted/1"
+STACK_BYTES = 3072
+"""Stack of a program: a loop over slices has some tensors there, and kernels have theirs."""
+
 _CALLED = re.compile(r"\bew_\w+")
 _DEFINED = re.compile(r"^(?:\w[\w ]*\b|[A-Z_]+\()(ew_\w+)[(,]", re.MULTILINE)
 """The name of a function where its definition begins, or of one that a macro defines."""
@@ -59,6 +62,7 @@ class Emitted(msgspec.Struct, frozen=True):
     seed: int
     device: str
     ram_bytes: int
+    stack_bytes: int
     arena_bytes: int
     peak_bytes: int
     seconds: float
@@ -97,6 +101,7 @@ def write_folder(  # what a folder is made of
         seed=captured.seed,
         device=plan.device,
         ram_bytes=plan.budget.ram_bytes,
+        stack_bytes=STACK_BYTES,
         arena_bytes=made.arena_bytes,
         peak_bytes=plan.peak_bytes,
         seconds=plan.seconds,

@@ -365,6 +365,13 @@ def _embedding_backward(given: Given) -> tuple[Call, ...]:
     return (Call("ew_embedding_backward", (given.out, dy, index, padding)),)
 
 
+def _gather(given: Given) -> tuple[Call, ...]:
+    x, dim, index = given.args[:3]
+    if x.dtype not in (torch.float32, torch.int64):
+        raise Unsupported("no kernel in C but for float32 and int64")
+    return (Call("ew_gather", (given.out, x, x.c_type, dim % max(x.dims, 1), index)),)
+
+
 _FUNCTIONS: dict[object, Rule] = {
     gradients.input_gradient: convolution_input_gradient,
     gradients.parameter_gradients: convolution_parameter_gradients,
@@ -473,6 +480,7 @@ RULES: Mapping[str, Rule] = {
     "sum": _reduction("ew_sum"),
     "mean": _reduction("ew_mean"),
     "amax": _reduction("ew_amax"),
+    "gather": _gather,
     "embedding": _embedding,
     "embedding_dense_backward": _embedding_backward,
 }

@@ -4,10 +4,13 @@
 system's `cc` do when they are asked for, or when there is no zig.
 """
 
+import hashlib
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,7 +37,7 @@ FLAGS = (
     "-Wframe-larger-than=1024",
 )
 SECONDS = 600
-_OVERFLOW = re.compile(r"region [`'\"]?(RAM|FLASH)'?.*?overflowed by (\d+) bytes")
+_OVERFLOW = re.compile(r"region [`'\"]?(RAM|FLASH)'?.*?overflowed by (\d+) byte")
 
 
 class Compiler(Struct, frozen=True):
@@ -66,8 +69,8 @@ def find_compiler(board: Board, name: str | None = None) -> Compiler:
     if name in (None, "gcc") and shutil.which(gcc):
         return Compiler("gcc", (gcc,))
     wanted = {"zig": "the Python package `ziglang`", "gcc": f"`{gcc}` on the path"}
-    missing = " or ".join(words for key, words in wanted.items() if name in (None, key))
-    raise DeviceError(f"No C compiler for board `{board.name}`: there is no {missing}. {INSTALL}")
+    missing = " and for ".join(words for key, words in wanted.items() if name in (None, key))
+    raise DeviceError(f"No C compiler for board `{board.name}`: looked for {missing}. {INSTALL}")
 
 
 def compile_program(
@@ -96,6 +99,39 @@ def compile_program(
         f"{compiler.name} cannot build {output} for board `{board.name}`: {' / '.join(lines[:3])}. "
         f"The whole command: {' '.join(command)}"
     )
+
+
+def compile_objects(
+    compiler: Compiler, board: Board, flags: Sequence[str], sources: Sequence[Path], headers: Sequence[Path]
+) -> list[Path]:
+    """An object file for each of `sources`, from the cache of the user where the same was compiled before.
+
+    Objects are kept by the digest of all that goes into them: the command, the source, and every header.
+
+    Raises:
+        DeviceError: the compiler refuses a source.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgewise" / "objects"
+    cache.mkdir(parents=True, exist_ok=True)
+    common = hashlib.sha256(" ".join((*compiler.command(board), *_portable(flags))).encode())
+    for header in sorted(headers):
+        common.update(header.read_bytes())
+    made = []
+    for source in sources:
+        digest = common.copy()
+        digest.update(source.read_bytes())
+        made.append(cache / f"{digest.hexdigest()}.o")
+        if not made[-1].is_file():
+            with tempfile.TemporaryDirectory(dir=cache) as place:
+                fresh = Path(place) / source.with_suffix(".o").name
+                compile_program(compiler, board, [*flags, "-c", str(source)], fresh, 0)
+                fresh.replace(made[-1])
+    return made
+
+
+def _portable(flags: Sequence[str]) -> list[str]:
+    """Flags but for the folders of headers, whose content counts instead."""
+    return [flag for flag in flags if not flag.startswith("-I")]
 
 
 def _refuse_overflow(said: str, board: Board, ram_bytes: int) -> None:

@@ -1,8 +1,8 @@
 """QEMU as an emulated board (`qemu-system-arm`, 7.2 or later): faults are seen by the program's own handlers.
 
-Its clock is made to run one nanosecond an instruction (`-icount shift=0`), so that the program's SysTick counts
-instructions, to within one tick; calls of the host count twice. The board may have more RAM than the budget:
-it is the linker and the memory protection unit that hold the program to it.
+Its clock is made to run one nanosecond an instruction (`-icount shift=0`), so that the program's SysTick
+counts instructions, to within one tick; calls of the host count twice. The board may have more RAM than the
+budget: it is the linker and the memory protection unit that hold the program to it.
 """
 
 import subprocess

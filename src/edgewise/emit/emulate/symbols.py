@@ -12,6 +12,7 @@ from edgewise.errors import DeviceError
 
 EXCEPTIONS = {3: "hard fault", 4: "memory fault", 5: "bus fault", 6: "usage fault"}
 STACKING = 0x10 | 0x20 | 0x1000 | 0x2000  # MSTKERR, MLSPERR, STKERR, LSPERR of CFSR
+FETCHING = 0x1  # IACCVIOL
 
 
 def _functions(elf: Path) -> list[tuple[int, int, str]]:
@@ -29,7 +30,9 @@ def _functions(elf: Path) -> list[tuple[int, int, str]]:
 
 
 def function_at(elf: Path, address: int) -> str:
-    """`ew_matmul (0x8000123)`, or the address alone."""
+    """`ew_matmul` (0x8000123), or the address alone; 0 is one that nobody knows."""
+    if not address:
+        return "a function that is not known"
     functions = _functions(elf)
     at = bisect.bisect(functions, (address & ~1, 1 << 62, "")) - 1
     if at >= 0 and functions[at][0] <= address < functions[at][0] + functions[at][1]:
@@ -56,6 +59,8 @@ def faulted(built: Built, fault: Fault) -> DeviceError:
     """The error for a fault that the processor's handlers saw."""
     if fault.status & STACKING or fault.sp < built.board.ram_start:
         return astray(built, min(fault.sp, built.board.ram_start - 1), fault.pc, "pushed to")
+    if fault.status & FETCHING:
+        return astray(built, fault.pc, fault.lr, "ran into")
     if fault.address:
         return astray(built, fault.address, fault.pc)
     name = EXCEPTIONS.get(fault.exception, f"exception {fault.exception}")

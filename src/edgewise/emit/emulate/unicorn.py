@@ -1,7 +1,7 @@
 """Unicorn as an emulated board: the processor, its flash, exactly the RAM of the budget, and semihosting.
 
-Nothing else is mapped, so that every access elsewhere stops the program. RAM is mapped in whole pages; what
-is beyond the budget in the last page must be at the end as it was at the start.
+Nothing else is mapped, so that every access elsewhere stops the program. RAM is mapped in whole KiB; what
+is beyond the budget in the last one must be at the end as it was at the start.
 """
 
 import struct
@@ -21,7 +21,8 @@ from edgewise.errors import DeviceError
 unicorn: Any = import_module("unicorn")  # whose annotations are too few for mypy --strict
 arm: Any = import_module("unicorn.arm_const")
 
-PAGE = 4096
+PAGE = 1024
+SYSTEM_BYTES = 4096
 SYSTEM = 0xE000E000  # SysTick, MPU and the like: plain memory here
 BKPT = 7
 SLACK = 0x5A
@@ -47,13 +48,13 @@ class _Machine:
         self.uc.mem_map(
             board.ram_start, -(-built.ram_bytes // PAGE) * PAGE, unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE
         )
-        self.uc.mem_map(SYSTEM, PAGE, unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE)
+        self.uc.mem_map(SYSTEM, SYSTEM_BYTES, unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE)
         self.slack_start = board.ram_start + built.ram_bytes
         self.slack = bytes([SLACK]) * (-built.ram_bytes % PAGE)
         self.uc.mem_write(self.slack_start, self.slack)
         self._load()
         code = bytes(self.uc.mem_read(board.flash_start, -(-built.flash_used_bytes // 2) * 2))
-        self.counter = InstructionCounter(self.uc, board.flash_start, code, built.elf.parent)
+        self.counter = InstructionCounter(self.uc, board.flash_start, code, built.elf.parents[1])
         self.host = Semihosting(place, power_off_at)
         self.ending: Exit | None = None
         self.error: Exception | None = None
@@ -69,13 +70,7 @@ class _Machine:
     def _interrupt(self, uc: Any, number: int, _: Any) -> None:
         pc = uc.reg_read(arm.UC_ARM_REG_PC)
         if number != BKPT:
-            self._stop(
-                DeviceError(
-                    f"On board `{self.built.board.name}` the program stopped with exception {number} in "
-                    f"{function_at(self.built.elf, pc)}: an instruction that this core has not, or a fault. "
-                    "Was it built for another board?"
-                )
-            )
+            self._stop(self._stopped(f"exception {number}"))
             return
         try:
             result = self.host.call(
@@ -92,9 +87,17 @@ class _Machine:
         uc.reg_write(arm.UC_ARM_REG_PC, (pc + 2) | 1)
 
     def _invalid(self, uc: Any, access: int, address: int, _size: int, _value: int, _: Any) -> bool:
-        pc = uc.reg_read(arm.UC_ARM_REG_PC)
-        self.error = astray(self.built, address, pc, ACCESS.get(access, "touched"))
+        ran = access in (unicorn.UC_MEM_FETCH_UNMAPPED, unicorn.UC_MEM_FETCH_PROT)
+        by = uc.reg_read(arm.UC_ARM_REG_LR if ran else arm.UC_ARM_REG_PC)
+        self.error = astray(self.built, address, by, ACCESS.get(access, "touched"))
         return False
+
+    def _stopped(self, how: object) -> DeviceError:
+        pc = self.uc.reg_read(arm.UC_ARM_REG_PC)
+        return DeviceError(
+            f"On board `{self.built.board.name}` the program stopped ({how}) in "
+            f"{function_at(self.built.elf, pc)}. Was it built for another core?"
+        )
 
     def _stop(self, error: Exception) -> None:
         self.error = error
@@ -107,13 +110,13 @@ class _Machine:
         try:
             self.uc.emu_start(reset | 1, 0xFFFFFFFE)
         except unicorn.UcError as error:
-            self.error = self.error or DeviceError(f"unicorn: {error}")
+            self.error = self.error or self._stopped(error)
         finally:
             self.host.close()
         if self.error is not None:
             raise self.error
         if self.uc.mem_read(self.slack_start, len(self.slack)) != self.slack:
-            raise astray(self.built, self.slack_start, 0, "wrote past the end of its RAM,")
+            raise astray(self.built, self.slack_start, 0, "wrote")
         if self.ending is None:
             raise DeviceError(f"On board `{board.name}` the program stopped without an exit. Build it anew.")
         return Ending(self.ending.code, self.counter.instructions)

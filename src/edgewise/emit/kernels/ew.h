@@ -51,7 +51,7 @@ void ew_div(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b);
 void ew_maximum(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b);
 void ew_minimum(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b);
 void ew_add_scalar(const ew_tensor *out, const ew_tensor *x, float s);
-void ew_add_scalar_i64(const ew_tensor *out /* i64 */, const ew_tensor *x /* i64 */, int64_t s); /* counters.c */
+void ew_add_scalar_i64(const ew_tensor *out /* i64 */, const ew_tensor *x /* i64 */, int64_t s);
 void ew_mul_scalar(const ew_tensor *out, const ew_tensor *x, float s);
 void ew_div_scalar(const ew_tensor *out, const ew_tensor *x, float s);
 void ew_rsub_scalar(const ew_tensor *out, const ew_tensor *x, float s); /* s - x */
@@ -199,6 +199,8 @@ void ew_argmax(const ew_tensor *out /* i64 */, const ew_tensor *x); /* one dim o
 
 void ew_embedding(const ew_tensor *out, const ew_tensor *w, const ew_tensor *index);
 void ew_embedding_backward(const ew_tensor *dw, const ew_tensor *dy, const ew_tensor *index, int64_t padding_index);
+/* out[i, j, ...] = x[index[i, j, ...], j, ...] along `dim`; float or i64 (indices.c). */
+void ew_gather(const ew_tensor *out, const ew_tensor *x, ew_type type, int32_t dim, const ew_tensor *index);
 /* Of the rows of the table from `first` on, as many as dw has (embedding_rows.c). */
 void ew_embedding_backward_rows(const ew_tensor *dw, const ew_tensor *dy, const ew_tensor *index,
                                 int64_t padding_index, int64_t first);
