@@ -41,7 +41,7 @@ threshold = traced_op(
 
 @dataclass(frozen=True)
 class RefreshKernel:
-    """`state <- source` in the steps that `every` divides, or its `count`-th largest magnitude if one is given."""
+    """`state <- source` in the steps that `every` divides; or the `count`-th largest magnitude in it."""
 
     state: str
     source: str

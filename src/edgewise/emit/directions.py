@@ -1,12 +1,15 @@
-"""Random directions as calls of C kernels: drawn where they are needed, and never stored.
+"""Random numbers as calls of C kernels, and random directions, drawn where they are needed and never stored.
 
-What is drawn follows the storage of a parameter, and a tile of it is a run of its elements. So kernels get
+A direction follows the storage of a parameter, and a tile of it is a run of its elements. So kernels get
 views of one dim, and the number of the first element.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import torch
+
+from edgewise.capture import philox
 from edgewise.capture.directions import (
     AlongKernel,
     DirectionKernel,
@@ -14,9 +17,10 @@ from edgewise.capture.directions import (
     NudgeKernel,
     PerturbedKernel,
 )
+from edgewise.capture.effects import DrawKernel
 from edgewise.capture.lowering import Layout
 from edgewise.capture.schedules import RefreshKernel
-from edgewise.emit.calls import Call, Settings, Table, single
+from edgewise.emit.calls import Call, Settings, Table, Unsupported, c_number, single
 from edgewise.emit.views import Extent, View, plus, product, slots_of, times, whole
 
 Layouts = Mapping[str, Layout]
@@ -33,6 +37,17 @@ def _directions(drawn: Drawn) -> Settings:
     streams = Table("uint32_t", tuple(f"{stream}u" for stream in drawn.streams))
     fields = (f"{drawn.seed}u", "step", LAWS[drawn.law], len(drawn.streams), streams)
     return Settings("ew_directions", fields)
+
+
+def numbers(kernel: DrawKernel, out: View) -> Call:
+    """The call that fills `out`."""
+    key = Settings("ew_key", (f"{kernel.seed}u", "step", f"{kernel.stream}u"))
+    if kernel.fill is philox.bernoulli:
+        threshold = f"{round(kernel.parameters[0] * 2**32)}u"
+        return Call("ew_bernoulli", (out, out.c_type, threshold, key))
+    if out.dtype != torch.float32:
+        raise Unsupported("no kernel in C that draws but float32")
+    return Call({philox.uniform: "ew_uniform", philox.normal: "ew_normal"}[kernel.fill], (out, key))
 
 
 def draw(run: Drawing | NudgeKernel, outputs: Sequence[str], layouts: Layouts) -> tuple[Call, ...]:
@@ -59,24 +74,21 @@ def _calls(
     run: Drawing, out: View, slots: Mapping[int, View], values: Mapping[str, View], first: Extent
 ) -> tuple[Call, ...]:
     out = run_of(out)
-    match run:
-        case DirectionKernel(stream, law, seed):
-            return (Call("ew_direction", (out, None, None, first, _directions(Drawn((stream,), law, seed)))),)
-        case PerturbedKernel((name, *rest), stream, law, scale, seed):
-            w, threshold = run_of(values[name]), values[rest[0]] if rest else None
-            drawn = _directions(Drawn((stream,), law, seed))
-            if scale is None:
-                return (Call("ew_direction", (out, w, threshold, first, drawn)),)
-            return (Call("ew_perturbed", (out, w, threshold, float(scale), first, drawn)),)
-        case AlongKernel():
-            c, steps, w, threshold = _read(run, slots)
-            w = run_of(w) if w is not None else None
-            return (Call("ew_along", (out, c, steps, w, threshold, first, _directions(run.drawn))),)
+    if isinstance(run, AlongKernel):
+        c, steps, w, threshold = _read(run, slots)
+        like = None if w is None else run_of(w)
+        return (Call("ew_along", (out, c, steps, like, threshold, first, _directions(run.drawn))),)
+    drawn = _directions(Drawn((run.stream,), run.law, run.seed))
+    if isinstance(run, DirectionKernel):
+        return (Call("ew_direction", (out, None, None, first, drawn)),)
+    w, threshold = (*(values[name] for name in run.operands), None)[:2]
+    assert w is not None  # noqa: S101  # it is the first of the operands
+    if run.scale is None:
+        return (Call("ew_direction", (out, run_of(w), threshold, first, drawn)),)
+    return (Call("ew_perturbed", (out, run_of(w), threshold, float(run.scale), first, drawn)),)
 
 
-def _read(
-    run: AlongKernel, slots: Mapping[int, View]
-) -> tuple[View, View | None, View | None, View | None]:
+def _read(run: AlongKernel, slots: Mapping[int, View]) -> tuple[View, View | None, View | None, View | None]:
     """Coefficients, steps, parameter and threshold."""
     c, *rest = (slots[slot.index] for slot in run.slots)
     if run.earlier:
@@ -86,7 +98,7 @@ def _read(
 
 def nudge(run: NudgeKernel, layouts: Layouts) -> Call:
     """The sum of directions, added in place."""
-    scales = Table("float", tuple(single(scale) for scale in run.scales))
+    scales = Table("float", tuple(c_number(single(scale)) for scale in run.scales))
     return Call("ew_nudge", (run_of(whole(run.old, layouts)), scales, _directions(run.drawn)))
 
 

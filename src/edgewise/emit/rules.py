@@ -5,6 +5,7 @@ dims where the kernel expects them; it never looks at addresses, so that it serv
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from edgewise.emit.convolutions import (
     convolution_input_gradient,
     convolution_parameter_gradients,
 )
+from edgewise.emit.counting import WHOLE, arange, remainder, rounded_quotient, whole_numbers
 from edgewise.emit.norms import (
     batch_norm_backward,
     batch_norm_given,
@@ -33,7 +35,7 @@ from edgewise.emit.pooling import (
     max_pool,
     max_pool_backward,
 )
-from edgewise.emit.views import View
+from edgewise.emit.views import MOST_DIMS, View
 
 _UNLIMITED = 3.4028234663852886e38
 """The largest float32."""
@@ -106,13 +108,8 @@ def _binary(function: str, scalar: str, *, alpha: bool = False) -> Rule:
     def rule(given: Given) -> tuple[Call, ...]:
         a, b = given.args[:2]
         factor = given.kwargs.get("alpha", 1)
-        if (
-            isinstance(a, View)
-            and a.dtype == torch.int64
-            and not isinstance(b, View)
-            and function == "ew_add"
-        ):
-            return (Call("ew_add_scalar_i64", (given.out, a.expand(given.out.size), int(b) * int(factor))),)
+        if any(isinstance(x, View) and x.dtype in WHOLE for x in (a, b)):
+            return whole_numbers(function, rule, given)
         _floats(a, b, given.out)
         if not isinstance(b, View):
             number = float(b) * factor * (-1 if function == "ew_sub" else 1)
@@ -121,6 +118,12 @@ def _binary(function: str, scalar: str, *, alpha: bool = False) -> Rule:
         return (Call(function, (*views, *((float(factor),) if alpha else ()))),)
 
     return rule
+
+
+def _div(given: Given) -> tuple[Call, ...]:
+    if given.kwargs.get("rounding_mode") is not None:
+        return rounded_quotient(given)
+    return _binary("ew_div", "ew_div_scalar")(given)
 
 
 def _rsub(given: Given) -> tuple[Call, ...]:
@@ -213,6 +216,11 @@ def _copied(given: Given) -> tuple[Call, ...]:
     return (copy(given.out, given.args[0]),)
 
 
+def _copied_over(given: Given) -> tuple[Call, ...]:
+    """`copy(old, new)` is `new`."""
+    return (copy(given.out, given.args[1]),)
+
+
 def _constant(position: int | None, number: float = 0.0) -> Rule:
     """Filled with argument `position`, or with `number`."""
     return lambda given: (fill(given.out, number if position is None else given.args[position]),)
@@ -243,6 +251,28 @@ def _stack(given: Given) -> tuple[Call, ...]:
     return tuple(
         copy(given.out.narrow(dim, at, 1).squeeze(dim), part) for at, part in enumerate(given.args[0])
     )
+
+
+def _repeat(given: Given) -> tuple[Call, ...]:
+    """Each dim that repeats is two of the result."""
+    x, times = given.args
+    out, size = given.out, [1] * (len(times) - x.dims) + list(x.size)
+    x = x.expand(size)
+    for dim in reversed(range(len(times))):
+        if times[dim] > 1:
+            n, stride = out.size[dim], out.stride[dim]
+            if n != size[dim] * times[dim]:
+                raise Unsupported("its result is cut")
+            split = (times[dim], size[dim]), (stride * size[dim], stride)
+            out = replace(
+                out,
+                size=(*out.size[:dim], *split[0], *out.size[dim + 1 :]),
+                stride=(*out.stride[:dim], *split[1], *out.stride[dim + 1 :]),
+            )
+            x = x.unsqueeze(dim)
+    if out.dims > MOST_DIMS:
+        raise Unsupported(f"no kernel in C for {out.dims} dims")
+    return (copy(out, x),)
 
 
 def _slice_backward(given: Given) -> tuple[Call, ...]:
@@ -351,6 +381,15 @@ def _reduction(function: str) -> Rule:
     return rule
 
 
+def _argmax(given: Given) -> tuple[Call, ...]:
+    x, dim = given.args[0], given.arg(1, "dim")
+    _floats(x)
+    if dim is None:
+        raise Unsupported("no kernel in C for the largest of all")
+    out = given.out if given.arg(2, "keepdim", False) else given.out.unsqueeze(dim % x.dims)
+    return (Call("ew_argmax", (out, x)),)
+
+
 def _embedding(given: Given) -> tuple[Call, ...]:
     table, index = given.args[:2]
     _floats(table)
@@ -411,7 +450,8 @@ RULES: Mapping[str, Rule] = {
     "sub": _binary("ew_sub", "ew_add_scalar", alpha=True),
     "rsub": _rsub,
     "mul": _mul,
-    "div": _binary("ew_div", "ew_div_scalar"),
+    "div": _div,
+    "remainder": remainder,
     "pow": _unary("ew_pow_scalar", _at(1)),
     "maximum": _binary("ew_maximum", ""),
     "minimum": _binary("ew_minimum", ""),
@@ -428,8 +468,11 @@ RULES: Mapping[str, Rule] = {
     "masked_fill": _masked_fill,
     "logical_not": _not,
     "bitwise_not": _not,
+    "arange": arange,
+    "repeat": _repeat,
+    "expand": _copied,
     "clone": _copied,
-    "copy": _copied,
+    "copy": _copied_over,
     "_to_copy": _copied,
     "zeros": _constant(None, 0),
     "ones": _constant(None, 1),
@@ -480,6 +523,7 @@ RULES: Mapping[str, Rule] = {
     "sum": _reduction("ew_sum"),
     "mean": _reduction("ew_mean"),
     "amax": _reduction("ew_amax"),
+    "argmax": _argmax,
     "gather": _gather,
     "embedding": _embedding,
     "embedding_dense_backward": _embedding_backward,

@@ -3,8 +3,7 @@
 
 #include "numbers.h"
 #include "philox.h"
-
-#define PIECE 64
+#include "pieces.h"
 
 /* The sum of some directions of a parameter, piece by piece. */
 typedef struct {
@@ -54,8 +53,9 @@ static uint64_t step_of(const combination *c, int32_t i)
 }
 
 /* `n` elements of the sum from `first` on; `w` are those of the parameter. */
-static void combine(float *total, int32_t n, uint32_t first, const combination *c, const float *w)
+static void combine(float *total, int32_t n, uint32_t first, const float *w, const void *source)
 {
+    const combination *const c = source;
     memset(total, 0, (size_t)n * sizeof *total);
     for (int32_t i = 0; i < c->d->count; ++i) {
         const float scale = coefficient_of(c, i);
@@ -76,7 +76,7 @@ void ew_along(const ew_tensor *out, const ew_tensor *coefficients, const ew_tens
               const ew_tensor *threshold, int32_t first, const ew_directions *d)
 {
     const combination c = {d, NULL, coefficients, steps, threshold};
-    combine(ew_floats(out, 0), out->size[0], (uint32_t)first, &c, w == NULL ? NULL : ew_floats(w, 0));
+    combine(ew_floats(out, 0), out->size[0], (uint32_t)first, w == NULL ? NULL : ew_floats(w, 0), &c);
 }
 
 void ew_direction(const ew_tensor *out, const ew_tensor *w, const ew_tensor *threshold, int32_t first,
@@ -88,10 +88,10 @@ void ew_direction(const ew_tensor *out, const ew_tensor *w, const ew_tensor *thr
 /* out = w + the sum */
 static void move(float *out, const float *w, int32_t n, uint32_t first, const combination *c)
 {
-    float total[PIECE];
-    for (int32_t begin = 0; begin < n; begin += PIECE) {
-        const int32_t length = ew_min(PIECE, n - begin);
-        combine(total, length, first + (uint32_t)begin, c, w + begin);
+    float total[EW_PIECE];
+    for (int32_t begin = 0; begin < n; begin += EW_PIECE) {
+        const int32_t length = ew_min(EW_PIECE, n - begin);
+        combine(total, length, first + (uint32_t)begin, w + begin, c);
         for (int32_t i = 0; i < length; ++i)
             out[begin + i] = w[begin + i] + total[i];
     }
@@ -110,26 +110,13 @@ void ew_nudge(const ew_tensor *w, const float scales[], const ew_directions *d)
     move(ew_floats(w, 0), ew_floats(w, 0), w->size[0], 0, &c);
 }
 
-/* `n` elements of `t` from `begin` on. */
-static ew_tensor part_of(const ew_tensor *t, int32_t begin, int32_t n)
-{
-    const ew_tensor part = {ew_floats(t, begin), 1, {n}, {1}};
-    return part;
-}
-
 void ew_sgd_along(const ew_tensor *parameter, const ew_tensor *coefficients, const ew_tensor *steps,
                   const ew_tensor *threshold, const ew_directions *d, const ew_tensor *momentum,
                   const ew_sgd_settings *s)
 {
     const combination c = {d, NULL, coefficients, steps, threshold};
-    float total[PIECE];
-    for (int32_t begin = 0; begin < parameter->size[0]; begin += PIECE) {
-        const int32_t n = ew_min(PIECE, parameter->size[0] - begin);
-        const ew_tensor gradient = {total, 1, {n}, {1}}, p = part_of(parameter, begin, n);
-        const ew_tensor m = momentum == NULL ? p : part_of(momentum, begin, n);
-        combine(total, n, (uint32_t)begin, &c, p.data);
-        ew_sgd(&p, &gradient, momentum == NULL ? NULL : &m, s);
-    }
+    const ew_pieces pieces = {combine, &c};
+    ew_sgd_pieces(parameter, &pieces, momentum, s);
 }
 
 void ew_adamw_along(const ew_tensor *parameter, const ew_tensor *coefficients, const ew_tensor *steps,
@@ -137,12 +124,6 @@ void ew_adamw_along(const ew_tensor *parameter, const ew_tensor *coefficients, c
                     const ew_tensor *second, const ew_adamw_settings *s, uint64_t step)
 {
     const combination c = {d, NULL, coefficients, steps, threshold};
-    float total[PIECE];
-    for (int32_t begin = 0; begin < parameter->size[0]; begin += PIECE) {
-        const int32_t n = ew_min(PIECE, parameter->size[0] - begin);
-        const ew_tensor gradient = {total, 1, {n}, {1}}, p = part_of(parameter, begin, n);
-        const ew_tensor m = part_of(first, begin, n), v = part_of(second, begin, n);
-        combine(total, n, (uint32_t)begin, &c, p.data);
-        ew_adamw(&p, &gradient, &m, &v, s, step);
-    }
+    const ew_pieces pieces = {combine, &c};
+    ew_adamw_pieces(parameter, &pieces, first, second, s, step);
 }

@@ -266,4 +266,12 @@ void ew_snapshot(const ew_tensor *state, const ew_tensor *w, uint64_t step, uint
 void ew_threshold(const ew_tensor *state, const ew_tensor *w /* one dim */, int32_t count, uint64_t step,
                   uint32_t every); /* the `count`-th largest magnitude */
 
+/* -- whole numbers that count (counting.c): i64, any strides --------------------------------------------------------- */
+
+void ew_add_i64(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, int64_t alpha); /* a + alpha b */
+void ew_floor_divide_i64(const ew_tensor *out, const ew_tensor *x, int64_t s); /* rounded down */
+void ew_remainder_i64(const ew_tensor *out, const ew_tensor *x, int64_t s);    /* with the sign of s */
+/* For each of the targets [n] other labels, out [count, n], as edgewise.capture.contrast draws them. */
+void ew_wrong_labels(const ew_tensor *out, const ew_tensor *targets, int32_t classes, const ew_key *key);
+
 #endif
