@@ -62,7 +62,7 @@ def assert_close(
     assert torch.equal(got.isfinite(), want.isfinite()), (actual, expected)
     finite = want.isfinite()
     assert torch.equal(got[~finite].nan_to_num(), want[~finite].nan_to_num())
-    difference, scale = (got - want)[finite], (want if terms is None else terms.double())[finite]
+    difference, scale = (got - want)[finite], want[finite] if terms is None else terms.double()
     tiny = 1e-30
     assert float(difference.norm()) <= rtol * float(scale.norm()) + tiny, (actual, expected)
 

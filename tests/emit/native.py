@@ -123,7 +123,7 @@ def _type_of(parameter: str) -> str:
 
 
 class Native:
-    """Calls kernels: a tensor becomes an `ew_tensor`, a structure a pointer, None a null pointer."""
+    """The kernels of a library, as methods: a tensor becomes an `ew_tensor`, a structure a pointer, None a null pointer."""
 
     def __init__(self, library: Path) -> None:
         self._library = ctypes.CDLL(str(library))
@@ -131,14 +131,14 @@ class Native:
             function = getattr(self._library, name)
             function.argtypes = [C_TYPES[each] for each in types]
             function.restype = ctypes.c_float if result == "float" else None
+            setattr(self, name, _calling(function))
+        by_bits = self._library.ew_sqrtf_by_bits  # private: what ew_sqrtf is where there is no instruction
+        by_bits.argtypes, by_bits.restype = [ctypes.c_float], ctypes.c_float
+        self.ew_sqrtf_by_bits = _calling(by_bits)
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        function = getattr(self._library, name)
 
-        def call(*args: Any) -> Any:
-            return function(*(_argument(arg) for arg in args))
-
-        return call
+def _calling(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *args: function(*(_argument(arg) for arg in args))
 
 
 def _argument(arg: Any) -> Any:
@@ -155,16 +155,16 @@ def compilers() -> dict[str, list[str]]:
     return found
 
 
-def run(command: list[str]) -> str:
-    """What a compiler says on stderr; a failure fails the test with it."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
-    return done.stderr
-
-
 @cache
 def _folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="edgewise-kernels-")
+
+
+@cache
+def compiled(*command: str) -> tuple[int, str]:
+    """The exit status of a compiler and what it says; a second call repeats the first one's answer."""
+    done = subprocess.run(command, cwd=_folder().name, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
 
 
 @cache
@@ -172,13 +172,15 @@ def build(*extra: str) -> Native:
     """The kernels as the first compiler makes them, with these flags more."""
     found = compilers()
     assert found, "No C compiler: install gcc, or `pip install edgewise[mcu]`, which brings one (ziglang)."
-    library = Path(_folder().name) / f"kernels{len(list(Path(_folder().name).iterdir()))}.so"
+    library = Path(_folder().name) / f"kernels{''.join(extra)}.so".replace("=", "-").replace(",", "-")
     sources = [str(source) for source in SOURCES]
     command = next(iter(found.values()))
-    run([*command, *STRICT, "-shared", "-fPIC", *extra, *sources, "-o", str(library)])
+    status, said = compiled(*command, *STRICT, "-shared", "-fPIC", *extra, *sources, "-o", str(library))
+    assert status == 0, said
     return Native(library)
 
 
+@cache
 def kernels() -> Native:
     """The kernels for the tests of a session, sanitized if the environment says so."""
     return build(*SANITIZED) if os.environ.get(SANITIZE) else build("-O2")

@@ -189,3 +189,19 @@ def test_emulators_that_are_not_there(builds: dict, folder: Path, monkeypatch: p
 def test_power_goes_only_in_unicorn(builds: dict, folder: Path) -> None:
     with pytest.raises(UsageError, match="`power_off_at` needs the emulator `unicorn`"):
         run(built(builds, folder, "host"), batches(1), store=folder / "weights.bin", power_off_at=0)
+
+
+@pytest.mark.parametrize("card_bytes", [1 << 20, 4 << 30] if QEMU else [], ids=str)
+def test_a_real_card_keeps_the_store_as_a_file_does(
+    card_bytes: int, builds: dict, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the SD protocol over SPI; small cards count bytes, large ones sectors."""
+    monkeypatch.setattr("edgewise.emit.emulate.qemu.SMALLEST_CARD", card_bytes)
+    copy = tmp_path / "regression"
+    shutil.copytree(folder, copy)
+    program = build(copy, BOARDS["lm3s6965"], ram_bytes=RAM_BYTES, medium="sd")
+    on_card = train(program, folder)
+    in_file = train(built(builds, folder, HOST.name), folder)
+    assert on_card.emulator == "qemu"
+    for what in ("losses", "store", "read_back", "read_bytes", "written_bytes"):
+        assert getattr(on_card, what) == getattr(in_file, what)

@@ -275,14 +275,6 @@ def test_triangle_of_integers() -> None:
     assert torch.equal(out, x.tril(1))
 
 
-def test_arange() -> None:
-    out = empty((7,), 2, torch.int64)
-
-    kernels().ew_arange(out, -3, 2**33)
-
-    assert torch.equal(out, torch.arange(-3, -3 + 7 * 2**33, 2**33))
-
-
 @pytest.mark.parametrize("name", ["add", "relu"])
 def test_an_empty_tensor_is_left_alone(name: str) -> None:
     out = torch.empty(3, 0)

@@ -10,7 +10,7 @@ from tests.emit.native import kernels
 
 aten = torch.ops.aten
 EPS = 1e-5
-images = st.tuples(st.integers(2, 4), st.integers(1, 5), st.integers(1, 7), st.integers(2, 9))
+images = st.tuples(st.integers(2, 4), st.integers(1, 5), st.integers(1, 7), st.integers(6, 9))
 
 
 def x_of(shape: tuple[int, ...], seed: int) -> torch.Tensor:
@@ -50,8 +50,8 @@ def test_batch_norm_backward(shape: tuple[int, ...], affine: bool, seed: int, la
     scale = (rstd * (1 if double is None else double))[:, None, None]
     assert_close(dx, expected[0], terms=dy * scale)
     if affine:
-        assert_close(dw, expected[1])
-        assert_close(db, expected[2])
+        assert_close(dw, expected[1], terms=dy * (x - 3))
+        assert_close(db, expected[2], terms=dy)
 
 
 @given(images, st.booleans(), seeds, layouts)
@@ -75,7 +75,7 @@ def test_batch_norm_with_frozen_statistics(
 
     for made, exact in zip((y, dx, dw, db), (expected, *gradients), strict=True):
         if made is not None:
-            assert_close(made, exact)
+            assert_close(made, exact, terms=None if made.dim() > 1 else dy * x)
 
 
 @given(images, seeds, layouts)
@@ -94,7 +94,7 @@ def test_a_channel_of_batch_norm_has_the_same_bits_alone(
     assert torch.equal(made[2], whole[2][part:])
 
 
-rows = st.tuples(st.integers(1, 5), st.integers(1, 3), st.integers(2, 9), st.integers(2, 7))
+rows = st.tuples(st.integers(1, 5), st.integers(1, 3), st.integers(1, 9), st.integers(6, 12))
 
 
 @given(rows, st.integers(1, 2), st.booleans(), seeds, layouts)
@@ -118,8 +118,8 @@ def test_layer_norm(shape: tuple[int, ...], dims: int, affine: bool, seed: int, 
     kernels().ew_layer_norm_backward(dx, dw, db, *given, dims)
     assert_close(dx, exact[0], terms=dy * expected[2] * (1 if w is None else w))
     if affine:
-        assert_close(dw, exact[1])
-        assert_close(db, exact[2])
+        assert_close(dw, exact[1], terms=dy * (x - 3))
+        assert_close(db, exact[2], terms=dy)
 
 
 @given(rows, seeds, layouts)
@@ -159,5 +159,5 @@ def test_group_norm(groups: int, shape: tuple[int, ...], affine: bool, seed: int
     by_channel = expected[2].repeat_interleave(channels // groups, 1) * (1 if w is None else w)
     assert_close(dx, exact[0], terms=dy * by_channel[:, :, None, None])
     if affine:
-        assert_close(dw, exact[1])
-        assert_close(db, exact[2])
+        assert_close(dw, exact[1], terms=dy * (x - 3))
+        assert_close(db, exact[2], terms=dy)

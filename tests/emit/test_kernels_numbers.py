@@ -12,7 +12,7 @@ from tests.emit.layouts import empty
 from tests.emit.native import kernels
 
 
-def spread(low: float, high: float, count: int = 20000, seed: int = 3) -> torch.Tensor:
+def spread(low: float, high: float, count: int = 8000, seed: int = 3) -> torch.Tensor:
     """Float32 numbers, half of them even over the range, half of any magnitude in it; and both ends."""
     rng = np.random.default_rng(seed)
     even = rng.uniform(low, high, count // 2)
@@ -59,13 +59,13 @@ def test_logarithms_near_one() -> None:
 
 def test_powers() -> None:
     rng = np.random.default_rng(5)
-    x = torch.from_numpy(np.exp(rng.uniform(-30, 30, 20000)).astype(np.float32))
+    x = torch.from_numpy(np.exp(rng.uniform(-30, 30, 8000)).astype(np.float32))
     y = torch.from_numpy(
-        (rng.uniform(-86, 86, 20000) / np.maximum(np.abs(np.log(x.numpy())), 0.1)).astype(np.float32)
+        (rng.uniform(-86, 86, 8000) / np.maximum(np.abs(np.log(x.numpy())), 0.1)).astype(np.float32)
     )
-    close = torch.from_numpy(rng.uniform(0.7, 1.42, 20000).astype(np.float32))
+    close = torch.from_numpy(rng.uniform(0.7, 1.42, 8000).astype(np.float32))
     far = torch.from_numpy(
-        (rng.uniform(-86, 86, 20000) / np.maximum(np.abs(np.log(close.numpy())), 0.01)).astype("f")
+        (rng.uniform(-86, 86, 8000) / np.maximum(np.abs(np.log(close.numpy())), 0.01)).astype("f")
     )
 
     for base, exponent in ((x, y), (close, far)):
@@ -118,7 +118,7 @@ def test_the_ends(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["sqrtf", "sqrtf_by_bits"])
 def test_square_roots_are_correctly_rounded(name: str) -> None:
-    bits = np.random.default_rng(1).integers(0, 0x7F800000, 20000, dtype=np.uint32)
+    bits = np.random.default_rng(1).integers(0, 0x7F800000, 8000, dtype=np.uint32)
     x = torch.from_numpy(
         np.concatenate([bits.view(np.float32), np.float32([0, 1, 4, np.inf, 1e-45, 3.4028235e38])])
     )

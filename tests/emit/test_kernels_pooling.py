@@ -33,6 +33,7 @@ def test_max_pool(
     shape, settings = window
     x = normal(shape, seed).mul(2).round()  # with ties
     expected, where = aten.max_pool2d_with_indices(x, *settings, ceil)
+    assume(bool(expected.isfinite().all()))  # of a window without elements ATen's index is elsewhere
     y, index = empty(expected.shape, layout), empty(expected.shape, layout // 3, torch.int64)
     kernels().ew_max_pool(y, index, place(x, layout // 5), Pool.of(*settings))
     assert torch.equal(y, expected)

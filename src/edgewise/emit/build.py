@@ -57,7 +57,8 @@ def sources(folder: Path, board: Board, medium: str) -> list[Path]:
     runtime, boards = folder / "runtime", folder / "boards"
     host = "host_stdio.c" if board.is_host else "host_semihosting.c"
     ours = ("store.c", "slices.c", MEDIA[medium], "harness.c", host)
-    of_board = ("host.c",) if board.is_host else ("startup.c", "mpu.c")
+    of_board = ["host.c"] if board.is_host else ["startup.c", "mpu.c"]
+    of_board += [f"spi_{board.name}.c"] if medium == "sd" else []
     return [
         folder / "model.c",
         *sorted((folder / "kernels").glob("*.c")),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from edgewise.capture import Captured
-from edgewise.emit.build import furnish
+from edgewise.emit.build import SUPPORT, furnish
 from edgewise.emit.image import Store, image, lay_out
 from edgewise.emit.program import Program, program
 from edgewise.emit.readme import MAKEFILE, readme
@@ -25,6 +25,8 @@ KERNELS = HERE / "kernels"
 FORMAT = "edgewise.emitted/1"
 STACK_BYTES = 3072
 """Stack of a program: a loop over slices has some tensors there, and kernels have theirs."""
+
+SUPPORT_AND_KERNELS = ("kernels", *SUPPORT)
 
 _CALLED = re.compile(r"\bew_\w+")
 _DEFINED = re.compile(r"^(?:\w[\w ]*\b|[A-Z_]+\()(ew_\w+)[(,]", re.MULTILINE)
@@ -88,7 +90,7 @@ def write_folder(  # what a folder is made of
         model: how the user named the model, so that a host can build it again.
 
     Raises:
-        UsageError: the folder cannot be written.
+        UsageError: the folder cannot be written, or has something else in it.
     """
     slots = slots_of(captured, plan)
     store = lay_out([(slot.bytes, slot.kind) for slot in slots.slots])
@@ -129,6 +131,7 @@ def write_folder(  # what a folder is made of
 def _write(
     folder: Path, captured: Captured, made: Program, slots: Slots, store: Store, text: str, emitted: Emitted
 ) -> None:
+    _clear(folder)
     (folder / "kernels").mkdir(parents=True, exist_ok=True)
     (folder / "model.h").write_text(header_text(captured.graph.name, made, slots, store))
     (folder / "model.c").write_text(text)
@@ -137,6 +140,15 @@ def _write(
         shutil.copyfile(HERE / path, folder / path)
     furnish(folder)
     (folder / "model.json").write_bytes(msgspec.json.format(msgspec.json.encode(emitted), indent=2))
+
+
+def _clear(folder: Path) -> None:
+    """Remove the sources of an earlier model; refuse a folder of something else."""
+    if folder.exists() and any(folder.iterdir()) and not (folder / "model.json").is_file():
+        raise UsageError(f"{folder} is not empty, and no emitted model. Name another folder.")
+    for name in SUPPORT_AND_KERNELS:
+        for path in (folder / name).glob("*.[ch]"):
+            path.unlink()
 
 
 def _content(captured: Captured, slot: Slot) -> bytes:

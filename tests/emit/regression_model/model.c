@@ -46,7 +46,7 @@ int model_step(uint64_t step, float *loss)
     }
     for (int j = 0; j < FEATURES; j++)
         w[j] -= 0.025f * dw[j];
-    *b -= 0.025f * db;
+    *b = (float)((double)*b - 0.025 * (double)db); /* double, as AdamW has it */
     *loss = sum / (float)BATCH;
     failed = failed ? failed : ew_slot_write(SLOT_W, 0, w, 4 * FEATURES);
     failed = failed ? failed : ew_slot_write(SLOT_LOSSES, (uint32_t)(step % STEPS_KEPT) * 4, loss, 4);

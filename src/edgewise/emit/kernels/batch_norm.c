@@ -47,8 +47,8 @@ void ew_batch_norm(const ew_tensor *y, const ew_tensor *mean, const ew_tensor *r
     }
 }
 
-/* dx = (dy - average - (x - mean) slope) scale; without statistics of the batch, dx = dy scale. */
-static void spread(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x, const float average, float mean,
+/* dx = (dy - average - (x - mean) slope) scale */
+static EW_APART void spread(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x, const float average, float mean,
                    float slope, float scale)
 {
     const ew_tensor *const operands[] = {dx, dy, x};
@@ -61,19 +61,27 @@ static void spread(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x,
     }
 }
 
+/* Puts the gradients of the weight and the bias of channel c, and leaves them in sums: the bias's, then the weight's. */
+static EW_APART void sum_channel(const ew_tensor *dw, const ew_tensor *db, const ew_tensor *dy, const ew_tensor *x,
+                                 int32_t c, float mean, float rstd, float sums[2])
+{
+    const ew_tensor from = channel_of(x, c), given = channel_of(dy, c);
+    const ew_tensor means = ew_constant(&mean, &from), scales = ew_constant(&rstd, &from);
+    ew_sums_of_gradient(sums, &given, &from, &means, &scales);
+    put(db, c, sums[0]);
+    put(dw, c, sums[1]);
+}
+
 void ew_batch_norm_backward(const ew_tensor *dx, const ew_tensor *dw, const ew_tensor *db, const ew_tensor *dy,
                             const ew_tensor *x, const ew_tensor *w, const ew_tensor *mean, const ew_tensor *rstd)
 {
     for (int32_t c = 0; c < x->size[1]; ++c) {
-        const ew_tensor from = channel_of(x, c), given = channel_of(dy, c);
-        float m = at(mean, c, 0.0f), r = at(rstd, c, 1.0f), sums[2];
-        const ew_tensor means = ew_constant(&m, &from), scales = ew_constant(&r, &from);
-        const float count = (float)ew_elements(&from);
-        ew_sums_of_gradient(sums, &given, &from, &means, &scales);
-        put(db, c, sums[0]);
-        put(dw, c, sums[1]);
+        const float m = at(mean, c, 0.0f), r = at(rstd, c, 1.0f);
+        float sums[2];
+        sum_channel(dw, db, dy, x, c, m, r, sums);
         if (dx != NULL) {
-            const ew_tensor to = channel_of(dx, c);
+            const ew_tensor to = channel_of(dx, c), from = channel_of(x, c), given = channel_of(dy, c);
+            const float count = (float)ew_elements(&from);
             spread(&to, &given, &from, sums[0] / count, m, r * sums[1] / count, r * at(w, c, 1.0f));
         }
     }
@@ -94,16 +102,12 @@ void ew_batch_norm_frozen_backward(const ew_tensor *dx, const ew_tensor *dw, con
                                    const ew_tensor *running_var, float eps)
 {
     for (int32_t c = 0; c < dy->size[1]; ++c) {
-        const ew_tensor given = channel_of(dy, c);
-        float m = at(running_mean, c, 0.0f), r = 1.0f / ew_sqrtf(at(running_var, c, 1.0f) + eps), sums[2];
-        if (dw != NULL || db != NULL) {
-            const ew_tensor from = channel_of(x, c), means = ew_constant(&m, &from), scales = ew_constant(&r, &from);
-            ew_sums_of_gradient(sums, &given, &from, &means, &scales);
-            put(db, c, sums[0]);
-            put(dw, c, sums[1]);
-        }
+        const float m = at(running_mean, c, 0.0f), r = 1.0f / ew_sqrtf(at(running_var, c, 1.0f) + eps);
+        float sums[2];
+        if (dw != NULL || db != NULL)
+            sum_channel(dw, db, dy, x, c, m, r, sums);
         if (dx != NULL) {
-            const ew_tensor to = channel_of(dx, c);
+            const ew_tensor to = channel_of(dx, c), given = channel_of(dy, c);
             normalize(&to, &given, 0.0f, r * at(w, c, 1.0f), 0.0f);
         }
     }

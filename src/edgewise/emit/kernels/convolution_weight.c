@@ -18,7 +18,7 @@ typedef struct {
 } tap;
 
 /* The blocks of the sum hold at most EW_PRODUCTS products: a part of a row, rows, or samples. */
-static void sum_tap(const tap *p, int32_t rows, int32_t columns)
+static EW_APART void sum_tap(const tap *p, int32_t rows, int32_t columns)
 {
     const int32_t wide = ew_max(1, ew_min(EW_PRODUCTS, p->n[2])), high = ew_max(1, ew_min(EW_PRODUCTS / wide, p->n[1]));
     const int32_t deep = high < p->n[1] ? 1 : ew_max(1, EW_PRODUCTS / (wide * high));

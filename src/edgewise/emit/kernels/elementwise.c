@@ -289,27 +289,24 @@ void ew_logical_not(const ew_tensor *out, const ew_tensor *x)
     }
 }
 
-/* -- made from positions ---------------------------------------------------------------------------------------- */
+/* Row i of the last but one dim: kept are `left` columns from `kept` on, and the others are zero. */
+static EW_APART void triangle_row(const ew_tensor *out, const ew_tensor *x, ew_type type, int32_t i, int32_t kept,
+                                  int32_t left)
+{
+    const int32_t rows = out->dims - 2, width = out->size[rows + 1];
+    const ew_tensor o = ew_narrow(out, rows, i, 1, item(type)), p = ew_narrow(x, rows, i, 1, item(type));
+    ew_tensor to = ew_narrow(&o, rows + 1, kept, left, item(type));
+    const ew_tensor from = ew_narrow(&p, rows + 1, kept, left, item(type));
+    ew_copy(&to, &from, type);
+    to = ew_narrow(&o, rows + 1, kept > 0 ? 0 : left, width - left, item(type));
+    ew_fill_bytes(&to, type, 0);
+}
 
 void ew_triangle(const ew_tensor *out, const ew_tensor *x, ew_type type, int32_t diagonal, int upper)
 {
-    const int32_t rows = out->dims - 2;
+    const int32_t rows = out->dims - 2, width = out->size[rows + 1];
     for (int32_t i = 0; i < out->size[rows]; ++i) {
-        /* Kept are the columns from `first` on if upper, else those before `after`. */
-        const int32_t width = out->size[rows + 1], first = ew_max(0, ew_min(width, i + diagonal));
-        const int32_t after = ew_max(0, ew_min(width, i + diagonal + 1));
-        const int32_t kept = upper ? first : 0, left = upper ? width - first : after;
-        ew_tensor o = ew_narrow(out, rows, i, 1, item(type)), p = ew_narrow(x, rows, i, 1, item(type));
-        const ew_tensor to = ew_narrow(&o, rows + 1, kept, left, item(type));
-        const ew_tensor from = ew_narrow(&p, rows + 1, kept, left, item(type));
-        ew_copy(&to, &from, type);
-        o = ew_narrow(&o, rows + 1, upper ? 0 : after, width - left, item(type));
-        ew_fill_bytes(&o, type, 0);
+        const int32_t edge = ew_max(0, ew_min(width, i + diagonal + (upper ? 0 : 1)));
+        triangle_row(out, x, type, i, upper ? edge : 0, upper ? width - edge : edge);
     }
-}
-
-void ew_arange(const ew_tensor *out, int64_t start, int64_t step)
-{
-    for (int32_t i = 0; i < out->size[0]; ++i)
-        ((int64_t *)out->data)[i * out->stride[0]] = start + i * step;
 }

@@ -32,16 +32,23 @@ void ew_embedding(const ew_tensor *out, const ew_tensor *w, const ew_tensor *ind
     }
 }
 
-void ew_embedding_backward(const ew_tensor *dw, const ew_tensor *dy, const ew_tensor *index, int64_t padding_index)
+/* Positions are taken in the order of `index`, so that a band of rows has the bits of the whole table. */
+void ew_embedding_backward_rows(const ew_tensor *dw, const ew_tensor *dy, const ew_tensor *index,
+                                int64_t padding_index, int64_t first)
 {
     const int32_t width = dw->size[1], step = dy->stride[dy->dims - 1];
     ew_walk k;
     ew_fill(dw, 0.0f);
     for (begin(&k, index, dy); k.n > 0; ew_walk_step(&k)) {
         const int64_t at = index_at(&k, index);
-        float *const row = at == padding_index ? NULL : row_of(dw, at);
+        float *const row = at == padding_index ? NULL : row_of(dw, at - first);
         const float *const p = ew_floats(dy, ew_walk_at(&k, 1));
         for (int32_t i = 0; i < width && row != NULL; ++i)
             row[i * dw->stride[1]] += p[i * step];
     }
+}
+
+void ew_embedding_backward(const ew_tensor *dw, const ew_tensor *dy, const ew_tensor *index, int64_t padding_index)
+{
+    ew_embedding_backward_rows(dw, dy, index, padding_index, 0);
 }

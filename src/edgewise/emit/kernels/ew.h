@@ -51,7 +51,6 @@ void ew_div(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b);
 void ew_maximum(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b);
 void ew_minimum(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b);
 void ew_add_scalar(const ew_tensor *out, const ew_tensor *x, float s);
-void ew_add_scalar_i64(const ew_tensor *out /* i64 */, const ew_tensor *x /* i64 */, int64_t s);
 void ew_mul_scalar(const ew_tensor *out, const ew_tensor *x, float s);
 void ew_div_scalar(const ew_tensor *out, const ew_tensor *x, float s);
 void ew_rsub_scalar(const ew_tensor *out, const ew_tensor *x, float s); /* s - x */
@@ -96,7 +95,6 @@ void ew_masked_fill(const ew_tensor *out, const ew_tensor *x, const ew_tensor *m
 void ew_logical_not(const ew_tensor *out /* u8 */, const ew_tensor *x /* u8 */);
 void ew_masked_scale(const ew_tensor *out, const ew_tensor *x, const ew_tensor *mask /* u8 */, float scale); /* x mask scale */
 void ew_triangle(const ew_tensor *out, const ew_tensor *x, ew_type type, int32_t diagonal, int upper); /* tril, triu of the last two dims */
-void ew_arange(const ew_tensor *out /* i64, one dim */, int64_t start, int64_t step);
 
 /* -- products (matmul.c): [m, k] x [k, n], or [b, m, k] x [b, k, n], any strides --------------------------------- */
 
@@ -160,7 +158,8 @@ void ew_log_softmax_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_
 
 typedef enum { EW_NONE, EW_MEAN, EW_SUM } ew_reduction; /* as ATen numbers them */
 /* logp [n, c], or [n, c, h, w]; target i64 [n], or [n, h, w]; w [c] or NULL; loss and total are one number each
- * (loss [n] or [n, h, w] if EW_NONE). */
+ * (loss [n] or [n, h, w] if EW_NONE; total may be NULL). A class that is not there makes a loss that is not a
+ * number, and no gradient. */
 void ew_nll_loss(const ew_tensor *loss, const ew_tensor *total, const ew_tensor *logp, const ew_tensor *target,
                  const ew_tensor *w, ew_reduction reduction, int64_t ignore_index);
 void ew_nll_loss_backward(const ew_tensor *dlogp, const ew_tensor *dloss, const ew_tensor *target, const ew_tensor *w,
@@ -197,13 +196,20 @@ void ew_argmax(const ew_tensor *out /* i64 */, const ew_tensor *x); /* one dim o
 
 /* -- rows of a table (embedding.c): w [rows, width], index i64 [...], out [..., width] ----------------------------- */
 
+/* A row that is not in the table is not a number; a gradient for it goes nowhere. */
 void ew_embedding(const ew_tensor *out, const ew_tensor *w, const ew_tensor *index);
 void ew_embedding_backward(const ew_tensor *dw, const ew_tensor *dy, const ew_tensor *index, int64_t padding_index);
-/* out[i, j, ...] = x[index[i, j, ...], j, ...] along `dim`; float or i64 (indices.c). */
-void ew_gather(const ew_tensor *out, const ew_tensor *x, ew_type type, int32_t dim, const ew_tensor *index);
-/* Of the rows of the table from `first` on, as many as dw has (embedding_rows.c). */
+/* Of the rows of the table from `first` on, as many as dw has. */
 void ew_embedding_backward_rows(const ew_tensor *dw, const ew_tensor *dy, const ew_tensor *index,
                                 int64_t padding_index, int64_t first);
+
+/* -- integers that count and index (indices.c) -------------------------------------------------------------------- */
+
+void ew_arange(const ew_tensor *out /* i64, one dim */, int64_t start, int64_t step);
+void ew_add_scalar_i64(const ew_tensor *out /* i64 */, const ew_tensor *x /* i64 */, int64_t s); /* in place */
+/* out[i, j, ...] = x[index[i, j, ...], j, ...] along `dim`; float or i64. An index that is not there picks what is
+ * not a number, or -1. */
+void ew_gather(const ew_tensor *out, const ew_tensor *x, ew_type type, int32_t dim, const ew_tensor *index);
 
 /* -- random numbers (philox.c): element i of stream s in step t under a seed, as edgewise.capture.philox ------------ */
 

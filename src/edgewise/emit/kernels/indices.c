@@ -1,60 +1,43 @@
-#include "ew.h"
+/* Integers that count and index, and what they pick. */
+#include "numbers.h"
+#include "rows.h"
 
-/* Integers that count and index are few: one element after another, whatever the strides. */
-
-static int is_empty(const ew_tensor *x)
+void ew_arange(const ew_tensor *out, int64_t start, int64_t step)
 {
-    for (int32_t d = 0; d < x->dims; d++) {
-        if (x->size[d] == 0) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
-/* The next position in row-major order; 0 behind the last. */
-static int advance(int32_t *at, const ew_tensor *x)
-{
-    int32_t d = x->dims - 1;
-    while (d >= 0 && ++at[d] == x->size[d]) {
-        at[d--] = 0;
-    }
-    return d >= 0;
-}
-
-static int32_t offset(const int32_t *at, const ew_tensor *x)
-{
-    int32_t sum = 0;
-    for (int32_t d = 0; d < x->dims; d++) {
-        sum += at[d] * x->stride[d];
-    }
-    return sum;
+    for (int32_t i = 0; i < out->size[0]; ++i)
+        ((int64_t *)out->data)[i * out->stride[0]] = start + i * step;
 }
 
 void ew_add_scalar_i64(const ew_tensor *out, const ew_tensor *x, int64_t s)
 {
-    int32_t at[EW_DIMS] = {0};
-    if (is_empty(out)) {
-        return;
+    ROWS(w, 2, out, x)
+    {
+        for (int32_t i = 0; i < w.n; ++i)
+            ((int64_t *)out->data)[w.at[0] + i * w.step[0]] = ((const int64_t *)x->data)[w.at[1] + i * w.step[1]] + s;
     }
-    do {
-        ((int64_t *)out->data)[offset(at, out)] = ((const int64_t *)x->data)[offset(at, x)] + s;
-    } while (advance(at, out));
+}
+
+/* One element; what an index that is not there picks is not a number, or -1. */
+static void pick(const ew_tensor *out, int32_t to, const ew_tensor *x, int32_t from, ew_type type, int there)
+{
+    if (type == EW_I64)
+        ((int64_t *)out->data)[to] = there ? ((const int64_t *)x->data)[from] : -1;
+    else
+        *ew_floats(out, to) = there ? *ew_floats(x, from) : ew_float(0x7fc00000u);
 }
 
 void ew_gather(const ew_tensor *out, const ew_tensor *x, ew_type type, int32_t dim, const ew_tensor *index)
 {
-    int32_t at[EW_DIMS] = {0};
-    if (is_empty(out)) {
-        return;
-    }
-    do {
-        const int32_t picked = (int32_t)((const int64_t *)index->data)[offset(at, index)];
-        const int32_t from = offset(at, x) + (picked - at[dim]) * x->stride[dim], to = offset(at, out);
-        if (type == EW_I64) {
-            ((int64_t *)out->data)[to] = ((const int64_t *)x->data)[from];
-        } else {
-            ((float *)out->data)[to] = ((const float *)x->data)[from];
+    const int32_t rows = x->size[dim], step = x->stride[dim];
+    ew_tensor places = *x; /* of the elements with index 0 */
+    places.stride[dim] = 0;
+    ROWS(w, 3, out, index, &places)
+    {
+        for (int32_t i = 0; i < w.n; ++i) {
+            const int64_t picked = ((const int64_t *)index->data)[w.at[1] + i * w.step[1]];
+            const int there = picked >= 0 && picked < rows;
+            const int32_t from = w.at[2] + i * w.step[2] + (there ? (int32_t)picked * step : 0);
+            pick(out, w.at[0] + i * w.step[0], x, from, type, there);
         }
-    } while (advance(at, out));
+    }
 }

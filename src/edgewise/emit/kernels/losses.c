@@ -99,13 +99,9 @@ void ew_mse_loss(const ew_tensor *loss, const ew_tensor *x, const ew_tensor *tar
 void ew_mse_loss_backward(const ew_tensor *dx, const ew_tensor *dloss, const ew_tensor *x, const ew_tensor *target,
                           ew_reduction reduction)
 {
-    const ew_tensor given = reduction == EW_NONE ? *dloss : ew_constant(dloss->data, x);
-    const ew_tensor *const operands[] = {dx, &given, x, target};
     const float scale = reduction == EW_MEAN ? 2.0f / (float)ew_elements(x) : 2.0f;
-    ew_walk w;
-    for (ew_walk_begin(&w, 4, operands); w.n > 0; ew_walk_next(&w))
-        for (int32_t i = 0; i < w.n; ++i) {
-            const float d = *ew_floats(x, w.at[2] + i * w.step[2]) - *ew_floats(target, w.at[3] + i * w.step[3]);
-            *ew_floats(dx, w.at[0] + i * w.step[0]) = scale * d * *ew_floats(&given, w.at[1] + i * w.step[1]);
-        }
+    const ew_tensor given = reduction == EW_NONE ? *dloss : ew_constant(dloss->data, x);
+    ew_sub(dx, x, target, 1.0f);
+    ew_mul_scalar(dx, dx, scale);
+    ew_mul(dx, dx, &given);
 }

@@ -147,7 +147,7 @@ float ew_tanhf(float x)
     const float a = ew_absf(x), z = a * a;
     if (a < 0.625f) {
         const float t = 2.170296758e-02f + z * (-8.182673715e-03f + z * 2.147536958e-03f);
-        return x + x * z * (-3.333333135e-01f + z * (1.333321035e-01f + z * (-5.394720286e-02f + z * t)));
+        return ew_with_sign(a + a * z * (-3.333333135e-01f + z * (1.333321035e-01f + z * (-5.394720286e-02f + z * t))), x);
     }
     if (!(a < 10.0f))
         return a == a ? ew_with_sign(1.0f, x) : x;
@@ -179,7 +179,7 @@ float ew_sinf(float x)
     if (!(ew_absf(x) <= 1e4f))
         return NOT_A_NUMBER;
     sine_and_cosine(x, &sine, &cosine);
-    return sine;
+    return x == 0.0f ? x : sine;
 }
 
 float ew_cosf(float x)
@@ -191,6 +191,10 @@ float ew_cosf(float x)
     return cosine;
 }
 
+static const float TWO_LOG2_E = 2.8853900433e+00f, TWO_LOG2_E_LOW = 3.8519260670e-08f; /* 2 / ln 2 */
+static const float LOG2_ABOVE = 3.5766601562e-01f, LOG2_ABOVE_LOW = -1.1401100346e-04f; /* of 1.28125; 12 bits, and the rest */
+static const float LOG2_BELOW = -3.5620117188e-01f, LOG2_BELOW_LOW = 5.7361648942e-05f; /* of 0.78125 */
+
 /* a b as the sum of two floats (Dekker, Numerische Mathematik 18, 1971). */
 static float product(float a, float b, float *rest)
 {
@@ -200,19 +204,24 @@ static float product(float a, float b, float *rest)
     return p;
 }
 
-/* log2(x) as the sum of two floats: with s = (m - 1) / (m + 1), log2(m) = 2 s / ln 2 + s^3 R(s^2). */
+/* log2(x) as the sum of two floats: with s = (m - c) / (m + c), log2(m) = log2(c) + 2 s / ln 2 + s^3 R(s^2), where c
+ * is near m, so that what comes after the first two terms is small. */
 static float log2_of(float x, float *rest)
 {
     int32_t e;
-    float tail, pl;
-    const float m = split(x, &e), d = m - 1.0f, q = m + 1.0f, ql = m - (q - 1.0f);
-    const float s = d / q, ph = product(s, q, &pl), sl = (((d - ph) - pl) - s * ql) / q;
-    const float c = 2.8853900433e+00f, cl = 3.8519260670e-08f, z = s * s;
-    const float high = product(c, s, &tail);
-    tail += c * sl + cl * s
-            + s * z * (9.617967010e-01f + z * (5.770831704e-01f + z * (4.116855264e-01f + z * 3.406344950e-01f)));
-    const float sum = (float)e + high, part = sum - high;
-    tail += e == 0 ? 0.0f : ((float)e - part) + (high - (sum - part));
+    float tail, lost;
+    const float m = split(x, &e);
+    const int32_t side = m > 1.13f ? 1 : m < 0.885f ? -1 : 0;
+    const float c = side > 0 ? 1.28125f : side < 0 ? 0.78125f : 1.0f;
+    const float whole = (float)e + (side > 0 ? LOG2_ABOVE : side < 0 ? LOG2_BELOW : 0.0f); /* exact */
+    const float d = m - c, q = m + c, q_low = m - (q - c), s = d / q, back = product(s, q, &lost);
+    const float s_low = (((d - back) - lost) - s * q_low) / q, z = s * s;
+    const float high = product(TWO_LOG2_E, s, &tail);
+    tail += TWO_LOG2_E * s_low + TWO_LOG2_E_LOW * s
+            + (side > 0 ? LOG2_ABOVE_LOW : side < 0 ? LOG2_BELOW_LOW : 0.0f)
+            + s * z * (9.617967010e-01f + z * (5.770831704e-01f + z * 4.116855264e-01f));
+    const float sum = whole + high;
+    tail += high - (sum - whole);
     const float both = sum + tail;
     *rest = tail - (both - sum);
     return both;

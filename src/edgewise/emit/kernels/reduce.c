@@ -44,7 +44,7 @@ void ew_mean(const ew_tensor *out, const ew_tensor *x)
 }
 
 /* The greatest element, the first of equals; what is not a number is the greatest. */
-static float greatest(const ew_tensor *x, int32_t *index)
+static EW_APART float greatest(const ew_tensor *x, int32_t *index)
 {
     const ew_tensor *const operands[] = {x};
     float most = *ew_floats(x, 0);

@@ -1,0 +1,146 @@
+"""`edgewise emulate`: an emitted model, built and trained on an emulated board."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cyclopts import App
+
+from edgewise.cli.output import Facts, note, write_facts, write_json
+from edgewise.cli.params import AsJson
+from edgewise.errors import UsageError
+from edgewise.report.units import bytes_text, exact_bytes, figure, plural
+from edgewise.train.units import parse_bytes
+
+if TYPE_CHECKING:
+    from edgewise.emit import Built, Emitted, Emulated
+
+EXAMPLE = """\
+Boards: stm32f405 (Cortex-M4F), lm3s6965 (M3), an500 (M7), an547 (M55), and host, this computer. The \
+program gets just the RAM that it was emitted for: what does not fit does not link, and what it touches \
+beyond stops it. Instructions are counted; an emulator says nothing of the time that a board takes.
+
+Compilers: zig (pip install edgewise[mcu]), gcc. Emulators: unicorn (the same extra), qemu. The SD card \
+is on lm3s6965 by qemu.
+
+Example:
+  edgewise emulate build/digits --data digits --steps 20
+  edgewise emulate build/small --board lm3s6965 --ram 64KiB --medium sd --json"""
+
+app = App(name="emulate", help_epilogue=EXAMPLE)
+
+
+@app.default
+def emulate(  # noqa: PLR0913  -- seven flags, each of them an argument
+    folder: Path,
+    /,
+    *,
+    data: str | None = None,
+    steps: int = 4,
+    board: str = "stm32f405",
+    ram: str | None = None,
+    emulator: str | None = None,
+    compiler: str | None = None,
+    medium: str | None = None,
+    as_json: AsJson = False,
+) -> None:
+    """Build an emitted model, and train it on an emulated board.
+
+    Args:
+        folder: What `edgewise emit` wrote.
+        data: Recipe whose data to train on, as in `digits`. The model's own if not given.
+        steps: How many steps to train.
+        board: Name of the board. See below.
+        ram: RAM of the program, as in `96KiB`. What it was emitted for if not given.
+        emulator: Name of the emulator. Whichever is there if not given.
+        compiler: Name of the compiler. Whichever is there if not given.
+        medium: What the store is on: `file` of this computer, or `sd` card. The first if not given.
+        as_json: Print the result as JSON.
+    """
+    if steps < 1:
+        raise UsageError(f"`--steps {steps}` must be at least 1.")
+
+    from edgewise.cli.emulating import find_batches, load_emitted, reference_losses  # noqa: PLC0415
+    from edgewise.emit import RESERVED_BYTES, build, find_board, run  # noqa: PLC0415  -- imports torch
+
+    emitted = load_emitted(folder)
+    target = find_board(board)
+    given = emitted.ram_bytes + RESERVED_BYTES if ram is None else int(parse_bytes(ram).of(0))
+    batches = find_batches(emitted, data, steps)
+    note(f"building {folder} for {board}")
+    built = build(folder, target, ram_bytes=given, compiler=compiler, medium=medium)
+    note(f"training {plural(steps, 'step')} on {board}")
+    seen = run(built, batches, store=folder / "weights.bin", emulator=emulator)
+    plain = reference_losses(folder, batches)
+    if as_json:
+        write_json(_payload(folder, emitted, built, seen, plain))
+    else:
+        write_facts(_facts(emitted, built, seen, plain), title=f"{emitted.name} on {_where(built, seen)}")
+
+
+def _where(built: "Built", seen: "Emulated") -> str:
+    if built.board.is_host:
+        return f"this computer, built by {built.compiler}"
+    return f"{seen.board}, emulated by {seen.emulator}, built by {built.compiler}"
+
+
+def _payload(
+    folder: Path, emitted: "Emitted", built: "Built", seen: "Emulated", plain: Sequence[float] | None
+) -> dict[str, Any]:
+    is_host = built.board.is_host
+    return {
+        "path": str(folder),
+        "name": emitted.name,
+        "board": seen.board,
+        "emulator": None if is_host else seen.emulator,
+        "compiler": built.compiler,
+        "medium": built.medium,
+        "losses": seen.losses,
+        "pytorch_losses": plain,
+        "ram_bytes": None if is_host else built.ram_bytes,
+        "ram_used_bytes": None if is_host else built.ram_used_bytes,
+        "arena_bytes": emitted.arena_bytes,
+        "stack_bytes": seen.stack_bytes,
+        "flash_bytes": None if is_host else built.flash_used_bytes,
+        "instructions": seen.instructions,
+        "store_bytes": emitted.store.bytes,
+        "bytes_read": seen.read_bytes,
+        "bytes_written": seen.written_bytes,
+    }
+
+
+def _facts(emitted: "Emitted", built: "Built", seen: "Emulated", plain: Sequence[float] | None) -> Facts:
+    steps = len(seen.losses)
+    facts = [
+        ("trained", plural(steps, "step")),
+        ("loss", _losses(seen.losses)),
+        ("PyTorch's", "" if plain is None else f"{_losses(plain)}; {_difference(seen.losses, plain)}"),
+    ]
+    if not built.board.is_host:
+        facts += [
+            ("RAM", f"{exact_bytes(built.ram_used_bytes)} of {exact_bytes(built.ram_bytes)}"),
+            ("  arena", exact_bytes(emitted.arena_bytes)),
+            ("  stack", f"at most {exact_bytes(seen.stack_bytes or 0)} of {exact_bytes(built.stack_bytes)}"),
+            ("flash", exact_bytes(built.flash_used_bytes)),
+            ("instructions", _each(seen.instructions or 0, steps)),
+        ]
+    facts += [
+        ("store", f"{bytes_text(emitted.store.bytes)} outside RAM"),
+        ("  read", f"{bytes_text(seen.read_bytes / steps)} a step"),
+        ("  written", f"{bytes_text(seen.written_bytes / steps)} a step"),
+    ]
+    return facts
+
+
+def _losses(losses: Sequence[float]) -> str:
+    first, last = figure(losses[0]), figure(losses[-1])
+    return first if len(losses) == 1 else f"{first} at first, {last} at last"
+
+
+def _difference(losses: Sequence[float], plain: Sequence[float]) -> str:
+    most = max(abs(a - b) / max(abs(b), 1e-30) for a, b in zip(losses, plain, strict=True))
+    return f"{most:.1e} apart at most, relatively"
+
+
+def _each(count: int, steps: int) -> str:
+    return f"{count:,}, {round(count / steps):,} a step"

@@ -1,0 +1,145 @@
+"""The emitted step against PyTorch, against itself under other plans, and on every board."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from edgewise.capture import SGD, AdamW, capture
+from edgewise.emit import BOARDS, HOST, Board, Made, build, run
+from edgewise.emit.prepare import prepare
+from edgewise.errors import BudgetInfeasible, ModelUnsupported
+from tests.emit.trained import (
+    budgets,
+    captured_zoo,
+    distance,
+    in_pytorch,
+    made_in_c,
+    run_in_c,
+    same_bits,
+    state_of,
+    tensors_of,
+)
+
+FAMILIES = {  # batch size, optimizer
+    "mlp": (4, AdamW(lr=1e-3)),
+    "digits-cnn": (4, SGD(lr=0.05, momentum=0.9, weight_decay=1e-3)),
+    "resnet8": (2, SGD(lr=0.01)),
+    "mobilenetv2": (5, SGD(lr=0.001)),
+    "transformer": (2, SGD(lr=0.05)),
+    "tied-lm": (2, SGD(lr=0.05)),
+    "text-classifier": (4, AdamW(lr=1e-3)),
+    "unet": (1, SGD(lr=0.05)),
+    "local-mixer": (2, SGD(lr=0.05, momentum=0.9)),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "mobilenetv2" else n for n in FAMILIES]
+)
+def test_without_a_limit_the_step_is_pytorchs(name: str, tmp_path: Path) -> None:
+    batch, optimizer = FAMILIES[name]
+    captured, batches = captured_zoo(name, batch, optimizer)
+    if (
+        name == "mobilenetv2"
+    ):  # an activation within rounding of a kink of its 35 ReLU6 may fall on either side
+        batches = batches[:1]
+    expected = in_pytorch(captured, batches)
+    made = made_in_c(captured, tmp_path, 1 << 30)
+    found, _ = run_in_c(made, tmp_path, batches)
+    assert found.losses == pytest.approx(expected.losses, rel=1e-5)
+    assert distance(found.state, expected.state) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["digits-cnn", "transformer", "text-classifier", "local-mixer"])
+def test_any_plan_gives_the_same_bits_or_says_otherwise(name: str, tmp_path: Path) -> None:
+    batch, optimizer = FAMILIES[name]
+    captured, batches = captured_zoo(name, batch, optimizer)
+    unplanned = made_in_c(captured, tmp_path / "plain", 1 << 30)
+    plain, _ = run_in_c(unplanned, tmp_path / "plain", batches)
+    once, _ = run_in_c(unplanned, tmp_path / "plain", batches[:1])
+    least, most = budgets(captured)
+    dice = random.Random(name)
+    for number, share in enumerate((0.0, dice.uniform(0, 0.2), dice.uniform(0.2, 0.8))):
+        folder = tmp_path / str(number)
+        try:
+            made = made_in_c(captured, folder, int(least + share * (most - least)))
+        except BudgetInfeasible:  # at the very least, holes between values may leave no room
+            assert share == 0, share
+            continue
+        if made.certificate.exact:
+            found, _ = run_in_c(made, folder, batches)
+            assert found.losses == plain.losses
+            assert same_bits(found.state, plain.state)
+        else:  # sums were taken in parts
+            found, _ = run_in_c(made, folder, batches[:1])
+            assert distance(found.state, once.state) < 1e-6
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Made, Path, list]:
+    """A convolutional network within 20 KiB, with pages and loops."""
+    captured, batches = captured_zoo("digits-cnn", 4, AdamW(lr=1e-3))
+    folder = tmp_path_factory.mktemp("small")
+    made = made_in_c(captured, folder, 20 * 1024)
+    assert made.certificate.paged_in
+    assert made.certificate.streamed
+    return made, folder, batches
+
+
+@pytest.mark.parametrize("board", [b for b in BOARDS.values() if b.unicorn], ids=lambda board: board.name)
+def test_boards_make_the_bits_of_the_host(board: Board, small: tuple[Made, Path, list]) -> None:
+    made, folder, batches = small
+    here, _ = run_in_c(made, folder, batches)
+    there, emulated = run_in_c(made, folder, batches, board, ram_bytes=min(board.ram_bytes, 64 * 1024))
+    assert there.losses == here.losses
+    assert same_bits(there.state, here.state)
+    assert emulated.instructions
+
+
+def test_what_passes_through_the_medium_is_what_the_plan_says(small: tuple[Made, Path, list]) -> None:
+    made, folder, batches = small
+    _, once = run_in_c(made, folder, batches[:1])
+    _, twice = run_in_c(made, folder, batches[:2])
+    assert twice.read_bytes - once.read_bytes >= made.certificate.bytes_read
+    assert twice.written_bytes - once.written_bytes >= made.certificate.bytes_written
+
+
+def test_the_arena_is_within_the_budget(small: tuple[Made, Path, list]) -> None:
+    made, folder, _ = small
+    assert made.emitted.arena_bytes <= 20 * 1024
+    assert f"MODEL_ARENA_BYTES = {made.emitted.arena_bytes}" in (folder / "model.h").read_text()
+    assert f"{made.emitted.arena_bytes:,} bytes of RAM" in (folder / "README.md").read_text()
+
+
+def test_training_goes_on_from_what_a_run_left(small: tuple[Made, Path, list], tmp_path: Path) -> None:
+    made, folder, batches = small
+    whole, _ = run_in_c(made, folder, batches)
+    built = build(folder, HOST, ram_bytes=0)
+    first = run(built, tensors_of(made, batches[:1]), store=folder / "weights.bin")
+    (tmp_path / "store.bin").write_bytes(first.store)
+    rest = run(built, tensors_of(made, batches[1:]), store=tmp_path / "store.bin", first_step=1)
+    assert first.losses + rest.losses == whole.losses
+    assert same_bits(state_of(made, rest.store), whole.state)
+
+
+class _Odd(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(torch.special.i0(self.first(x)).cumsum(1))
+
+
+def test_ops_without_c_are_refused_all_at_once() -> None:
+    captured = capture(_Odd(), "cross_entropy", SGD(lr=0.1), (torch.randn(3, 4), torch.tensor([0, 1, 1])))
+    with pytest.raises(ModelUnsupported) as caught:
+        prepare(captured)
+    text = str(caught.value)
+    assert "cannot be emitted as C because of" in text
+    assert "cumsum: no kernel in C" in text
+    assert "special_i0: no kernel in C" in text or "i0" in text
+    assert len(caught.value.parts) >= 2
