@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -76,6 +76,24 @@ class Key(ctypes.Structure):
     _fields_ = (("seed", ctypes.c_uint64), ("step", ctypes.c_uint64), ("stream", ctypes.c_uint32))
 
 
+class Directions(ctypes.Structure):
+    """`ew_directions`."""
+
+    _fields_ = (
+        ("seed", ctypes.c_uint64),
+        ("step", ctypes.c_uint64),
+        ("law", ctypes.c_int),
+        ("count", ctypes.c_int32),
+        ("streams", ctypes.POINTER(ctypes.c_uint32)),
+    )
+
+    @classmethod
+    def of(cls, seed: int, step: int, law: str, streams: Sequence[int]) -> "Directions":
+        """Of a law by its name."""
+        held = (ctypes.c_uint32 * len(streams))(*streams)
+        return cls(seed, step, ("rademacher", "normal").index(law), len(streams), held)
+
+
 class Sgd(ctypes.Structure):
     """`ew_sgd_settings`."""
 
@@ -103,6 +121,8 @@ C_TYPES: dict[str, Any] = {
     "ew_convolution_settings *": ctypes.POINTER(Convolution),
     "ew_pool_settings *": ctypes.POINTER(Pool),
     "ew_key *": ctypes.POINTER(Key),
+    "ew_directions *": ctypes.POINTER(Directions),
+    "float []": ctypes.POINTER(ctypes.c_float),
     "ew_sgd_settings *": ctypes.POINTER(Sgd),
     "ew_adamw_settings *": ctypes.POINTER(Adamw),
     "uint32_t []": ctypes.POINTER(ctypes.c_uint32),
@@ -118,12 +138,15 @@ def declared() -> dict[str, tuple[str, list[str]]]:
 
 def _type_of(parameter: str) -> str:
     parameter = parameter.replace("const", "").strip()
-    base, star, name = re.fullmatch(r"(\w+)\s+(\*?)(\w+(?:\[\d+\])?)", parameter).groups()  # type: ignore[union-attr]
+    base, star, name = re.fullmatch(r"(\w+)\s+(\*?)(\w+(?:\[\d*\])?)", parameter).groups()  # type: ignore[union-attr]
     return f"{base} *" if star else f"{base} []" if name.endswith("]") else base
 
 
 class Native:
-    """The kernels of a library, as methods: a tensor becomes an `ew_tensor`, a structure a pointer, None a null pointer."""
+    """The kernels of a library, as methods.
+
+    A tensor becomes an `ew_tensor`, a structure a pointer, None a null pointer.
+    """
 
     def __init__(self, library: Path) -> None:
         self._library = ctypes.CDLL(str(library))
@@ -186,4 +209,16 @@ def kernels() -> Native:
     return build(*SANITIZED) if os.environ.get(SANITIZE) else build("-O2")
 
 
-__all__ = ["Adamw", "Convolution", "Key", "Native", "Pool", "Sgd", "Tensor", "build", "compilers", "kernels"]
+__all__ = [
+    "Adamw",
+    "Convolution",
+    "Directions",
+    "Key",
+    "Native",
+    "Pool",
+    "Sgd",
+    "Tensor",
+    "build",
+    "compilers",
+    "kernels",
+]
