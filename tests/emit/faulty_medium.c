@@ -7,10 +7,12 @@
 #include <string.h>
 
 #include "medium.h"
+#include "medium_memory.h"
 
 enum { BYTES = 1 << 16, PENDING = 4096, SECTOR = 512 };
 
-uint8_t faulty_medium[BYTES]; /* what a read sees */
+static uint8_t medium[BYTES]; /* what a read sees */
+
 int32_t faulty_writes_left = -1;
 uint32_t faulty_writes;
 uint64_t faulty_seed;
@@ -51,17 +53,23 @@ static void lose_power(void)
         if (fate == 2 && bytes)
             garble(pending[i].offset, bytes);
     }
-    memcpy(faulty_medium, durable, BYTES);
+    memcpy(medium, durable, BYTES);
     dead = 1;
 }
 
-/* The power is back; `faulty_medium` is as the test has left it. */
+/* The power is back; `medium` is as the test has left it. */
 void faulty_reset(void)
 {
-    memcpy(durable, faulty_medium, BYTES);
+    memcpy(durable, medium, BYTES);
     dead = 0;
     pendings = kept = faulty_writes = 0;
     faulty_writes_left = -1;
+}
+
+uint8_t *ew_medium_memory(uint32_t *bytes)
+{
+    *bytes = BYTES;
+    return medium;
 }
 
 int ew_medium_open(uint32_t bytes)
@@ -73,7 +81,7 @@ int ew_medium_read(uint32_t offset, void *to, uint32_t bytes)
 {
     if (dead || offset > BYTES || bytes > BYTES - offset)
         return 1;
-    memcpy(to, faulty_medium + offset, bytes);
+    memcpy(to, medium + offset, bytes);
     return 0;
 }
 
@@ -86,7 +94,7 @@ int ew_medium_write(uint32_t offset, const void *from, uint32_t bytes)
     pending[pendings++].at = kept;
     memcpy(queue + kept, from, bytes);
     kept += bytes;
-    memcpy(faulty_medium + offset, from, bytes);
+    memcpy(medium + offset, from, bytes);
     faulty_writes++;
     if (faulty_writes_left >= 0 && faulty_writes_left-- == 0) {
         lose_power();
@@ -99,7 +107,7 @@ int ew_medium_flush(void)
 {
     if (dead)
         return 1;
-    memcpy(durable, faulty_medium, BYTES);
+    memcpy(durable, medium, BYTES);
     pendings = kept = 0;
     return 0;
 }

@@ -52,7 +52,7 @@ def spilled(out: torch.Tensor) -> int:
 def assert_close(
     actual: torch.Tensor, expected: torch.Tensor, rtol: float = 1e-5, terms: torch.Tensor | None = None
 ) -> None:
-    """Norm-wise close, relative to `terms` where the result is what is left of these; nothing written beside."""
+    """Norm-wise close, relative to `terms` if the result is what is left of these; nothing written beside."""
     assert actual.shape == expected.shape
     if actual.dtype == torch.float32:
         assert spilled(actual) == 0

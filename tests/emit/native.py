@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hypothesis import settings
 
 import edgewise.emit
 
@@ -21,7 +22,10 @@ KERNELS = Path(edgewise.emit.__file__).parent / "kernels"
 SOURCES = sorted(KERNELS.glob("*.c"))
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-ffp-contract=off")
 SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-SANITIZE = "EDGEWISE_SANITIZED_KERNELS"  # in the environment: build them so
+LIBRARY = "EDGEWISE_KERNELS"  # in the environment: a library that is built already, with the sanitizers
+if os.environ.get(LIBRARY):  # the same cases once more: a few of each
+    settings.register_profile("few", max_examples=6, deadline=None)
+    settings.load_profile("few")
 DIMS = 6
 TYPES = {torch.float32: 0, torch.int64: 1, torch.uint8: 2, torch.bool: 2, torch.int32: 3, torch.int8: 4}
 
@@ -137,16 +141,15 @@ def declared() -> dict[str, tuple[str, list[str]]]:
 
 
 def _type_of(parameter: str) -> str:
-    parameter = parameter.replace("const", "").strip()
-    base, star, name = re.fullmatch(r"(\w+)\s+(\*?)(\w+(?:\[\d*\])?)", parameter).groups()  # type: ignore[union-attr]
-    return f"{base} *" if star else f"{base} []" if name.endswith("]") else base
+    found = re.fullmatch(r"(\w+)\s+(\*?)(\w+(?:\[\d*\])?)", parameter.replace("const", "").strip())
+    assert found, f"ew.h: cannot read `{parameter}`"
+    base, star, name = found.groups()
+    suffix = " *" if star else " []" if name.endswith("]") else ""
+    return base + suffix
 
 
 class Native:
-    """The kernels of a library, as methods.
-
-    A tensor becomes an `ew_tensor`, a structure a pointer, None a null pointer.
-    """
+    """The kernels of a library, as methods: a tensor becomes an `ew_tensor`, None a null pointer."""
 
     def __init__(self, library: Path) -> None:
         self._library = ctypes.CDLL(str(library))
@@ -191,22 +194,28 @@ def compiled(*command: str) -> tuple[int, str]:
 
 
 @cache
-def build(*extra: str) -> Native:
+def library(*extra: str) -> Path:
     """The kernels as the first compiler makes them, with these flags more."""
     found = compilers()
-    assert found, "No C compiler: install gcc, or `pip install edgewise[mcu]`, which brings one (ziglang)."
-    library = Path(_folder().name) / f"kernels{''.join(extra)}.so".replace("=", "-").replace(",", "-")
-    sources = [str(source) for source in SOURCES]
-    command = next(iter(found.values()))
-    status, said = compiled(*command, *STRICT, "-shared", "-fPIC", *extra, *sources, "-o", str(library))
+    assert found, "No C compiler: install gcc, or `pip install edgewise[mcu]`, which brings zig."
+    made = Path(_folder().name) / re.sub(r"[^\w.]", "-", f"kernels{''.join(extra)}.so")
+    sources, command = [str(source) for source in SOURCES], next(iter(found.values()))
+    status, said = compiled(*command, *STRICT, "-shared", "-fPIC", *extra, *sources, "-o", str(made))
     assert status == 0, said
-    return Native(library)
+    return made
+
+
+@cache
+def build(*extra: str) -> Native:
+    """The kernels with these flags, ready to be called."""
+    return Native(library(*extra))
 
 
 @cache
 def kernels() -> Native:
-    """The kernels for the tests of a session, sanitized if the environment says so."""
-    return build(*SANITIZED) if os.environ.get(SANITIZE) else build("-O2")
+    """The kernels for the tests of a session: the sanitized ones in a process that is there for them."""
+    ready = os.environ.get(LIBRARY)
+    return Native(Path(ready)) if ready else build("-O2")
 
 
 __all__ = [

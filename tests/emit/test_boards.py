@@ -33,6 +33,7 @@ def test_memories_are_in_whole_regions(board: Board) -> None:
     for start, size in (
         (board.flash_start, board.flash_bytes),
         (board.ram_start, board.ram_bytes),
+        (board.memory_start, board.memory_bytes),
         (board.peripherals_start, board.peripherals_end - board.peripherals_start),
     ):
         assert size & (size - 1) == 0
@@ -40,6 +41,7 @@ def test_memories_are_in_whole_regions(board: Board) -> None:
     assert board.qemu
     assert board.clock_hz
     assert board.media[0] == "file"
+    assert not (board.peripherals_end and board.memory_bytes), "there are eight regions, six of them for RAM"
 
 
 @pytest.mark.parametrize("board", EMULATED, ids=lambda board: board.name)

@@ -205,3 +205,24 @@ def test_a_real_card_keeps_the_store_as_a_file_does(
     assert on_card.emulator == "qemu"
     for what in ("losses", "store", "read_back", "read_bytes", "written_bytes"):
         assert getattr(on_card, what) == getattr(in_file, what)
+
+
+def test_memory_on_the_bus_keeps_the_store_too(builds: dict, folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "regression"
+    shutil.copytree(folder, copy)
+    program = build(copy, BOARDS["an500"], ram_bytes=RAM_BYTES, medium="memory")
+    in_memory = train(program, folder)
+    in_file = train(built(builds, folder, HOST.name), folder)
+    for what in ("losses", "store", "read_back", "read_bytes", "written_bytes"):
+        assert getattr(in_memory, what) == getattr(in_file, what)
+    with pytest.raises(DeviceError, match=r"Emulator `qemu` cannot run board `an500` with its store on"):
+        find_emulator(program, "qemu")
+
+
+def test_a_program_that_crashes_this_computer(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "regression"
+    shutil.copytree(folder, copy)
+    text = (copy / "model.c").read_text().replace("*loss = sum", "*(volatile float *)8 = sum, *loss = sum")
+    (copy / "model.c").write_text(text)
+    with pytest.raises(DeviceError, match=r"model.elf crashed \(signal 11\)"):
+        run(build(copy, HOST, ram_bytes=0), batches(1), store=folder / "weights.bin")

@@ -3,6 +3,7 @@
 import itertools
 import zlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -21,13 +22,14 @@ from tests.emit.store_library import (
     OK,
     OLD,
     RUNTIME,
+    FaultyStore,
     StoreInC,
 )
 
 
 @pytest.fixture(scope="module")
-def c(tmp_path_factory: pytest.TempPathFactory) -> StoreInC:
-    return StoreInC(tmp_path_factory.mktemp("store"))
+def c(tmp_path_factory: pytest.TempPathFactory) -> FaultyStore:
+    return FaultyStore(tmp_path_factory.mktemp("store"))
 
 
 class Write(NamedTuple):
@@ -89,7 +91,7 @@ def sessions(draw: st.DrawFn) -> Session:
     return Session(store, [random.randbytes(size) for size in sizes], steps)
 
 
-def play(c: StoreInC, session: Session, first: int = 0) -> tuple[int, bool]:
+def play(c: FaultyStore, session: Session, first: int = 0) -> tuple[int, bool]:
     """Do the steps from `first` on, until the power goes: commits done, and if one more may be."""
     for number, step in enumerate(session.steps[first:], first):
         if any(c.write(*write) for write in step):
@@ -99,14 +101,14 @@ def play(c: StoreInC, session: Session, first: int = 0) -> tuple[int, bool]:
     return len(session.steps), False
 
 
-def held(c: StoreInC, session: Session) -> list[bytes]:
+def held(c: FaultyStore, session: Session) -> list[bytes]:
     """What a program finds, which is also what `contents` finds in the image."""
     found = [c.read(i, 0, slot.bytes) for i, slot in enumerate(session.store.slots)]
     assert session.kept(contents(c.image, session.store)) == session.kept(found)
     return session.kept(found)
 
 
-def recovered(c: StoreInC, session: Session, commits: int, unsure: bool) -> int:
+def recovered(c: FaultyStore, session: Session, commits: int, unsure: bool) -> int:
     """Restart; the commits that are found, which must be one of those that may be."""
     image_left = c.image
     assert session.kept(contents(image_left, session.store)) in possible(session, commits, unsure)
@@ -121,12 +123,12 @@ def possible(session: Session, commits: int, unsure: bool) -> list[list[bytes]]:
     return [session.after(commits), *([session.after(commits + 1)] if unsure else [])]
 
 
-def started(c: StoreInC, session: Session) -> None:
+def started(c: FaultyStore, session: Session) -> None:
     c.power_on(image(session.store, session.start))
     assert c.open(session.store) == OK
 
 
-def writes_of(c: StoreInC, session: Session) -> int:
+def writes_of(c: FaultyStore, session: Session) -> int:
     started(c, session)
     assert play(c, session) == (len(session.steps), False)
     assert held(c, session) == session.after(len(session.steps))
@@ -135,7 +137,7 @@ def writes_of(c: StoreInC, session: Session) -> int:
 
 @given(session=sessions(), seed=st.integers(0, 2**32))
 @settings(max_examples=100)
-def test_power_lost_at_any_write(c: StoreInC, session: Session, seed: int) -> None:
+def test_power_lost_at_any_write(c: FaultyStore, session: Session, seed: int) -> None:
     """And then the program goes on from where it is, to where it would have been."""
     for last in range(writes_of(c, session)):
         started(c, session)
@@ -147,7 +149,7 @@ def test_power_lost_at_any_write(c: StoreInC, session: Session, seed: int) -> No
 
 @given(session=sessions(), seed=st.integers(0, 2**32))
 @settings(max_examples=40)
-def test_power_lost_again_during_recovery(c: StoreInC, session: Session, seed: int) -> None:
+def test_power_lost_again_during_recovery(c: FaultyStore, session: Session, seed: int) -> None:
     for last in range(0, writes_of(c, session), 3):
         started(c, session)
         c.fail_after(last, seed + last)
@@ -163,7 +165,7 @@ def test_power_lost_again_during_recovery(c: StoreInC, session: Session, seed: i
 
 @given(session=sessions(), random=st.randoms(use_true_random=False))
 @settings(max_examples=100)
-def test_power_lost_again_and_again(c: StoreInC, session: Session, random) -> None:
+def test_power_lost_again_and_again(c: FaultyStore, session: Session, random) -> None:
     """Tries that fail leave traces in the journal, which must not be taken for those of the next."""
     started(c, session)
     commits = 0
@@ -177,7 +179,7 @@ def small() -> Session:
     return Session(store, [bytes([i]) * slot.bytes for i, slot in enumerate(store.slots, 1)], [])
 
 
-def test_old_and_new_versions(c: StoreInC) -> None:
+def test_old_and_new_versions(c: FaultyStore) -> None:
     session = small()
     started(c, session)
     for slot in range(3):
@@ -188,7 +190,7 @@ def test_old_and_new_versions(c: StoreInC) -> None:
     assert [c.read(slot, 0, 3, OLD) for slot in range(3)] == [b"new"] * 3
 
 
-def test_a_commit_without_writes_writes_nothing(c: StoreInC) -> None:
+def test_a_commit_without_writes_writes_nothing(c: FaultyStore) -> None:
     started(c, small())
     assert c.commit() == OK
     assert c.writes == 0
@@ -197,7 +199,7 @@ def test_a_commit_without_writes_writes_nothing(c: StoreInC) -> None:
     assert c.writes == 1
 
 
-def test_the_journal_says_when_it_is_full(c: StoreInC) -> None:
+def test_the_journal_says_when_it_is_full(c: FaultyStore) -> None:
     session = small()
     started(c, session)
     assert journal_entry_bytes(510, 4) == 3 * SECTOR
@@ -207,7 +209,7 @@ def test_the_journal_says_when_it_is_full(c: StoreInC) -> None:
     assert c.read(1, 0, 1500) == session.start[1], "what had been written is undone"
 
 
-def test_misuse_is_refused(c: StoreInC) -> None:
+def test_misuse_is_refused(c: FaultyStore) -> None:
     session = small()
     started(c, session)
     assert c.write(3, 0, b"x") == MISUSED
@@ -217,7 +219,7 @@ def test_misuse_is_refused(c: StoreInC) -> None:
     assert c.open(lay_out([(1, "scratch")] * 1025)) == MISUSED
 
 
-def test_a_medium_that_fails(c: StoreInC) -> None:
+def test_a_medium_that_fails(c: FaultyStore) -> None:
     session = small()
     started(c, session)
     c.fail_after(0)
@@ -238,7 +240,7 @@ def damaged(session: Session) -> Iterator[tuple[bytes, str]]:
 
 
 @pytest.mark.parametrize("number", range(7))
-def test_a_damaged_store_is_refused_in_c_and_here(number: int, c: StoreInC) -> None:
+def test_a_damaged_store_is_refused_in_c_and_here(number: int, c: FaultyStore) -> None:
     session = small()
     data, words = list(damaged(session))[number]
     c.power_on(data)
@@ -262,7 +264,7 @@ def test_a_store_that_is_cut_short() -> None:
     assert contents(data + b"more", session.store) == session.start
 
 
-def test_a_sequence_that_comes_to_its_end(c: StoreInC) -> None:
+def test_a_sequence_that_comes_to_its_end(c: FaultyStore) -> None:
     """After 2^32 commits the count begins anew."""
     session = small()
     data = bytearray(image(session.store, session.start))
@@ -294,3 +296,35 @@ def test_the_header_has_the_same_numbers() -> None:
     text = (RUNTIME / "store.h").read_text(encoding="utf-8")
     assert f"EW_SECTOR_BYTES = {SECTOR}," in text
     assert f"EW_RECORD_SLOTS = {RECORD_SLOTS}," in text
+
+
+ON_MEMORY = """
+#include "medium_memory.h"
+#include "store.h"
+
+static uint8_t memory[8192];
+uint8_t *ew_medium_memory(uint32_t *bytes)
+{
+    *bytes = sizeof memory;
+    return memory;
+}
+"""
+
+
+def test_a_medium_that_is_memory(tmp_path: Path) -> None:
+    """PSRAM on a bus: a program that links medium_memory.c names the place."""
+    (tmp_path / "memory.c").write_text(ON_MEMORY)
+    on_memory = StoreInC(tmp_path, [RUNTIME / "medium_memory.c", tmp_path / "memory.c"])
+    session = small()
+    on_memory.place(image(session.store, session.start))
+    assert on_memory.open(session.store) == OK
+    assert on_memory.write(0, 0, b"new" * 200) == OK
+    assert on_memory.write(1, 500, b"new") == OK
+    assert on_memory.read(0, 0, 600, OLD) == session.start[0]
+    assert on_memory.commit() == OK
+    assert on_memory.open(session.store) == OK
+    held = contents(on_memory.image, session.store)
+    assert held[0] == b"new" * 200
+    assert held[1][500:503] == b"new"
+    too_large = lay_out([(9000, "double")])
+    assert on_memory.open(too_large) == MEDIUM_FAILED

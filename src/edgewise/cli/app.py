@@ -20,7 +20,7 @@ COMMANDS = {
     "check": "Check a plan, independently of whoever made it: exit code 5 if it breaks a rule.",
     "train": "Train by a recipe inside the budget of a device.",
     "compare": "Train a model by many methods within one budget; which to use here, and why.",
-    "emit": "Write one planned training step as C for a microcontroller.",
+    "emit": "Write one planned training step as C for a microcontroller, with the kernels that it needs.",
     "emulate": "Build an emitted model, and train it on an emulated board.",
     "report": "Write the report of a run or a plan: one HTML file that needs no network.",
     "recipes": "Recipes that come along. Without a command: list them.",

@@ -20,8 +20,8 @@ Boards: stm32f405 (Cortex-M4F), lm3s6965 (M3), an500 (M7), an547 (M55), and host
 program gets just the RAM that it was emitted for: what does not fit does not link, and what it touches \
 beyond stops it. Instructions are counted; an emulator says nothing of the time that a board takes.
 
-Compilers: zig (pip install edgewise[mcu]), gcc. Emulators: unicorn (the same extra), qemu. The SD card \
-is on lm3s6965 by qemu.
+Compilers: zig (pip install edgewise[mcu]), gcc. Emulators: unicorn (the same extra), qemu. An SD card \
+is on lm3s6965 by qemu, memory on the bus on an500 by unicorn.
 
 Example:
   edgewise emulate build/digits --data digits --steps 20
@@ -54,7 +54,7 @@ def emulate(  # noqa: PLR0913  -- seven flags, each of them an argument
         ram: RAM of the program, as in `96KiB`. What it was emitted for if not given.
         emulator: Name of the emulator. Whichever is there if not given.
         compiler: Name of the compiler. Whichever is there if not given.
-        medium: What the store is on: `file` of this computer, or `sd` card. The first if not given.
+        medium: What the store is on: `file` of this computer, `sd`, or `memory`. A file if not given.
         as_json: Print the result as JSON.
     """
     if steps < 1:

@@ -17,7 +17,7 @@ from edgewise.errors import UsageError
 
 HERE = Path(__file__).parent
 SUPPORT = ("runtime", "boards", "boards/freestanding")
-MEDIA = {"file": "medium_file.c", "sd": "medium_sd.c"}
+MEDIA = {"file": "medium_file.c", "sd": "medium_sd.c", "memory": "medium_memory.c"}
 
 
 class Built(Struct, frozen=True):
@@ -58,7 +58,7 @@ def sources(folder: Path, board: Board, medium: str) -> list[Path]:
     host = "host_stdio.c" if board.is_host else "host_semihosting.c"
     ours = ("store.c", "slices.c", MEDIA[medium], "harness.c", host)
     of_board = ["host.c"] if board.is_host else ["startup.c", "mpu.c"]
-    of_board += [f"spi_{board.name}.c"] if medium == "sd" else []
+    of_board += {"sd": [f"spi_{board.name}.c"], "memory": ["memory.c"]}.get(medium, [])
     return [
         folder / "model.c",
         *sorted((folder / "kernels").glob("*.c")),

@@ -27,7 +27,8 @@ class Board(Struct, frozen=True):
         flash_start, flash_bytes: where code and constants go.
         ram_start, ram_bytes: the RAM in one piece; budgets are cut from it.
         peripherals_start, peripherals_end: what a driver on this board may touch.
-        media: what the store may be on, the default first: `file` of the host, or `sd` card.
+        memory_start, memory_bytes: slower memory on its bus, for a store on the medium `memory`.
+        media: what the store may be on, the default first: `file` of the host, `sd` card, or `memory`.
     """
 
     name: str
@@ -43,6 +44,8 @@ class Board(Struct, frozen=True):
     ram_bytes: int = 0
     peripherals_start: int = 0
     peripherals_end: int = 0
+    memory_start: int = 0
+    memory_bytes: int = 0
     media: tuple[str, ...] = ("file",)
 
     @property
@@ -82,7 +85,7 @@ LM3S6965 = Board(
 )
 AN500 = Board(
     name="an500",
-    description="Cortex-M7 with FPU, 4 MiB of RAM",
+    description="Cortex-M7 with FPU, 4 MiB of RAM, 16 MiB of PSRAM",
     # Single precision, as an STM32F746 has it: unicorn's M7 knows no other.
     zig=("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m7+fp_armv8d16sp"),
     gcc=("-mcpu=cortex-m7", "-mfpu=fpv5-sp-d16", "-mfloat-abi=hard"),
@@ -93,6 +96,9 @@ AN500 = Board(
     flash_bytes=4 * 1024 * 1024,
     ram_start=0x20000000,
     ram_bytes=4 * 1024 * 1024,
+    memory_start=0x60000000,
+    memory_bytes=16 * 1024 * 1024,
+    media=("file", "memory"),
 )
 AN547 = Board(
     name="an547",
@@ -134,6 +140,8 @@ def linker_script(board: Board, ram_bytes: int, stack_bytes: int = STACK_BYTES) 
         "fault_stack_bytes": FAULT_STACK_BYTES,
         "peripherals_start": board.peripherals_start,
         "peripherals_end": board.peripherals_end,
+        "memory_start": board.memory_start,
+        "memory_end": board.memory_start + board.memory_bytes,
     }
     template = Template((HERE / "board.ld").read_text(encoding="utf-8"))
     return template.substitute(

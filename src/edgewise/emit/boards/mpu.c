@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 extern uint8_t ew_flash_start[], ew_flash_end[], ew_ram_start[], ew_ram_end[];
-extern uint8_t ew_peripherals_start[], ew_peripherals_end[];
+extern uint8_t ew_peripherals_start[], ew_peripherals_end[], ew_medium_start[], ew_medium_end[];
 
 #define REGISTER(address) (*(volatile uint32_t *)(uintptr_t)(address))
 #define MPU_TYPE REGISTER(0xe000ed90u)
@@ -78,6 +78,7 @@ void ew_mpu_start(void)
     add(ew_flash_start, ew_flash_end, CODE);
     add(ew_ram_start, ew_ram_end, DATA);
     add(ew_peripherals_start, ew_peripherals_end, DEVICE);
+    add(ew_medium_start, ew_medium_end, DATA);
     MPU_CONTROL = 1;
     __asm__ volatile("dsb\n isb" ::: "memory");
 }

@@ -36,8 +36,8 @@ def find_emulator(built: Built, name: str | None = None) -> str:
     if name is not None and name not in EMULATORS:
         raise UsageError(f"There is no emulator `{name}`. There are: {', '.join(EMULATORS)}.")
     there = {
-        "unicorn": bool(built.board.unicorn) and built.medium == "file" and find_spec("unicorn") is not None,
-        "qemu": shutil.which("qemu-system-arm") is not None,
+        "unicorn": bool(built.board.unicorn) and built.medium != "sd" and find_spec("unicorn") is not None,
+        "qemu": built.medium != "memory" and shutil.which("qemu-system-arm") is not None,
     }
     usable = [each for each in EMULATORS if there[each] and name in (None, each)]
     if usable:

@@ -4,6 +4,7 @@ A write to `store.bin` can be the one during which power is lost: its first half
 """
 
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ OPEN, WRITE, READ, SEEK, FLEN, EXIT_EXTENDED = 0x01, 0x05, 0x06, 0x0A, 0x0C, 0x2
 MODES = {1: os.O_RDONLY, 3: os.O_RDWR, 5: os.O_RDWR | os.O_CREAT | os.O_TRUNC}  # rb, r+b, wb
 STORE = "store.bin"
 FAILED = -1
+WORDS = struct.Struct("<3I")
 
 Read = Callable[[int, int], bytearray]
 Write = Callable[[int, bytes], None]
@@ -35,36 +37,33 @@ class Semihosting:
         self._open: set[int] = set()
 
     def call(  # noqa: PLR0911  -- one for each call
-        self, operation: int, words: int, read: Read, write: Write
+        self, operation: int, at: int, read: Read, write: Write
     ) -> int:
-        """Do what the program asks; returns what it gets in r0.
+        """Do what the program asks with the words at address `at`; returns what it gets in r0.
 
         Raises:
             Exit: the program ends.
             OSError: the host's disk failed.
         """
-
-        def word(index: int) -> int:
-            return int.from_bytes(read(words + 4 * index, 4), "little")
-
+        words: tuple[int, int, int] = WORDS.unpack(read(at, WORDS.size))  # some calls have fewer
+        first, second, third = words
         if operation == EXIT_EXTENDED:
-            raise Exit(word(1))
+            raise Exit(second)
         if operation == OPEN:
-            return self._open_file(bytes(read(word(0), word(2))).decode("ascii"), word(1))
-        file = word(0)
-        if file not in self._open:
+            return self._open_file(bytes(read(first, third)).decode("ascii"), second)
+        if first not in self._open:
             return FAILED
         if operation == SEEK:
-            os.lseek(file, word(1), os.SEEK_SET)
+            os.lseek(first, second, os.SEEK_SET)
             return 0
         if operation == FLEN:
-            return os.fstat(file).st_size
+            return os.fstat(first).st_size
         if operation == READ:
-            data = os.read(file, word(2))
-            write(word(1), data)
-            return word(2) - len(data)
+            data = os.read(first, third)
+            write(second, data)
+            return third - len(data)
         if operation == WRITE:
-            return self._write(file, bytes(read(word(1), word(2))))
+            return self._write(first, bytes(read(second, third)))
         return FAILED
 
     def _open_file(self, name: str, mode: int) -> int:

@@ -21,6 +21,7 @@ from edgewise.errors import DeviceError
 unicorn: Any = import_module("unicorn")  # whose annotations are too few for mypy --strict
 arm: Any = import_module("unicorn.arm_const")
 
+READ_WRITE = unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE
 PAGE = 1024
 SYSTEM_BYTES = 4096
 SYSTEM = 0xE000E000  # SysTick, MPU and the like: plain memory here
@@ -45,14 +46,16 @@ class _Machine:
         self.uc = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS)
         self.uc.ctl_set_cpu_model(getattr(arm, f"UC_CPU_ARM_{board.unicorn}"))
         self.uc.mem_map(board.flash_start, board.flash_bytes, unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC)
-        self.uc.mem_map(
-            board.ram_start, -(-built.ram_bytes // PAGE) * PAGE, unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE
-        )
-        self.uc.mem_map(SYSTEM, SYSTEM_BYTES, unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE)
+        self.uc.mem_map(board.ram_start, -(-built.ram_bytes // PAGE) * PAGE, READ_WRITE)
+        self.uc.mem_map(SYSTEM, SYSTEM_BYTES, READ_WRITE)
         self.slack_start = board.ram_start + built.ram_bytes
         self.slack = bytes([SLACK]) * (-built.ram_bytes % PAGE)
         self.uc.mem_write(self.slack_start, self.slack)
         self._load()
+        self.store = place / "store.bin"
+        if built.medium == "memory":
+            self.uc.mem_map(board.memory_start, board.memory_bytes, READ_WRITE)
+            self.uc.mem_write(board.memory_start, self.store.read_bytes()[: board.memory_bytes])
         code = bytes(self.uc.mem_read(board.flash_start, -(-built.flash_used_bytes // 2) * 2))
         self.counter = InstructionCounter(self.uc, board.flash_start, code, built.elf.parents[1])
         self.host = Semihosting(place, power_off_at)
@@ -117,6 +120,9 @@ class _Machine:
             raise self.error
         if self.uc.mem_read(self.slack_start, len(self.slack)) != self.slack:
             raise astray(self.built, self.slack_start, 0, "wrote")
+        if self.built.medium == "memory":
+            size = self.store.stat().st_size
+            self.store.write_bytes(bytes(self.uc.mem_read(board.memory_start, min(size, board.memory_bytes))))
         if self.ending is None:
             raise DeviceError(f"On board `{board.name}` the program stopped without an exit. Build it anew.")
         return Ending(self.ending.code, self.counter.instructions)

@@ -42,33 +42,37 @@ static void sort(ew_walk *w)
             swap(w, d);
 }
 
-static int mergeable(const ew_walk *w, int32_t d)
+/* Whether dim d continues dim `before` in all operands. */
+static int mergeable(const ew_walk *w, int32_t before, int32_t d)
 {
     for (int32_t i = 0; i < w->operands; ++i)
-        if (w->stride[d][i] != w->stride[d + 1][i] * w->size[d + 1])
+        if (w->stride[before][i] != w->stride[d][i] * w->size[d])
             return 0;
     return 1;
 }
 
-/* Neighbouring dims that are one in all operands become one; the last one becomes the row. */
+/* Neighbouring dims that are one in all operands become one. */
 static void merge(ew_walk *w)
 {
-    for (int32_t d = w->dims - 2; d >= 0; --d) {
-        if (!mergeable(w, d))
-            continue;
-        w->size[d + 1] *= w->size[d];
-        for (int32_t e = d; e < w->dims - 1; ++e) {
-            w->size[e] = w->size[e + 1];
-            for (int32_t i = 0; i < w->operands; ++i)
-                w->stride[e][i] = w->stride[e + 1][i];
-        }
-        --w->dims;
+    int32_t last = 0;
+    for (int32_t d = 1; d < w->dims; ++d) {
+        const int one = mergeable(w, last, d);
+        last += !one;
+        w->size[last] = one ? w->size[last] * w->size[d] : w->size[d];
+        if (last < d)
+            __builtin_memcpy(w->stride[last], w->stride[d], sizeof w->stride[d]);
     }
+    w->dims = ew_min(w->dims, last + 1);
+}
+
+/* The last dim becomes the row. */
+static void start(ew_walk *w)
+{
+    merge(w);
     if (w->dims > 0 && w->n > 0) {
         --w->dims;
         w->n = w->size[w->dims];
-        for (int32_t i = 0; i < w->operands; ++i)
-            w->step[i] = w->stride[w->dims][i];
+        __builtin_memcpy(w->step, w->stride[w->dims], sizeof w->step);
     }
     for (int32_t d = 0; d < w->dims; ++d)
         w->count[d] = 0;
@@ -78,13 +82,13 @@ void ew_walk_begin(ew_walk *w, int32_t operands, const ew_tensor *const *tensors
 {
     gather(w, operands, tensors);
     sort(w);
-    merge(w);
+    start(w);
 }
 
 void ew_walk_begin_in_order(ew_walk *w, int32_t operands, const ew_tensor *const *tensors)
 {
     gather(w, operands, tensors);
-    merge(w);
+    start(w);
 }
 
 void ew_walk_next(ew_walk *w)

@@ -5,20 +5,25 @@
 
 #include "medium.h"
 
+static uint8_t *memory;
+
 int ew_medium_open(uint32_t bytes)
 {
-    return bytes > ew_medium_memory_bytes;
+    uint32_t there;
+
+    memory = ew_medium_memory(&there);
+    return bytes > there;
 }
 
 int ew_medium_read(uint32_t offset, void *to, uint32_t bytes)
 {
-    memcpy(to, ew_medium_memory + offset, bytes);
+    memcpy(to, memory + offset, bytes);
     return 0;
 }
 
 int ew_medium_write(uint32_t offset, const void *from, uint32_t bytes)
 {
-    memcpy(ew_medium_memory + offset, from, bytes);
+    memcpy(memory + offset, from, bytes);
     return 0;
 }
 

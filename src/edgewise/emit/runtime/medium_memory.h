@@ -4,7 +4,6 @@
 
 #include <stdint.h>
 
-extern uint8_t *const ew_medium_memory;
-extern const uint32_t ew_medium_memory_bytes;
+uint8_t *ew_medium_memory(uint32_t *bytes); /* where it is, and how large */
 
 #endif

@@ -1,0 +1,399 @@
+"""Training steps as emitted C on emulated boards: RAM, flash, stack, instructions, and how near to PyTorch.
+
+    python benchmarks/microcontroller.py [--cases NAME ...] [--time-limit S] [--page PATH]
+
+Each step is planned for a budget of RAM that the linker, the memory protection unit and the emulator enforce, runs on
+this computer and on the board, and both must leave the same bits. What it changed is compared with what the step
+changes in PyTorch, and with float64. Writes docs/benchmarks/microcontroller.md; takes about ten minutes.
+"""
+
+import argparse
+import copy
+import platform
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.tiling import minilm  # noqa: E402
+from edgewise.capture import SGD, AdamW, Captured, Optimizer, capture  # noqa: E402
+from edgewise.devices import load_device  # noqa: E402
+from edgewise.emit import RESERVED_BYTES, Emulated, Made, emit, find_board  # noqa: E402
+from edgewise.emit.prepare import prepare  # noqa: E402
+from edgewise.graph import Graph  # noqa: E402
+from edgewise.plan import Budget, plain_plan  # noqa: E402
+from edgewise.train import load_recipe  # noqa: E402
+from edgewise.train.data import epoch_order, load_data  # noqa: E402
+from edgewise.zoo import resolve_task  # noqa: E402
+from tests.emit.trained import Trained, distance, in_pytorch, run_in_c, same_bits  # noqa: E402
+from tests.numerics.eager import train_eagerly  # noqa: E402
+
+PAGE = ROOT / "docs" / "benchmarks" / "microcontroller.md"
+KIB = 1024
+PLENTY = 1 << 40
+
+TEXT = """# On the microcontroller
+
+A planned training step as C99 (`edgewise emit`), compiled by zig and run on emulated boards (`edgewise emulate`,
+unicorn). *RAM* is all that a program gets: arena, stack and variables; beyond it nothing is mapped. Instructions are
+counted, not timed: an emulator says nothing of the seconds that a board takes.
+
+## One step
+
+| step | parameters | ops | board | RAM | arena | stack, most | flash | instructions | read | written |
+|---|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|
+{steps}
+
+*Read*, *written*: what passes between RAM and the store (a file here, an SD card on a board), with the first load and
+the last save. Flash has code and constants; all weights live in the store.
+
+## The same numbers
+
+*Host*: the same C on this computer. *From PyTorch*: relative difference, by the norm over all parameters, buffers and
+optimizer states, of what the step changed from what it changes in PyTorch without a plan. *PyTorch from float64*: that
+of PyTorch's own step from the same step in float64, which is what rounding alone does.
+
+| step | loss | PyTorch's | from PyTorch | PyTorch from float64 | C from float64 | board and host |
+|---|---:|---:|---:|---:|---:|---|
+{numbers}
+
+## What planning saves, and what it takes
+
+*Keep everything*: the same kernels with a plan that keeps every value until its last reader, weights in RAM: what a
+generator without a planner needs. *Inference*: the least that a forward pass alone can do with, weights in flash: its
+fullest moment, op by op, as in generators for inference. Instructions of the plan are those of the table above, by
+those of keeping everything on an M7 with the RAM that takes (the board has 4 MiB).
+
+| step | RAM, planned | keep everything | planned / keep | inference | instructions, planned / keep |
+|---|---:|---:|---:|---:|---:|
+{peers}
+
+MCUNetV3's engine states 189,800 B for its golden example, a sparse update of an int8 MCUNet (TinyEngine's golden file;
+another network, so no row here). Nobody else was found who emits a whole training step of any network.
+
+## Training for epochs
+
+On board `{board}`, all of its {ram} planned. Accuracy is that of the weights in the store, on all test samples.
+
+| model | batch | epochs | steps | RAM | instructions a step | loss, last step | PyTorch's | accuracy | PyTorch's |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|
+{training}
+
+## Power lost
+
+The first two steps of `{lost_model}` ({lost_ram} of RAM), once for each write to the store, with the power lost in the
+middle of that write. After a restart every weight is as before or after a finished step, all together, or not.
+
+| writes | as before the step | as after it | anything else |
+|---:|---:|---:|---:|
+{lost}
+
+Measured with `python benchmarks/microcontroller.py` on {machine}, limit {limit:.0f} s a plan.
+"""
+
+
+class Case(NamedTuple):
+    make: Callable[[], tuple[nn.Module, Any, Any]]
+    optimizer: Optimizer
+    device: str
+    board: str
+    ram_bytes: int
+
+
+def from_zoo(name: str, batch: int = 1) -> Callable[[], tuple[nn.Module, Any, Any]]:
+    def make() -> tuple[nn.Module, Any, Any]:
+        task = resolve_task(name, batch=batch)
+        return task.model, task.loss, task.example_batch
+
+    return make
+
+
+class TinyBert(nn.Module):
+    """BERT-tiny (arXiv 1908.08962): 2 layers, 128 wide, 2 heads, 30,522 tokens; a head of two classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from transformers import BertConfig, BertForSequenceClassification  # noqa: PLC0415
+
+        config = BertConfig(
+            vocab_size=30_522,
+            hidden_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=512,
+            num_labels=2,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
+        self.bert = BertForSequenceClassification(config)
+
+    def forward(self, tokens_BT: Tensor) -> Tensor:
+        scores: Tensor = self.bert(tokens_BT).logits
+        return scores
+
+
+def tiny_bert() -> tuple[nn.Module, Any, Any]:
+    torch.manual_seed(0)
+    return TinyBert(), "cross_entropy", (torch.randint(0, 30_522, (1, 32)), torch.randint(0, 2, (1,)))
+
+
+CASES = {
+    "MLP, batch 4, AdamW": Case(from_zoo("mlp", 4), AdamW(), "stm32f4", "stm32f405", 96 * KIB),
+    "digits CNN, batch 4, momentum": Case(
+        from_zoo("digits-cnn", 4), SGD(0.1, momentum=0.9), "stm32f4", "stm32f405", 32 * KIB
+    ),
+    "ResNet-8, SGD": Case(from_zoo("resnet8"), SGD(0.1), "stm32f4", "lm3s6965", 64 * KIB),
+    "ResNet-8, AdamW": Case(from_zoo("resnet8"), AdamW(), "stm32f4", "stm32f405", 64 * KIB),
+    "MobileNetV2-0.35 at 64, SGD": Case(
+        from_zoo("mobilenetv2"), SGD(0.01), "stm32f4", "stm32f405", 128 * KIB
+    ),
+    "BERT-tiny, 32 tokens, SGD": Case(tiny_bert, SGD(0.1), "stm32f4", "stm32f405", 128 * KIB),
+    "ResNet-18 (CIFAR stem), SGD": Case(from_zoo("resnet18"), SGD(0.1), "nrf52840", "an500", 256 * KIB),
+    "MiniLM-L6, 32 tokens, SGD": Case(minilm, SGD(0.01), "nrf52840", "an500", 256 * KIB),
+}
+EPOCHS = {"mlp": 5, "digits-cnn": 1}
+
+
+class Rows(NamedTuple):
+    steps: list[str]
+    numbers: list[str]
+    peers: list[str]
+    training: list[str]
+    lost: list[str]
+
+
+def size(count: int) -> str:
+    """Bytes for people, exact below a mebibyte."""
+    return f"{count:,} B" if count < KIB * KIB else f"{count / KIB / KIB:.1f} MiB"
+
+
+# -- one step ------------------------------------------------------------------------------------------------
+
+
+def measure(name: str, case: Case, limit: float, rows: Rows) -> None:
+    model, loss, batch = case.make()
+    captured = capture(model.train(), loss, case.optimizer, batch, name=name)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "planned"
+        made = emitted(captured, case, folder, limit)
+        here, _ = run_in_c(made, folder, [batch])
+        board = find_board(case.board)
+        there, seen = run_in_c(made, folder, [batch], board, ram_bytes=case.ram_bytes)
+        same = there.losses == here.losses and same_bits(there.state, here.state)
+        flash = flash_bytes(folder, case.board)
+        rows.steps.append(
+            f"| {name} | {parameters(model):,} | {len(made.captured.graph.ops)} | {case.board} | "
+            f"{size(case.ram_bytes)} | {size(made.emitted.arena_bytes)} | {seen.stack_bytes:,} B | {size(flash)} | "
+            f"{seen.instructions:,} | {size(seen.read_bytes)} | {size(seen.written_bytes)} |"
+        )
+        rows.numbers.append(compared(name, captured, case, batch, loss, there, same=same))
+        rows.peers.append(against_plain(name, captured, case, batch, seen, Path(place) / "plain", limit))
+    for row in (rows.steps[-1], rows.numbers[-1], rows.peers[-1]):
+        print(row, flush=True)
+
+
+def emitted(captured: Captured, case: Case, folder: Path, limit: float) -> Made:
+    budget = Budget(case.ram_bytes - RESERVED_BYTES)
+    return emit(captured, load_device(case.device), budget, folder, model="benchmark", time_limit=limit)
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def flash_bytes(folder: Path, board: str) -> int:
+    from edgewise.emit.build import _sizes  # noqa: PLC0415
+
+    return _sizes(folder / "build" / board / "model.elf", find_board(board))[0]
+
+
+def compared(
+    name: str, captured: Captured, case: Case, batch: Any, loss: Any, ours: Trained, *, same: bool
+) -> str:
+    start = {k: v.detach().clone() for k, v in captured.model.state_dict().items()}
+    theirs = in_pytorch(captured, [batch])
+    _, exact = train_eagerly(copy.deepcopy(captured.model).double(), loss, case.optimizer, [doubled(batch)])
+    mine, wanted, true = (changes(s, start) for s in (ours.state, theirs.state, exact))
+    return (
+        f"| {name} | {ours.losses[0]:.6f} | {theirs.losses[0]:.6f} | {distance(mine, wanted):.1e} | "
+        f"{distance(wanted, true):.1e} | {distance(mine, true):.1e} | {'same bits' if same else 'DIFFER'} |"
+    )
+
+
+def doubled(batch: Any) -> Any:
+    return tuple(t.double() if t.is_floating_point() else t for t in batch)
+
+
+def changes(state: dict[str, Tensor], start: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What a step changed; states of the optimizer begin at zero."""
+    floating = {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
+    return {
+        name: tensor.double() - start[name].double() if name in start else tensor.double()
+        for name, tensor in floating.items()
+        if name in start or name.rpartition(".")[2] in ("momentum", "exp_avg", "exp_avg_sq")
+    }
+
+
+def against_plain(
+    name: str, captured: Captured, case: Case, batch: Any, planned: Emulated, folder: Path, limit: float
+) -> str:
+    """The step with a plan that keeps everything, where the M7's 4 MiB are enough for it."""
+    graph = prepare(captured).graph
+    device = load_device(case.device)
+    keep_bytes = plain_plan(graph, device).peak_bytes + RESERVED_BYTES
+    board = find_board("an500")
+    ratio = "-"
+    if keep_bytes <= board.ram_bytes:
+        made = emit(captured, device, Budget(keep_bytes), folder, model="benchmark", time_limit=limit)
+        _, seen = run_in_c(made, folder, [batch], board)
+        _, again = (
+            (None, planned)
+            if case.board == "an500"
+            else run_in_c(emitted(captured, case, folder, limit), folder, [batch], board)
+        )
+        ratio = f"{(again.instructions or 0) / (seen.instructions or 1):.2f}"
+    return (
+        f"| {name} | {size(case.ram_bytes)} | {size(keep_bytes)} | {case.ram_bytes / keep_bytes:.2f} | "
+        f"{size(inference_bytes(graph))} | {ratio} |"
+    )
+
+
+def inference_bytes(graph: Graph) -> int:
+    """The fullest moment of the forward pass alone, what it makes freed after its last reader in it."""
+    forward = [op for op in graph.ops if op.name in _forward(graph)]
+    last = {name: index for index, op in enumerate(forward) for name in op.inputs}
+    weights = {v.name for v in graph.values if v.kind in ("parameter", "state")}
+    live = {v.name for v in graph.sources() if v.kind == "input"}
+    most = 0
+    for index, op in enumerate(forward):
+        live |= {name for name in op.outputs if name in last or name in graph.outputs}
+        held = (live | set(op.inputs)) - weights
+        most = max(most, sum(graph.value[name].bytes for name in held))
+        live = {name for name in live if last.get(name, -1) > index}
+    return most
+
+
+def _forward(graph: Graph) -> set[str]:
+    """Ops that the outputs need."""
+    wanted, found = list(graph.outputs), set()
+    while wanted:
+        op = graph.producer.get(wanted.pop())
+        if op is not None and op.name not in found:
+            found.add(op.name)
+            wanted += op.inputs
+    return found
+
+
+# -- epochs --------------------------------------------------------------------------------------------------
+
+
+def train(name: str, epochs: int, limit: float, rows: Rows) -> None:
+    recipe = load_recipe("digits")
+    data = load_data(recipe.data)
+    size_ = recipe.train.batch
+    task = resolve_task(name, batch=size_, example_batch=data.train.batch(range(size_)))
+    optimizer = AdamW(lr=2e-3)
+    captured = capture(task.model, task.loss, optimizer, task.example_batch, name=name)
+    batches = [
+        data.train.batch(order[at : at + size_])
+        for epoch in range(1, epochs + 1)
+        for order in [epoch_order(len(data.train), seed=0, epoch=epoch)]
+        for at in range(0, len(order) - size_ + 1, size_)
+    ]
+    case = Case(from_zoo(name), optimizer, "stm32f4", "stm32f405", 128 * KIB)
+    with tempfile.TemporaryDirectory() as place:
+        made = emitted(captured, case, Path(place), limit)
+        ours, seen = run_in_c(made, Path(place), batches, find_board(case.board))
+    theirs = in_pytorch(captured, batches)
+    test = data.test.batch(range(len(data.test)))
+    rows.training.append(
+        f"| {name} | {size_} | {epochs} | {len(batches)} | {size(case.ram_bytes)} | "
+        f"{round((seen.instructions or 0) / len(batches)):,} | {ours.losses[-1]:.5f} | {theirs.losses[-1]:.5f} | "
+        f"{accuracy(captured, ours, test):.1%} | {accuracy(captured, theirs, test):.1%} |"
+    )
+    print(rows.training[-1], flush=True)
+
+
+def accuracy(captured: Captured, trained: Trained, test: Any) -> float:
+    model = copy.deepcopy(captured.model)
+    model.load_state_dict({name: trained.state[name] for name in model.state_dict()})
+    with torch.no_grad():
+        return float((model.eval()(test[0]).argmax(1) == test[1]).float().mean())
+
+
+# -- power ---------------------------------------------------------------------------------------------------
+
+
+def lose_power(rows: Rows) -> int:
+    """The budget within which two steps of the MLP lost their power at every write."""
+    case = Case(from_zoo("mlp", 2), SGD(0.1), "stm32f4", "stm32f405", 20 * KIB)
+    model, loss, batch = case.make()
+    captured = capture(model, loss, case.optimizer, batch, name="mlp")
+    board = find_board(case.board)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        made = emitted(captured, case, folder, 10)
+        finished = [
+            run_in_c(made, folder, [batch] * n, board, ram_bytes=case.ram_bytes)[0].state for n in (1, 2)
+        ]
+        start = {name: tensor for name, tensor in finished[0].items()}
+        start.update({name: dict(captured.model.state_dict()).get(name, start[name]) for name in start})
+        states = [start, *finished]
+        counts = dict.fromkeys(("old", "new", "else"), 0)
+        write = 0
+        while True:
+            left, seen = run_in_c(
+                made, folder, [batch] * 2, board, ram_bytes=case.ram_bytes, power_off_at=write
+            )
+            if not seen.power_lost:
+                break
+            counts[found_in(left, states)] += 1
+            write += 1
+    rows.lost.append(f"| {write} | {counts['old']} | {counts['new']} | {counts['else']} |")
+    print(rows.lost[-1], flush=True)
+    return case.ram_bytes
+
+
+def found_in(left: Trained, states: list[dict[str, Tensor]]) -> str:
+    """Whether what is left are the weights before the first step, after one of the steps, or neither."""
+    for index, state in enumerate(states):
+        if same_bits(left.state, state):
+            return "new" if index else "old"
+    return "else"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Training steps as emitted C on emulated boards.")
+    parser.add_argument("--cases", nargs="*", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--time-limit", type=float, default=30.0)
+    parser.add_argument("--page", type=Path, default=PAGE)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = Rows([], [], [], [], [])
+    lost_ram = lose_power(rows)
+    for name, epochs in EPOCHS.items():
+        train(name, epochs, options.time_limit, rows)
+    for name in options.cases:
+        measure(name, CASES[name], options.time_limit, rows)
+    text = TEXT.format(
+        **{field: "\n".join(getattr(rows, field)) for field in Rows._fields},
+        board="stm32f405",
+        ram=size(128 * KIB),
+        lost_model="mlp",
+        lost_ram=size(lost_ram),
+        limit=options.time_limit,
+        machine=f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}",
+    )
+    options.page.parent.mkdir(parents=True, exist_ok=True)
+    options.page.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
