@@ -381,6 +381,13 @@ def _reduction(function: str) -> Rule:
     return rule
 
 
+def _amin(given: Given) -> tuple[Call, ...]:
+    _floats(given.args[0])
+    if given.arg(1, "dim"):
+        raise Unsupported("no kernel in C for the least along a dim")
+    return (Call("ew_amin", (given.out, given.args[0])),)
+
+
 def _argmax(given: Given) -> tuple[Call, ...]:
     x, dim = given.args[0], given.arg(1, "dim")
     _floats(x)
@@ -523,6 +530,7 @@ RULES: Mapping[str, Rule] = {
     "sum": _reduction("ew_sum"),
     "mean": _reduction("ew_mean"),
     "amax": _reduction("ew_amax"),
+    "amin": _amin,
     "argmax": _argmax,
     "gather": _gather,
     "embedding": _embedding,

@@ -280,4 +280,19 @@ void ew_remainder_i64(const ew_tensor *out, const ew_tensor *x, int64_t s);    /
 /* For each of the targets [n] other labels, out [count, n], as edgewise.capture.contrast draws them. */
 void ew_wrong_labels(const ew_tensor *out, const ew_tensor *targets, int32_t classes, const ew_key *key);
 
+/* -- int8 (integer_rounding.c, integer_products.c): as edgewise.capture.integers ------------------------------------- */
+
+void ew_amin(const ew_tensor *out /* one number */, const ew_tensor *x);
+void ew_round_nearest(const ew_tensor *out /* i8 */, const ew_tensor *x, const ew_tensor *scale); /* x / scale */
+/* Rounded down, after adding a u in [0, 1) that is drawn for each row (of dim 0) and column of x. */
+void ew_round_stochastic(const ew_tensor *out /* i8 */, const ew_tensor *x, const ew_tensor *scale, const ew_key *key);
+
+/* Results are i32, operands i8; otherwise as the float32 kernels of the same names. */
+void ew_matmul_i8(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b);
+void ew_convolution_i8(const ew_tensor *y, const ew_tensor *x, const ew_tensor *w, const ew_convolution_settings *s);
+void ew_convolution_input_gradient_i8(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *w,
+                                      const ew_convolution_settings *s);
+void ew_convolution_weight_gradient_i8(const ew_tensor *dw, const ew_tensor *dy, const ew_tensor *x,
+                                       const ew_convolution_settings *s);
+
 #endif
