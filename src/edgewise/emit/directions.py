@@ -5,7 +5,6 @@ views of one dim, and the number of the first element.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import torch
 
@@ -21,16 +20,11 @@ from edgewise.capture.effects import DrawKernel
 from edgewise.capture.lowering import Layout
 from edgewise.capture.schedules import RefreshKernel
 from edgewise.emit.calls import Call, Settings, Table, Unsupported, c_number, single
-from edgewise.emit.views import Extent, View, plus, product, slots_of, times, whole
+from edgewise.emit.views import Extent, View, plus, run_of, slots_of, times, whole
 
 Layouts = Mapping[str, Layout]
 Drawing = DirectionKernel | PerturbedKernel | AlongKernel
 LAWS = {"rademacher": "EW_RADEMACHER", "normal": "EW_STANDARD_NORMAL"}
-
-
-def run_of(view: View) -> View:
-    """All elements of a dense view in the order of memory, as one dim."""
-    return replace(view, size=(product(view.size),), stride=(1,))
 
 
 def _directions(drawn: Drawn) -> Settings:

@@ -4,19 +4,22 @@ from collections.abc import Mapping, Sequence
 
 from edgewise.capture.directions import AlongKernel, DirectionKernel, NudgeKernel, PerturbedKernel
 from edgewise.capture.effects import DrawKernel
+from edgewise.capture.integer_layers import WeightGradientKernel
 from edgewise.capture.integers import IntegerKernel
 from edgewise.capture.kernels import Run
 from edgewise.capture.lowering import Layout
 from edgewise.capture.schedules import RefreshKernel
 from edgewise.capture.updates import Nudge, Piecewise
-from edgewise.emit import directions
+from edgewise.emit import directions, integers
 from edgewise.emit.calls import Call, Unsupported
-from edgewise.emit.integers import integer_call
+from edgewise.emit.integers import integer_call, integer_workspace
 from edgewise.emit.views import whole
 
 
-def method_calls(run: Run | Nudge, outputs: Sequence[str], layouts: Mapping[str, Layout]) -> tuple[Call, ...]:
-    """The calls of one whole execution of `run`, which makes `outputs`.
+def method_calls(
+    run: Run | Nudge, outputs: Sequence[str], layouts: Mapping[str, Layout], room: str
+) -> tuple[Call, ...]:
+    """The calls of one whole execution of `run`, which makes `outputs` and works in what is at `room`.
 
     Raises:
         Unsupported: there is no C for it.
@@ -29,8 +32,15 @@ def method_calls(run: Run | Nudge, outputs: Sequence[str], layouts: Mapping[str,
         case RefreshKernel():
             return (directions.refresh(run, layouts),)
         case IntegerKernel():
-            return integer_call(run, [whole(name, layouts) for name in outputs], layouts)
+            return integer_call(run, [whole(name, layouts) for name in outputs], layouts, room)
+        case WeightGradientKernel():
+            return (integers.weight_gradient(run, whole(outputs[0], layouts), layouts),)
     raise Unsupported(f"no kernel in C for {type(run).__name__}")
+
+
+def method_workspace(run: Run, layouts: Mapping[str, Layout]) -> int:
+    """Bytes that `run` needs at its `room`."""
+    return integer_workspace(run, layouts) if isinstance(run, IntegerKernel) else 0
 
 
 def by_pieces(producer: Piecewise, update: Call, layouts: Mapping[str, Layout]) -> Call:
@@ -41,4 +51,6 @@ def by_pieces(producer: Piecewise, update: Call, layouts: Mapping[str, Layout]) 
     """
     if isinstance(producer, AlongKernel):
         return directions.update(producer, update, layouts)
+    if isinstance(producer, WeightGradientKernel):
+        return integers.update(producer, update, layouts)
     raise Unsupported(f"no kernel in C for {type(producer).__name__}")

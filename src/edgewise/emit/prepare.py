@@ -15,6 +15,7 @@ from edgewise.capture.tiling.nest import Loop
 from edgewise.capture.updates import Piecewise, UpdateKernel
 from edgewise.emit.calls import Unsupported
 from edgewise.emit.loops import Execution, loop_body
+from edgewise.emit.methods import method_workspace
 from edgewise.emit.render import render
 from edgewise.emit.rooms import operand_bytes, operands, workspace_bytes
 from edgewise.emit.rules import packet_of
@@ -79,9 +80,11 @@ def _for_c(captured: Captured, op: Op) -> Op:
 
 
 def _whole_workspace(captured: Captured, op: Op) -> int:
-    """Gradients that an update makes for itself; no kernel works in anything else."""
+    """Gradients that an update makes for itself, and what a few kernels work in."""
     kernel = captured.kernels[op.name]
-    if not isinstance(kernel, UpdateKernel) or kernel.producer is None:
+    if not isinstance(kernel, UpdateKernel):
+        return aligned(method_workspace(kernel, captured.layouts))
+    if kernel.producer is None:
         return 0
     if isinstance(kernel.producer.run, Piecewise):
         return 0  # pieces of it are on the stack

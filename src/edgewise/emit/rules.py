@@ -368,7 +368,8 @@ def _mse_backward(given: Given) -> tuple[Call, ...]:
 def _reduction(function: str) -> Rule:
     def rule(given: Given) -> tuple[Call, ...]:
         x = given.args[0]
-        _floats(x, given.out)
+        exact = function == "ew_sum" and x.dtype == torch.int8
+        _floats(*(() if exact else (x, given.out)))
         asked = given.arg(1, "dim")
         dims = [asked] if isinstance(asked, int) else asked
         over = sorted(d % max(x.dims, 1) for d in (dims or range(x.dims)))
@@ -376,7 +377,7 @@ def _reduction(function: str) -> Rule:
         if not given.arg(2, "keepdim", False):
             for dim in over if x.dims else ():
                 out = out.unsqueeze(dim)
-        return (Call(function, (out, x)),)
+        return (Call("ew_sum_i8" if exact else function, (out, x)),)
 
     return rule
 

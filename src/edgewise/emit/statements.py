@@ -55,7 +55,7 @@ def statements(run: Run, op: Op, layouts: Layouts, *, first: bool, room: str) ->
         case UpdateKernel():
             return _update(run, layouts, room)
         case _:
-            return method_calls(run, op.outputs, layouts)
+            return method_calls(run, op.outputs, layouts, room)
 
 
 def aten_call(
@@ -115,7 +115,7 @@ def _update_by_pieces(run: UpdateKernel, producer: Piecewise, layouts: Layouts) 
     parameter = whole(change.parameter, layouts)
     states = [whole(name, layouts) for name in change.states.values()]
     update = optimizer_call(run.optimizer, parameter, parameter, states)
-    before = method_calls(run.nudge.run, (), layouts) if run.nudge is not None else ()
+    before = method_calls(run.nudge.run, (), layouts, "") if run.nudge is not None else ()
     return (*before, by_pieces(producer, update, layouts))
 
 

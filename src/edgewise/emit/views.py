@@ -126,6 +126,11 @@ def product(extents: Sequence[Extent]) -> Extent:
     return found
 
 
+def run_of(view: View) -> View:
+    """All elements of a dense view in the order of memory, as one dim."""
+    return replace(view, size=(product(view.size),), stride=(1,))
+
+
 def whole(name: str, layouts: Mapping[str, Layout]) -> View:
     """All of the value `name`."""
     layout = layouts[name]

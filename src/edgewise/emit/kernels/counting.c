@@ -38,6 +38,20 @@ void ew_remainder_i64(const ew_tensor *out, const ew_tensor *x, int64_t s)
     }
 }
 
+void ew_sum_i8(const ew_tensor *out, const ew_tensor *x)
+{
+    ew_tensor sums = *out;
+    const ew_tensor *const operands[] = {x, &sums};
+    ew_walk w;
+    ew_fill_bytes(out, EW_I64, 0);
+    for (int32_t d = 0; d < x->dims; ++d) {
+        sums.stride[d] = out->size[d] == x->size[d] ? out->stride[d] : 0;
+        sums.size[d] = x->size[d];
+    }
+    for (ew_walk_begin(&w, 2, operands); w.n > 0; ew_walk_step(&w))
+        *longs(&sums, &w, 1) += ((const int8_t *)x->data)[ew_walk_at(&w, 0)];
+}
+
 void ew_wrong_labels(const ew_tensor *out, const ew_tensor *targets, int32_t classes, const ew_key *key)
 {
     const int32_t count = out->size[0], others = classes - 1;

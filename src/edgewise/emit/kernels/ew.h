@@ -277,6 +277,7 @@ void ew_threshold(const ew_tensor *state, const ew_tensor *w /* one dim */, int3
 void ew_add_i64(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, int64_t alpha); /* a + alpha b */
 void ew_floor_divide_i64(const ew_tensor *out, const ew_tensor *x, int64_t s); /* rounded down */
 void ew_remainder_i64(const ew_tensor *out, const ew_tensor *x, int64_t s);    /* with the sign of s */
+void ew_sum_i8(const ew_tensor *out, const ew_tensor *x /* i8 */); /* as ew_sum */
 /* For each of the targets [n] other labels, out [count, n], as edgewise.capture.contrast draws them. */
 void ew_wrong_labels(const ew_tensor *out, const ew_tensor *targets, int32_t classes, const ew_key *key);
 
@@ -294,5 +295,35 @@ void ew_convolution_input_gradient_i8(const ew_tensor *dx, const ew_tensor *dy, 
                                       const ew_convolution_settings *s);
 void ew_convolution_weight_gradient_i8(const ew_tensor *dw, const ew_tensor *dy, const ew_tensor *x,
                                        const ew_convolution_settings *s);
+
+/* -- layers on int8 (integer_layers.c): as edgewise.capture.integer_layers, labelled_layer and contrast --------------- */
+
+/* q [rows, n], y and g [rows, outputs] are i8; squares are mean squares of rows. `room` holds a row of q. */
+void ew_round_rows(const ew_tensor *out, const ew_tensor *x); /* each at the scale of its largest element */
+void ew_mean_squares(const ew_tensor *out, const ew_tensor *q);
+void ew_linear_relu_i8(const ew_tensor *y, const ew_tensor *y_squares, const ew_tensor *q, const ew_tensor *squares,
+                       const ew_tensor *w, const ew_tensor *b /* or NULL */, float step, void *room);
+/* Samples x with each of the labels (i64 [labels, samples]) in turn. */
+void ew_labelled_rows(const ew_tensor *q, const ew_tensor *squares, const ew_tensor *x, const ew_tensor *labels,
+                      int32_t classes, float height);
+/* Samples, and what the layer makes of them, with their right labels (labels[0]), and then with that of the wrong
+ * ones in which it finds most. `room` holds an int32 for each wrong label of a sample, and a row of q. */
+void ew_first_layer_i8(const ew_tensor *q, const ew_tensor *squares, const ew_tensor *y, const ew_tensor *y_squares,
+                       const ew_tensor *x, const ew_tensor *labels, const ew_tensor *w, const ew_tensor *b,
+                       int32_t classes, float height, float step, void *room);
+/* Of a loss with this slope in the squares of y, and in the first half of the rows with the slope p in y; rounded
+ * at random if there is a key. `total` is the sum over rows. */
+void ew_relu_gradient_i8(const ew_tensor *g, const ew_tensor *scale, const ew_tensor *total, const ew_tensor *y,
+                         const ew_tensor *slope, const ew_tensor *p /* or NULL */, const ew_tensor *squares,
+                         float unit, const ew_key *key /* or NULL */);
+/* scale g^T q: as a dense tensor of one dim, or within the update of such a parameter. */
+void ew_weight_gradient_i8(const ew_tensor *out, const ew_tensor *g, const ew_tensor *q, const ew_tensor *scale);
+void ew_sgd_i8(const ew_tensor *parameter, const ew_tensor *g, const ew_tensor *q, const ew_tensor *scale,
+               const ew_tensor *momentum, const ew_sgd_settings *s);
+void ew_adamw_i8(const ew_tensor *parameter, const ew_tensor *g, const ew_tensor *q, const ew_tensor *scale,
+                 const ew_tensor *first, const ew_tensor *second, const ew_adamw_settings *s, uint64_t step);
+/* The loss that tells right labels (the first half) from wrong ones by their goodness, and its slope. */
+void ew_contrast(const ew_tensor *loss, const ew_tensor *slope, const ew_tensor *goodness, float sharpness,
+                 float threshold, int pairs);
 
 #endif
