@@ -12,6 +12,7 @@ from edgewise.capture.schedules import RefreshKernel
 from edgewise.capture.updates import Nudge, Piecewise
 from edgewise.emit import directions, integers
 from edgewise.emit.calls import Call, Unsupported
+from edgewise.emit.fixed_point import Integer, fixed_point_call, fixed_point_workspace
 from edgewise.emit.integers import integer_call, integer_workspace
 from edgewise.emit.views import whole
 
@@ -24,23 +25,28 @@ def method_calls(
     Raises:
         Unsupported: there is no C for it.
     """
+    made = [whole(name, layouts) for name in outputs]
     match run:
         case DrawKernel():
-            return (directions.numbers(run, whole(outputs[0], layouts)),)
+            return (directions.numbers(run, made[0]),)
         case DirectionKernel() | PerturbedKernel() | AlongKernel() | NudgeKernel():
             return directions.draw(run, outputs, layouts)
         case RefreshKernel():
             return (directions.refresh(run, layouts),)
         case IntegerKernel():
-            return integer_call(run, [whole(name, layouts) for name in outputs], layouts, room)
+            return integer_call(run, made, layouts, room)
         case WeightGradientKernel():
-            return (integers.weight_gradient(run, whole(outputs[0], layouts), layouts),)
+            return (integers.weight_gradient(run, made[0], layouts),)
+    if isinstance(run, Integer):
+        return fixed_point_call(run, made, layouts, room)
     raise Unsupported(f"no kernel in C for {type(run).__name__}")
 
 
 def method_workspace(run: Run, layouts: Mapping[str, Layout]) -> int:
     """Bytes that `run` needs at its `room`."""
-    return integer_workspace(run, layouts) if isinstance(run, IntegerKernel) else 0
+    if isinstance(run, IntegerKernel):
+        return integer_workspace(run, layouts)
+    return fixed_point_workspace(run, layouts) if isinstance(run, Integer) else 0
 
 
 def by_pieces(producer: Piecewise, update: Call, layouts: Mapping[str, Layout]) -> Call:

@@ -27,6 +27,7 @@ C_TYPES = {
     torch.uint8: ("uint8_t", "EW_U8"),
     torch.int32: ("int32_t", "EW_I32"),
     torch.int8: ("int8_t", "EW_I8"),
+    torch.int16: ("int16_t", "EW_I16"),
 }
 """Of what is emitted: the type of an element, and its name in ew.h."""
 

@@ -24,7 +24,7 @@ typedef struct {
     int32_t stride[EW_DIMS];
 } ew_tensor;
 
-typedef enum { EW_F32, EW_I64, EW_U8, EW_I32, EW_I8 } ew_type;
+typedef enum { EW_F32, EW_I64, EW_U8, EW_I32, EW_I8, EW_I16 } ew_type;
 
 /* -- numbers (math.c): the same bits on every target; float32 within 2 units in the last place ------------------ */
 
@@ -325,5 +325,81 @@ void ew_adamw_i8(const ew_tensor *parameter, const ew_tensor *g, const ew_tensor
 /* The loss that tells right labels (the first half) from wrong ones by their goodness, and its slope. */
 void ew_contrast(const ew_tensor *loss, const ew_tensor *slope, const ew_tensor *goodness, float sharpness,
                  float threshold, int pairs);
+
+/* -- fixed point (fixed_point_*.c): as edgewise.methods.fixed_point, to the bit --------------------------------------- */
+
+/* Tensors are dense. Weights are i16 or i8 (`type`), activations i8, accumulators and logits i32. */
+
+/* The integers z from -127 to 127 of a parameter, in the order of its elements. */
+typedef struct {
+    uint64_t seed, step;
+    ew_law law;
+    int32_t count;
+    const uint32_t *streams; /* of `count` directions */
+    /* Which elements are moved: where a byte of this stream is less than `below`, if that is not 0. */
+    uint32_t mask, below;
+    /* From step `after` on (spread z + rest last) / 2^14 in the place of z, if there is a `last`. */
+    int32_t spread, rest;
+    uint64_t after;
+} ew_integer_directions;
+
+/* The real number m / 2^k. */
+typedef struct {
+    int64_t m;
+    int32_t k;
+} ew_factor;
+
+/* w = w + times round(rate z): along the one direction of d, `sign` times if there is one (i8). `kept` are bits
+ * (u8) of elements that are moved, `last` (i8) the direction that was followed last; both may be NULL. */
+void ew_shift(const ew_tensor *w, ew_type type, const ew_tensor *kept, const ew_tensor *last, const ew_tensor *sign,
+              int32_t times, const ew_factor *rate, const ew_integer_directions *d);
+
+typedef struct {
+    int64_t units;        /* of 2^-16, that a z moves a weight by; or the share of the norms, if normalized */
+    uint64_t decay_steps; /* in which that falls to nothing; 0: it stays */
+    int32_t normalized;
+    int32_t most;   /* of a weight */
+    uint32_t noise; /* the stream of what rounds at random */
+} ew_rate;
+/* The update by the sum of all directions of d, each times its sign (i8 [directions]). */
+void ew_follow(const ew_tensor *w, ew_type type, const ew_tensor *kept, const ew_tensor *last, const ew_tensor *signs,
+               const ew_rate *rate, const ew_integer_directions *d, void *room); /* int64_t for each direction */
+
+/* What accumulators become: i8 from `low` to `high` at another scale, or i32 as they are if factor.k is 0. The bias
+ * comes at a scale of its own. */
+typedef struct {
+    ew_factor factor;
+    int32_t low, high;
+    ew_factor bias;
+} ew_requantize;
+void ew_quantize(const ew_tensor *out, const ew_tensor *x, float scale); /* i8, of float */
+void ew_integer_linear(const ew_tensor *y, const ew_tensor *x, const ew_tensor *w, ew_type type, const ew_tensor *b,
+                       const ew_requantize *s); /* x [rows, n], w [outputs, n], b [outputs] or NULL */
+void ew_integer_convolution(const ew_tensor *y, const ew_tensor *x, const ew_tensor *w, ew_type type,
+                            const ew_tensor *b, const ew_requantize *s, const ew_convolution_settings *c);
+void ew_integer_max_pool(const ew_tensor *y, const ew_tensor *x, const ew_pool_settings *p);
+void ew_integer_mean_pool(const ew_tensor *y, const ew_tensor *x, const ew_requantize *s, const ew_pool_settings *p);
+void ew_integer_sum(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, int64_t of_a, int64_t of_b,
+                    const ew_requantize *s); /* (of_a a + of_b b) / 2^k; any strides */
+void ew_integer_product(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, const ew_requantize *s);
+void ew_integer_scale(const ew_tensor *out, const ew_tensor *x, const ew_requantize *s); /* any strides */
+void ew_lookup(const ew_tensor *out, const ew_tensor *x, const int8_t table[]); /* table[x + 127] */
+
+/* The sum over samples of the cross entropy of logits [n, c], in units of 2^-20 bits (i64). */
+void ew_integer_cross_entropy(const ew_tensor *loss, const ew_tensor *logits, const ew_tensor *targets,
+                              const ew_factor *f);
+void ew_integer_sign(const ew_tensor *out /* i8 */, const ew_tensor *a /* i64 */, const ew_tensor *b); /* of a - b */
+void ew_integer_real(const ew_tensor *out, const ew_tensor *x /* i64 */, double scale);
+
+/* All directions of a linear head in turn: signs [directions] (i8) of the differences of losses at w + d and at
+ * w - d, and the sum of all losses. `room` holds 2 n c + c numbers of 32 bits. */
+typedef struct {
+    ew_factor rates[2]; /* of the weight and of the bias; m is 0 for one that stays */
+    ew_factor bias, logits;
+} ew_probe_settings;
+void ew_probe(const ew_tensor *signs, const ew_tensor *losses, const ew_tensor *x, const ew_tensor *w,
+              const ew_tensor *b, ew_type type, const ew_tensor *targets, const ew_tensor *kept_w,
+              const ew_tensor *last_w, const ew_integer_directions *d_w, const ew_tensor *kept_b,
+              const ew_tensor *last_b, const ew_integer_directions *d_b, const ew_probe_settings *s, void *room);
 
 #endif
