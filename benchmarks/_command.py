@@ -1,8 +1,11 @@
-"""How a benchmark was called, for its page."""
+"""How a benchmark was called and where, for its page."""
 
+import platform
 import shlex
 import sys
 from pathlib import Path
+
+import torch
 
 
 def command(file: str, *left_out: str) -> str:
@@ -14,3 +17,8 @@ def command(file: str, *left_out: str) -> str:
         else:
             kept.append(word)
     return shlex.join(kept)
+
+
+def machine() -> str:
+    """Processor, Python and PyTorch."""
+    return f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"

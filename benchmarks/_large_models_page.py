@@ -1,9 +1,8 @@
 """The page of `large_models.py`, from its results."""
 
-import platform
 from typing import Any
 
-import torch
+from _command import machine
 
 MIB = 2**20
 Found = dict[str, Any]
@@ -77,7 +76,7 @@ def page_of(models: list[Found], measured: str, limit: float) -> str:
         verdict=_verdict([(model, row) for model, row in rows if row["device"] == "server-core"]),
         measured=measured,
         limit=limit,
-        machine=f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}",
+        machine=machine(),
     )
 
 

@@ -9,12 +9,11 @@ steps. Writes docs/benchmarks/compare.md.
 """
 
 import argparse
-import platform
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-import torch
+from _command import machine
 
 from edgewise.devices import Memory, load_device, save_device
 from edgewise.report.advice import advise
@@ -144,9 +143,8 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     rates: dict[str, dict[str, float]] = {}
     parts = [section(case, compared(case, options.share, options.work, rates)) for case in CASES]
-    machine = f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
     share = "" if options.share == 1 else f" --share {options.share:g}"
-    options.page.write_text(TEXT.format(cases="".join(parts), machine=machine, share=share))
+    options.page.write_text(TEXT.format(cases="".join(parts), machine=machine(), share=share))
 
 
 if __name__ == "__main__":

@@ -13,12 +13,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
+from typing import NamedTuple
 
 import msgspec
 import torch
 from _data import data_file
-from _last_mile import BATCH, Domain, accuracy, fashion, pretrained, spoken
+from _energy import joules
+from _fixed_point_page import Costs, Result, write
+from _last_mile import BATCH, Domain, Split, accuracy, fashion, pretrained, spoken
 from torch import nn
 
 from edgewise.capture import SGD, Captured, capture
@@ -59,21 +61,6 @@ SETTINGS = {
         (Block(("11.*",), 96), Block(("*.bias",), 3, 0.4), Block(("*.weight",), 1, 0.02)), 0.25, 400, 0.05
     ),
 }
-
-
-class Result(msgspec.Struct, frozen=True):
-    """One case: accuracies on the test samples of the domain."""
-
-    seed: int
-    domain: str
-    scope: str
-    steps: int
-    before: float
-    integer_before: float
-    fixed_point: float
-    backprop: float
-    seconds_a_step: float
-    settings: str = ""
 
 
 def trained_in(model: nn.Module, scope: str) -> nn.Module:
@@ -196,140 +183,83 @@ def without_workspace(graph: Graph) -> Graph:
     return msgspec.structs.replace(graph, ops=bare)
 
 
-def memory(device: Device) -> Iterator[str]:
-    """Peaks of plain plans at some batch sizes: integer inference, the step, float inference and backprop."""
+class Graphs(NamedTuple):
+    """Of a scope: inference in integers, a step of fixed point, and one of backprop in float32."""
+
+    inference: Graph
+    step: Graph
+    backprop: Graph
+
+
+def graphs(model: nn.Module, samples: Split, scope: str, blocks: tuple[Block, ...]) -> Graphs:
+    """Of these samples as one batch."""
+    example = (samples.inputs, samples.targets)
+    method = msgspec.structs.replace(SETTINGS[scope].method(1000), blocks=blocks)
+    scaled = quantize(trained_in(model, scope), samples.inputs, method)
+    return Graphs(
+        inference_graph(scaled),
+        capture_with(method, scaled, "cross_entropy", SGD(lr=1e-2), example).graph,
+        capture(trained_in(model, scope), "cross_entropy", SGD(lr=1e-2), example).graph,
+    )
+
+
+def costs(device: Device, args: argparse.Namespace) -> Costs:
+    """Peaks of plain plans at two batch sizes, and energy at the larger one."""
     _, domains = fashion(BATCH, BATCH)
-    model = pretrained(domains[0].train, 0, 5)  # memory does not ask how well
-    for batch in (1, 32):
-        inputs, targets = domains[0].train.inputs[:batch], domains[0].train.targets[:batch]
+    model, samples = pretrained(domains[0].train, 0, 5), domains[0].train  # neither cost asks how well
+    found = Costs([], [], 0.0)
+    for batch in (1, BATCH):
+        some = Split(samples.inputs[:batch], samples.targets[:batch])
         for scope in SCOPES:
             for blocks in ((), SETTINGS[scope].blocks):
-                method = msgspec.structs.replace(SETTINGS[scope].method(1000), blocks=blocks)
-                directions = " + ".join(str(block.directions) for block in blocks) or "1"
-                scaled = quantize(trained_in(model, scope), inputs, method)
-                step = capture_with(method, scaled, "cross_entropy", SGD(lr=1e-2), (inputs, targets)).graph
-                infer = inference_graph(scaled)
-                float_step = capture(
-                    trained_in(model, scope), "cross_entropy", SGD(lr=1e-2), (inputs, targets)
-                ).graph
-                peaks = [plain_plan(g, device).peak_bytes for g in (infer, step)]
-                bare = [plain_plan(without_workspace(g), device).peak_bytes for g in (infer, step)]
-                backprop = plain_plan(float_step, device).peak_bytes
-                yield (
-                    f"| {batch} | {scope} | {directions} "
-                    f"| {bare[0]:,} | {bare[1]:,} ({bare[1] / bare[0] - 1:+.1%}) "
-                    f"| {peaks[0]:,} | {peaks[1]:,} ({peaks[1] / peaks[0] - 1:+.1%}) | {backprop:,} |"
-                )
+                made = graphs(model, some, scope, blocks)
+                row, above = memory_row(made, device, batch, scope, blocks)
+                found.memory.append(row)
+                found = found._replace(most_above_inference=max(above, found.most_above_inference))
+            if batch == BATCH:
+                found.energy.extend(energy_rows(made, scope, args))
+    return found
 
 
-# -- the page ----------------------------------------------------------------------------------------------
+def memory_row(
+    made: Graphs, device: Device, batch: int, scope: str, blocks: tuple[Block, ...]
+) -> tuple[str, float]:
+    """A line of the table of memory, and by which share a step on integer units is above inference."""
+    directions = " + ".join(str(block.directions) for block in blocks) or "1"
+    peaks = [plain_plan(g, device).peak_bytes for g in made]
+    bare = [plain_plan(without_workspace(g), device).peak_bytes for g in made[:2]]
+    above = bare[1] / bare[0] - 1
+    cells = (
+        f"| {batch} | {scope} | {directions} "
+        f"| {bare[0]:,} | {bare[1]:,} ({above:+.1%}) "
+        f"| {peaks[0]:,} | {peaks[1]:,} ({peaks[1] / peaks[0] - 1:+.1%}) | {peaks[2]:,} |"
+    )
+    return cells, above
 
 
-def rows(found: list[Result]) -> Iterator[tuple[bool, str]]:
-    """A row for each case, over all seeds, and whether fixed point is within 5 points."""
-    for key in dict.fromkeys((r.scope, r.domain) for r in found):
-        mine = [r for r in found if (r.scope, r.domain) == key]
-        before, integer, fixed, exact = (
-            100 * mean(getattr(r, field) for r in mine)
-            for field in ("before", "integer_before", "fixed_point", "backprop")
-        )
-        near = fixed >= exact - 5
-        yield (
-            near,
-            (
-                f"| {key[0]} | {key[1]} | {before:.1f} | {integer:.1f} | {fixed:.1f} | {exact:.1f} "
-                f"| {fixed - exact:+.1f} "
-                f"| {'yes' if near else 'no'} |"
-            ),
-        )
+def energy_rows(made: Graphs, scope: str, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, float]]]:
+    """Of a step, and of all of them, of both ways to train."""
+    ways = (
+        ("fixed point", made.step, steps_of(scope, args)),
+        ("backprop", made.backprop, args.backprop_steps),
+    )
+    for way, graph, steps in ways:
+        for count in (1, steps):
+            yield f"{scope} | {way} | {count:,}", joules(graph, count)
 
 
-def page(found: list[Result], memory_rows: list[str], args: argparse.Namespace) -> str:
-    """The page in markdown."""
-    listed = list(rows(found))
-    near = sum(within for within, _ in listed)
-    seeds = len({result.seed for result in found})
-    settings = "\n".join(
+def write_page(found: list[Result], spent: Costs, args: argparse.Namespace) -> None:
+    """With what was measured so far."""
+    blocks = "\n".join(
         f"| {scope} | {' '.join(f'`{name}`' for name in block.names)} | {block.directions} "
         f"| {s.lr * block.rate:g} | {steps_of(scope, args):,} | {s.backprop_lr:g} |"
         for scope, s in SETTINGS.items()
         for block in s.blocks
     )
-    worst = min(found, key=lambda r: r.fixed_point - r.backprop)
-    return PAGE_TEXT.format(
-        command=f"python benchmarks/methods_fixed_point.py --seeds {seeds} --steps {args.steps:g}",
-        part=""
-        if len(listed) == 10 * len(SCOPES)
-        else PART.format(len(listed), 10 * len(SCOPES), len(listed) - near),
-        torch=torch.__version__,
-        near=near,
-        cases=len(listed),
-        seeds=f"{seeds} seed{'s' * (seeds > 1)}",
-        args=args,
-        batch=BATCH,
-        settings=settings,
-        epsilon=EPSILON,
-        worst=f"{worst.scope}, {worst.domain}, {100 * (worst.fixed_point - worst.backprop):+.1f} points",
-        rows="\n".join(row for _, row in listed),
-        memory="\n".join(memory_rows),
-    )
-
-
-PART = (
-    "\n**The run is not complete: {} of {} cases are here, {} of them further off;**\n"
-    "26 of 30 leaves room for 4. The command goes on from what is kept."
-)
-PAGE_TEXT = """\
-# Fixed point on the last mile
-
-Written by `{command}` with torch {torch}.
-
-**Fixed point comes within 5 points of backpropagation in {near} of {cases} cases** ({seeds}; the paper,
-arXiv 2411.04036, counts 26 of 30 on other tasks).{part}
-
-A network of 4,218 weights and biases (three convolutions with batch norms, a linear head) is pretrained in
-float32 on 30,000 samples of Fashion-MNIST, or on 2,000 recordings of digits by four speakers, and adapted
-to shifted data: {args.samples} training samples, 2,000 for the test; of the two unseen speakers 500 and
-500. Rotation is in degrees, noise in standard deviations of a pixel in [0, 1], contrast a factor. Layers
-outside the scope stay as they were; batch norms are as in evaluation for both.
-
-Fixed point has 16-bit weights, 8-bit activations and perturbations, and integer losses; epsilon is {epsilon}.
-A step perturbs the blocks of the first table one after another, each in so many directions, and updates all
-of them. Backpropagation takes {args.backprop_steps} steps of SGD in float32 from the same weights. Both have
-batches of {batch} of the same samples, and rates that fall to nothing on a straight line. Rates of both,
-blocks and steps were chosen in float32 on data that is not measured here (rotation by 25 degrees, noise of
-0.35, contrast of 0.2; a network of another seed): for each scope, one choice for all domains.
-But the steps of the head were doubled after a run with half of them, seed 0, had been seen on the test
-samples: 25 of 30 cases were within 5 points there, the count that owes nothing to a look at these tests.
-
-| trained | block | directions a step | lr | steps | lr, backprop |
-|---|---|---|---|---|---|
-{settings}
-
-## Accuracy on the shifted test samples, %
-
-| trained | domain | before | the same in integers | fixed point | backprop | difference | within 5 |
-|---|---|---|---|---|---|---|---|
-{rows}
-
-The furthest off of single runs is {worst}. Integers are not what costs: untrained, the integer network has
-the accuracy of the float one (two columns side by side), and a run in integers is within a point of the float
-run with the same seeds (`test_16w8a_is_the_float_run_with_the_same_seeds`). What costs is zeroth order: in d
-numbers, a step in m directions makes about m / d of the way of an exact one. So blocks are small, and many
-directions go where one is cheap: those of the head are one op, and the layers before it run once a step.
-
-## Memory, bytes by plan
-
-Plain plans, with one direction a step for all that is trained, and with the blocks above. *On integer units*
-counts weights, activations, batch and losses. *In PyTorch* also counts the room in which kernels emulate
-products of 8 by 16 bits in float64, and in which directions are drawn.
-PyTorch has no integer kernels for such products, so at these sizes the step saves nothing there beside
-float32 backpropagation (last column).
-
-| batch | trained | directions | inference, on integer units | step | in PyTorch | step | backprop |
-|---|---|---|---|---|---|---|---|
-{memory}
-"""
+    seeds = len({result.seed for result in found})
+    called = f"python benchmarks/methods_fixed_point.py --seeds {seeds} --steps {args.steps:g}"
+    words = {"command": called, "settings": blocks, "args": args, "batch": BATCH, "epsilon": EPSILON}
+    write(PAGE, found, spent, 10 * len(SCOPES), **words)
 
 
 def main() -> None:
@@ -346,14 +276,14 @@ def main() -> None:
     args = parser.parse_args()
     data_file("fashion_mnist.npz")
     args.device = load_device("stm32f7")
-    memory_rows = list(memory(args.device))
+    spent = costs(args.device, args)
     if args.kept:
-        PAGE.write_text(page(known_results(args), memory_rows, args))
+        write_page(known_results(args), spent, args)
         return
     found: list[Result] = []
     for result in results(args):
         found.append(result)
-        PAGE.write_text(page(found, memory_rows, args))
+        write_page(found, spent, args)
 
 
 if __name__ == "__main__":

@@ -5,66 +5,64 @@
 
 Fashion-MNIST from the folder in EDGEWISE_DATA (`../shared/data` by default). INT8 backprop is made here of
 the same products: linear layers and convolutions on int8 operands, forward and backward, all else float32.
-What was measured is kept in build/methods_forward_forward.jsonl and not measured again with the same options;
-writes docs/benchmarks/methods_forward_forward.md.
+Rates are found first, by training samples that are held out. What was measured is kept in
+build/methods_forward_forward.jsonl and not measured again with the same options; writes
+docs/benchmarks/methods_forward_forward.md.
 """
 
 import argparse
 import json
-import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from _data import data_file
+from _energy import joules
+from _forward_forward_page import Rows, write
 from torch import Tensor, nn
 
+from edgewise.capture import Captured, capture
+from edgewise.capture.directions import step_number
+from edgewise.capture.estimates import Estimate, Forward, Parameters, trace_estimate
+from edgewise.devices import load_device
+from edgewise.methods import Backprop, ForwardForward, Method, capture_with
+from edgewise.methods.int8_operands import Int8Operands
+from edgewise.plan import minimum_ram, plain_plan
+from edgewise.run import Executor
+
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from edgewise.capture import Captured, capture  # noqa: E402
-from edgewise.capture.directions import step_number  # noqa: E402
-from edgewise.capture.estimates import Estimate, Forward, Parameters, trace_estimate  # noqa: E402
-from edgewise.devices import load_device  # noqa: E402
-from edgewise.methods import Backprop, ForwardForward, Method, capture_with  # noqa: E402
-from edgewise.methods.int8_operands import Int8Operands  # noqa: E402
-from edgewise.plan import minimum_ram, plain_plan  # noqa: E402
-from edgewise.run import Executor  # noqa: E402
-
 PAGE = ROOT / "docs" / "benchmarks" / "methods_forward_forward.md"
 KEPT = ROOT / "build" / "methods_forward_forward.jsonl"
 DEVICE = load_device("host")
-PARTS = ("accuracy", "memory", "time", "convolutions")
 BATCH = 64
 BATCHES = (64, 128, 256)
-CANDIDATES = 3
-MAIN = "two hidden layers of 1,000"
-FEW = (4_000, 1_000)
-"""Training and test samples of the convolutional network."""
+HELD = 5_000
+"""Training samples that rates are found by, beside those that are trained on."""
+MAIN, DEEP, CONVOLUTIONS = "two hidden layers of 1,000", "eight hidden layers of 256", "three convolutions"
 
 METHODS = ("backprop", "INT8 backprop", "forward-forward", "FF-INT8")
-RATES = {
-    "two hidden layers of 1,000": dict(zip(METHODS, (0.4, 0.4, 0.12, 0.12), strict=True)),
-    "eight hidden layers of 256": dict.fromkeys(METHODS, 0.05),
-    "three convolutions": dict(zip(METHODS, (0.1, 0.1, 0.02, 0.02), strict=True)),
+TWINS = {"INT8 backprop": "backprop", "FF-INT8": "forward-forward"}
+"""INT8 takes the rate of its float twin."""
+TRIED = {
+    MAIN: {"backprop": (0.2, 0.4, 0.8), "forward-forward": (0.06, 0.12, 0.24)},
+    CONVOLUTIONS: {"backprop": (0.03, 0.1, 0.3, 1.0), "forward-forward": (0.003, 0.01, 0.03, 0.1)},
 }
-"""First steps of plain SGD, by network.
-
-For two hidden layers, what did best in float32 on 20,000 training samples, 3 epochs, judged on 5,000 others
-of the training samples; INT8 has the rate of its float twin. The others are not tuned: of the eight layers
-only memory is measured.
-"""
+"""First steps of plain SGD that are tried, by network."""
+SETTINGS: dict[str, dict[str, Any]] = {
+    MAIN: {"label_value": 20.0, "pairs": True, "candidates": 3},
+    DEEP: {"label_value": 20.0, "pairs": True, "candidates": 3},
+    CONVOLUTIONS: {"label": "wave", "label_value": 1.0, "pairs": True},
+}
+"""Of forward-forward, by network."""
 
 Row = dict[str, Any]
-Network = Callable[[], nn.Sequential]
 
 
 def mlp() -> nn.Sequential:
@@ -86,6 +84,9 @@ def convolutional() -> nn.Sequential:
     for inputs, outputs in ((1, 16), (16, 32), (32, 32)):
         layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(32 * 9, 10))
+
+
+NETWORKS: dict[str, Callable[[], nn.Sequential]] = {MAIN: mlp, DEEP: deep, CONVOLUTIONS: convolutional}
 
 
 def int8_backprop(forward: Forward, parameters: Parameters, _: dict[str, Tensor]) -> Estimate:
@@ -112,43 +113,48 @@ class Falling:
         parameter.add_(gradient, alpha=-self.lr * max(0.0, 1 - step / self.steps))
 
 
-def captured_by(name: str, shape: str, batch: int, seed: int, steps: int = 1000) -> Captured:
+def captured_by(
+    name: str, shape: str, batch: int, seed: int = 0, *, lr: float = 0.1, steps: int = 1000
+) -> Captured:
     """The step of a method on a network whose first weights depend on the seed alone."""
     torch.manual_seed(seed)
     example = torch.zeros(batch, 1, 28, 28), torch.zeros(batch, dtype=torch.int64)
-    model, optimizer = SHAPES[shape](), Falling(RATES[shape][name], steps)
+    model, optimizer = NETWORKS[shape](), Falling(lr, steps)
     if name == "INT8 backprop":
         trace = partial(trace_estimate, estimator=int8_backprop)
         return capture(model, "cross_entropy", optimizer, example, seed=seed, trace=trace)
     method: Method = Backprop()
     if name != "backprop":
-        precision = "int8" if name == "FF-INT8" else "float32"
-        settings: dict[str, Any] = {"label_value": 20.0, "pairs": True, "candidates": CANDIDATES}
-        if shape == "three convolutions":
-            settings = {"label": "wave", "label_value": 1.0}
-        method = ForwardForward(precision=precision, **settings)  # type: ignore[arg-type]
+        method = ForwardForward(precision="int8" if name == "FF-INT8" else "float32", **SETTINGS[shape])
     return capture_with(method, model, "cross_entropy", optimizer, example, seed=seed)
 
 
 # -- accuracy ------------------------------------------------------------------------------------------------
 
+Labelled = tuple[Tensor, Tensor]
+"""Images [N, 1, 28, 28] and their classes [N]."""
+
 
 class Samples:
     """Fashion-MNIST less the mean of the training samples, over the deviation of all their pixels.
 
-    `count` training samples, in an order that is the same for all methods, and the first `tests` of the test.
+    `count` training samples and `HELD` others, in an order that is the same for all methods, and `tests` of
+    the test: by chance, for the file is sorted by class.
     """
 
     def __init__(self, count: int, tests: int) -> None:
         with np.load(data_file("fashion_mnist.npz")) as data:
-            chosen = np.random.default_rng(0).permutation(len(data["x_train"]))[:count]
-            self.train = _tensors(data["x_train"][chosen], data["y_train"][chosen])
-            self.test = _tensors(data["x_test"][:tests], data["y_test"][:tests])
+            chosen = np.random.default_rng(0).permutation(len(data["x_train"]))
+            own, held = chosen[:count], chosen[count : count + HELD]
+            tested = np.random.default_rng(1).permutation(len(data["x_test"]))[:tests]
+            self.train = _tensors(data["x_train"][own], data["y_train"][own])
+            self.held = _tensors(data["x_train"][held], data["y_train"][held])
+            self.test = _tensors(data["x_test"][tested], data["y_test"][tested])
         mean, deviation = self.train[0].mean(0), self.train[0].std()
-        for x in (self.train[0], self.test[0]):
+        for x, _ in (self.train, self.held, self.test):
             x.sub_(mean).div_(deviation)
 
-    def batches(self, epoch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, epoch: int, seed: int) -> Iterator[Labelled]:
         """All of them once, in whole batches."""
         x, y = self.train
         order = torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(len(x)))
@@ -156,45 +162,58 @@ class Samples:
             yield x[chosen], y[chosen]
 
 
-def _tensors(x: Any, y: Any) -> tuple[Tensor, Tensor]:
+def _tensors(x: Any, y: Any) -> Labelled:
     return torch.from_numpy(x).float().div_(255).unsqueeze(1), torch.from_numpy(y.astype(np.int64))
 
 
-def accuracy(name: str, shape: str, samples: Samples, epochs: int, seed: int) -> Row:
-    """Of the test samples, in percent, after training. INT8 methods classify on int8, too."""
-    captured = captured_by(name, shape, BATCH, seed, epochs * (len(samples.train[0]) // BATCH))
+class Task(NamedTuple):
+    """A network, and how long it is trained on how much."""
+
+    shape: str
+    samples: int
+    tests: int
+    epochs: int
+
+
+FEW = Task(CONVOLUTIONS, 4_000, 1_000, 2)
+"""What a convolutional network is trained on: its steps by int8 take long."""
+
+samples_of = cache(lambda task: Samples(task.samples, task.tests))
+
+
+def accuracy(name: str, task: Task, lr: float, seed: int, *, held: bool) -> Row:
+    """Of the held-out or of the test samples, in percent. INT8 methods classify on int8, too."""
+    samples: Samples = samples_of(task)
+    steps = task.epochs * (task.samples // BATCH)
+    captured = captured_by(name, task.shape, BATCH, seed, lr=lr, steps=steps)
     with Executor(captured, plain_plan(captured.graph, DEVICE), DEVICE) as executor:
-        step = 0
-        for epoch in range(epochs):
-            for batch in samples.batches(epoch, seed):
-                executor.step(batch, step)
-                step += 1
+        batches = (batch for epoch in range(task.epochs) for batch in samples.batches(epoch, seed))
+        for step, batch in enumerate(batches):
+            executor.step(batch, step)
     captured.model.eval()
-    x, y = samples.test
+    return {"percent": right_of(name, captured.model, samples.held if held else samples.test)}
+
+
+def right_of(name: str, model: nn.Module, asked: Labelled) -> float:
+    """Right answers in percent."""
     right = 0
     with torch.no_grad():
-        for inputs, targets in zip(x.split(500), y.split(500), strict=True):
+        for inputs, targets in zip(*(part.split(500) for part in asked), strict=True):
             if name == "INT8 backprop":
                 with Int8Operands():
-                    scores = captured.model(inputs)
+                    scores = model(inputs)
             else:
-                scores = captured.model(inputs)
+                scores = model(inputs)
             right += int((scores.argmax(1) == targets).sum())
-    return {"percent": 100 * right / len(x)}
+    return 100 * right / len(asked[0])
 
 
-# -- memory and time -----------------------------------------------------------------------------------------
-
-SHAPES: dict[str, Network] = {
-    "two hidden layers of 1,000": mlp,
-    "eight hidden layers of 256": deep,
-    "three convolutions": convolutional,
-}
+# -- memory, energy and time ---------------------------------------------------------------------------------
 
 
 def peaks(name: str, shape: str, batch: int, *, least: bool) -> Row:
     """Bytes at the peak of the plain plan, and with `least` of the smallest plan that was found."""
-    captured = captured_by(name, shape, batch, 0)
+    captured = captured_by(name, shape, batch)
     found: Row = {"plain": plain_plan(captured.graph, DEVICE).peak_bytes}
     found["weights"] = sum(p.numel() * p.element_size() for p in captured.model.parameters())
     if least:
@@ -207,7 +226,7 @@ def times(shape: str, batch: int, repeats: int) -> Row:
     x, y = torch.rand(batch, 1, 28, 28), torch.randint(0, 10, (batch,))
     executors = {}
     for name in METHODS:
-        captured = captured_by(name, shape, batch, 0)
+        captured = captured_by(name, shape, batch)
         executors[name] = Executor(captured, plain_plan(captured.graph, DEVICE), DEVICE)
     spent: dict[str, list[float]] = {name: [] for name in METHODS}
     for step in range(repeats + 2):
@@ -245,232 +264,84 @@ class Kept:
             print(name, json.dumps(self._rows[name]), flush=True)
         return self._rows[name]  # type: ignore[no-any-return]
 
-    def found(self, keys: list[list[Any]]) -> list[Row]:
-        """The rows of these keys; none if any is missing."""
-        rows = [self._rows.get(json.dumps(key)) for key in keys]
-        return rows if all(rows) else []
 
+class Bench:
+    """Measures what is not kept, part by part, into the rows of the page."""
 
-def figures(kept: Kept, options: argparse.Namespace) -> list[str]:
-    """A line for each figure that was aimed at: what was measured, and by how much it is missed."""
-    shape, runs = MAIN, [kept.found(accuracy_key(MAIN, n, options)) for n in METHODS]
-    lines = []
-    if all(runs):
-        backprop, _, ours, int8 = (statistics.mean(row["percent"] for row in each) for each in runs)
-        lines.append(figure("float32 below backprop, points", backprop - ours, 2.0))
-        lines.append(figure("INT8 below float32, points", ours - int8, 0.5))
-    peaks_found = [kept.found([["memory", shape, name, BATCH]]) for name in METHODS]
-    if all(peaks_found):
-        backprop, int8_backprop, _, ours = (row["plain"] for (row,) in peaks_found)
-        lines.append(figure(f"memory by backprop's, batch {BATCH}", ours / backprop, 0.7))
-        lines.append(figure(f"memory by INT8 backprop's, batch {BATCH}", ours / int8_backprop, 0.75))
-    for batch in BATCHES:
-        for row in kept.found([["time", shape, batch, options.repeats]]):
-            ratio = row["FF-INT8"] / row["backprop"]
-            lines.append(figure(f"time of a step by backprop's, batch {batch}", ratio, 1.0))
-    return lines
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options, self.kept, self.rows = options, Kept(KEPT), Rows()
 
-
-def figure(name: str, measured: float, most: float) -> str:
-    """A line of the table of figures."""
-    verdict = "met" if measured <= most else f"missed by {measured - most:.2f}"
-    return f"| {name} | {most:g} | {measured:.2f} | {verdict} |"
-
-
-def accuracy_key(shape: str, name: str, options: argparse.Namespace) -> list[list[Any]]:
-    """Keys of the rows of all seeds."""
-    start = ["accuracy", shape, name, options.samples, options.epochs]
-    return [[*start, seed] for seed in range(options.seeds)]
-
-
-def accuracies(kept: Kept, shape: str, samples: Samples, epochs: int, seeds: int) -> list[str]:
-    """A line for each method."""
-    found: dict[str, list[float]] = {name: [] for name in METHODS}
-    for seed in range(seeds):
+    def accuracy(self, task: Task) -> None:
+        """Rates by held-out samples, then the test by each method and seed."""
         for name in METHODS:
-            key = ["accuracy", shape, name, len(samples.train[0]), epochs, seed]
-            row = kept.row(key, partial(accuracy, name, shape, samples, epochs, seed))
-            found[name].append(row["percent"])
-    lines = []
-    for name, each in found.items():
-        mean, listed = statistics.mean(each), ", ".join(f"{percent:.2f}" for percent in each)
-        below = statistics.mean(found["backprop"]) - mean
-        lines.append(f"| {name} | {RATES[shape][name]} | {listed} | {mean:.2f} | {below:+.2f} |")
-    return lines
+            lr = self.rate(task, TWINS.get(name, name))
+            each = []
+            for seed in range(self.options.seeds):
+                key = ["test", name, *task, lr, seed, SETTINGS[task.shape]]
+                each.append(self.kept.row(key, partial(accuracy, name, task, lr, seed, held=False)))
+            self.rows.accuracy[task.shape, name] = (lr, [row["percent"] for row in each])
 
+    def rate(self, task: Task, name: str) -> float:
+        """The one of those tried that does best on held-out samples, with seed 0."""
+        found = {}
+        for lr in TRIED[task.shape][name]:
+            key = ["held out", name, *task, lr, SETTINGS[task.shape]]
+            row = self.kept.row(key, partial(accuracy, name, task, lr, 0, held=True))
+            found[lr] = row["percent"]
+        self.rows.held[task.shape, name] = found
+        return max(found, key=lambda lr: found[lr])
 
-def memory_lines(kept: Kept) -> list[str]:
-    """A line for each network and batch."""
-    lines = []
-    for shape in SHAPES:
-        for batch in (64, 256, 1024) if shape != "three convolutions" else (64,):
-            least = batch == 64 and shape != "three convolutions"
-            found = {
-                name: kept.row(
-                    ["memory", shape, name, batch], partial(peaks, name, shape, batch, least=least)
+    def memory(self) -> None:
+        """At some batch sizes."""
+        for shape in NETWORKS:
+            for batch in (64, 256, 1024) if shape != CONVOLUTIONS else (64,):
+                least = batch == 64 and shape != CONVOLUTIONS
+                for name in METHODS:
+                    key = ["peaks", shape, name, batch, SETTINGS[shape]]
+                    measure = partial(peaks, name, shape, batch, least=least)
+                    self.rows.memory[shape, batch, name] = self.kept.row(key, measure)
+
+    def time(self) -> None:
+        """Of the main network at some batch sizes, and of the convolutional one."""
+        repeats = self.options.repeats
+        for shape, batch in (*((MAIN, batch) for batch in BATCHES), (CONVOLUTIONS, BATCH)):
+            key = ["times", shape, batch, repeats, SETTINGS[shape]]
+            self.rows.time[shape, batch] = self.kept.row(key, partial(times, shape, batch, repeats))
+
+    def energy(self) -> None:
+        """Of a step."""
+        for shape in (MAIN, CONVOLUTIONS):
+            for name in METHODS:
+                key = ["joules", shape, name, BATCH, SETTINGS[shape]]
+                self.rows.energy[shape, name] = self.kept.row(
+                    key, lambda n=name, s=shape: joules(captured_by(n, s, BATCH).graph)
                 )
-                for name in METHODS
-            }
-            cells = [size(found[name]["plain"]) for name in METHODS]
-            ours = found["FF-INT8"]["plain"]
-            less = [f"{1 - ours / found[name]['plain']:.0%}" for name in METHODS[:2]]
-            floors = [size(found[name]["least"]) if least else "" for name in METHODS]
-            row = (shape, batch, size(found["backprop"]["weights"]), *cells, *less, *floors)
-            lines.append("| " + " | ".join(map(str, row)) + " |")
-    return lines
-
-
-def time_lines(kept: Kept, repeats: int) -> list[str]:
-    """A line for each network and batch."""
-    return [time_line(kept, MAIN, batch, repeats) for batch in BATCHES]
-
-
-def time_line(kept: Kept, shape: str, batch: int, repeats: int) -> str:
-    """A line of times."""
-    row = kept.row(["time", shape, batch, repeats], partial(times, shape, batch, repeats))
-    cells = " | ".join(f"{1e3 * row[name]:.1f}" for name in METHODS)
-    return f"| {shape} | {batch} | {cells} | {row['FF-INT8'] / row['backprop']:.2f} |"
-
-
-def size(count: int) -> str:
-    """Bytes, for people."""
-    return f"{count / 2**20:.2f} MiB"
-
-
-TEXT = """# Forward-forward and FF-INT8
-
-Fashion-MNIST, less the mean image and over the deviation of all pixels, for every method; batches of
-{batch}, plain SGD whose rate falls to zero in a straight line, {samples:,} training samples, {epochs} epochs,
-all 10,000 test samples, {seeds} seed(s). *INT8 backprop* is backpropagation with all products of int8
-operands and stochastically rounded gradients, everything else float32: the same products as FF-INT8. Both
-classify on int8, too.
-
-| figure | aim: at most | measured | |
-|---|---:|---:|---|
-{figures}
-
-Forward-forward here learns from pairs (`pairs`: softplus of the goodness of a wrong label less that of the
-right one), and from the wrong label in which the first layer finds most goodness, of {candidates} that are
-drawn (`candidates`). With 5,000 of the training samples held out, three rates were tried for backpropagation
-at this width, 0.1, 0.2 and 0.4, and the last did best. For forward-forward, rates, the loss, the sharpness,
-the height of the label, and how wrong labels are chosen were tried in some 25 short runs, most of them at
-half the width: it is the more tuned of the two. Less the mean image, both are better.
-
-## Accuracy: two hidden layers of 1,000
-
-{accuracy_columns}
-{accuracy}
-
-## Accuracy: three convolutions, labels as waves
-
-{few[0]:,} training samples, one epoch, {few[1]:,} test samples, one seed, rates not tuned.
-
-{accuracy_columns}
-{convolutions}
-
-## Peak memory
-
-Of the plain plan: weights and all else that is held at once. *Least* is the smallest plan that was found for
-the same step, from recomputation to loops. Weights are float32 for every method, so small batches are mostly
-weights. FF-INT8 makes the gradient of a linear layer piece by piece within the update, so it is never whole;
-that is no privilege of forward-forward, but the simple INT8 backprop here does not.
-
-{memory_columns}
-{memory}
-
-## Time of a step
-
-Milliseconds of processor time of one thread, median of {repeats} steps, in turn. Forward-forward makes
-two passes, of right and wrong labels: 7.1 million multiply-adds a sample against backprop's 4.6 for the
-two hidden layers, which int8 has to make up for first.
-
-| network | batch | {names} | FF-INT8 / backprop |
-|---|---:|---:|---:|---:|---:|---:|
-{times}
-
-{reading}
-
-Measured with `python benchmarks/methods_forward_forward.py{command}` on
-{machine}, a core shared with other work.
-Memory and accuracy do not depend on the machine but for rounding; times do.
-"""
-
-MEMORY_COLUMNS = (
-    f"| network | batch | weights | {' | '.join(METHODS)} | FF-INT8 below backprop | below INT8 backprop "
-    f"| {' | '.join(f'least, {name}' for name in METHODS)} |\n|---|{'---:|' * 12}"
-)
-ACCURACY_COLUMNS = (
-    "| method | rate | test accuracy by seed, % | mean | below backprop |\n|---|---:|---|---:|---:|"
-)
 
 
 def main() -> None:
-    """Measure what is not kept, and write the page."""
+    """Measure what is not kept, and write the page after each part."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--samples", type=int, default=20_000)
     parser.add_argument("--repeats", type=int, default=40)
-    parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
+    parts = ("memory", "energy", "time", "convolutions", "accuracy")
+    parser.add_argument("--parts", nargs="*", choices=parts, default=list(parts))
     parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    kept = Kept(KEPT)
     data_file("fashion_mnist.npz")
-    made: dict[str, list[str]] = {}
-    if "accuracy" in options.parts:
-        samples = Samples(options.samples, 10_000)
-        made["accuracy"] = accuracies(kept, MAIN, samples, options.epochs, options.seeds)
-    if "memory" in options.parts:
-        made["memory"] = memory_lines(kept)
-    if "time" in options.parts:
-        made["time"] = time_lines(kept, options.repeats)
-    if "convolutions" in options.parts:
-        few = Samples(*FEW)
-        made["convolutions"] = accuracies(kept, "three convolutions", few, 1, 1)
-        if "time" in made:
-            made["time"].append(time_line(kept, "three convolutions", BATCH, options.repeats))
-    for part, lines in made.items():
-        print(part, *lines, sep="\n", flush=True)
-    write(kept, options, made)
-
-
-def write(kept: Kept, options: argparse.Namespace, made: dict[str, list[str]]) -> None:
-    """The page."""
-    asked = {"seeds": 1, "epochs": 3, "samples": 20_000, "repeats": 40}
-    command = "".join(f" --{n} {getattr(options, n)}" for n, d in asked.items() if getattr(options, n) != d)
-    if len(options.parts) < len(PARTS):
-        command += f" --parts {' '.join(options.parts)}"
-    text = TEXT.format(
-        batch=BATCH,
-        samples=options.samples,
-        epochs=options.epochs,
-        seeds=options.seeds,
-        repeats=options.repeats,
-        accuracy_columns=ACCURACY_COLUMNS,
-        names=" | ".join(METHODS),
-        memory_columns=MEMORY_COLUMNS,
-        command=command,
-        reading=READING,
-        candidates=CANDIDATES,
-        few=FEW,
-        figures="\n".join(figures(kept, options)),
-        machine=f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}",
-        **{PLACES[part]: "\n".join(made.get(part, ["(left out of this run)"])) for part in PARTS},
-    )
-    options.page.write_text(text)
-
-
-PLACES = {"accuracy": "accuracy", "memory": "memory", "time": "times", "convolutions": "convolutions"}
-"""The place of each part in the text."""
-
-READING = """An executor hands every tensor of 64 KiB and more back to the system at once, and new pages
-cost time: in float32 backpropagation those of the gradients of weights, in FF-INT8 those of what is rounded.
-A step of FF-INT8 reads each weight once to round it and once to change it, and makes two passes; int8
-products are several times faster than float32's, but they are the smaller part of the step. On the
-convolutional network forward-forward holds more, not less: the first layer's activations, of right and wrong
-labels at once, are larger than all that backpropagation keeps. And where memory is what matters, planned
-backpropagation needs far less than either (*least*): the int8 ops can not be run as loops."""
+    bench, main_task = Bench(options), Task(MAIN, options.samples, 10_000, options.epochs)
+    measures: dict[str, Callable[[], None]] = {
+        "memory": bench.memory,
+        "energy": bench.energy,
+        "time": bench.time,
+        "convolutions": partial(bench.accuracy, FEW),
+        "accuracy": partial(bench.accuracy, main_task),
+    }
+    for part in options.parts:
+        measures[part]()
+        write(bench.rows, main_task, FEW, options)
 
 
 if __name__ == "__main__":

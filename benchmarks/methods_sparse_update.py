@@ -11,27 +11,25 @@ interrupted call goes on where it stopped; `--fresh` forgets them.
 import argparse
 import copy
 import json
-import platform
 import statistics
-import sys
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import torch
+from _command import machine
 from _data import data_file
+from _energy import DEVICES, energy_table, joules
+from _figures import Figure, Found, save
 from torch import Tensor, nn
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from edgewise.capture import SGD, Captured  # noqa: E402
-from edgewise.devices import load_device  # noqa: E402
-from edgewise.errors import BudgetInfeasible  # noqa: E402
-from edgewise.methods import (  # noqa: E402
+from edgewise.capture import SGD, Captured
+from edgewise.devices import load_device
+from edgewise.errors import BudgetInfeasible
+from edgewise.methods import (
     Backprop,
     Method,
     SparseUpdate,
@@ -41,23 +39,24 @@ from edgewise.methods import (  # noqa: E402
     select,
     use_wta_crs,
 )
-from edgewise.plan import Budget, Plan, make_plan, plain_plan  # noqa: E402
-from edgewise.run import Executor  # noqa: E402
-from edgewise.zoo.models import build_model  # noqa: E402
+from edgewise.plan import Budget, Compute, Plan, make_plan, plain_plan
+from edgewise.run import Executor
+from edgewise.zoo.models import build_model
 
+ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks" / "methods_sparse_update.md"
 STATE = ROOT / "build" / "methods_sparse_update.json"
 DEVICE = load_device("stm32f7")
 BUDGETS_KIB = (136, 160, 208, 272)
+PROGRAM = "python benchmarks/methods_sparse_update.py"
 RATES = (0.03, 0.1, 0.3)
 SHARES = (1.0, 0.3, 0.1)
 TEXT = """# Sparse update, int8 training and sampled rows
 
 Fashion-MNIST at 14x14 pixels. Mean accuracy on the test images of the classes trained on, and the standard
 deviation over {seeds} seeds. Learning rates are the best of {rates} on {held} held-out images, in the mean
-of the seeds. Energy is that of one step on the profile `{device}`; RAM is the planned peak of one step,
-weights included, and for a plain plan unless said otherwise. All steps were captured, planned and executed by
-Edgewise.
+of the seeds. RAM is the planned peak of one step, weights included, on the profile `{device}`, and for a
+plain plan unless said otherwise. All steps were captured, planned and executed by Edgewise.
 
 ## Adapting a network to new classes
 
@@ -65,8 +64,8 @@ DigitsCNN (six convolutions of 8 and 16 channels and a head, {parameters:,} weig
 on {pretraining:,} images of classes 0 to 4, its norms are folded, its head is drawn anew, and it is adapted
 to classes 5 to 9 with {samples} images, {epochs} epochs, batch {batch}, SGD.
 
-| what is trained | trained numbers | accuracy, % | RAM, B | energy, J | MFLOP | learning rate |
-|---|---:|---:|---:|---:|---:|---:|
+| what is trained | trained numbers | accuracy, % | RAM, B | MFLOP | learning rate |
+|---|---:|---:|---:|---:|---:|
 {transfer}
 
 - *Selected* rows: what `select` chose for that RAM from {probed} batches; trained numbers are those of the
@@ -75,13 +74,20 @@ to classes 5 to 9 with {samples} images, {epochs} epochs, batch {batch}, SGD.
   that of full backprop.
 - Selected with the first seed: {choices}.
 
-{sections}Written by `python benchmarks/methods_sparse_update.py {arguments}` on {machine}, one thread.
+{sections}## Energy of a step
+
+By the profiles of three devices, for the plans of the tables, whatever RAM the device has. A profile has one
+price for an operation, of whatever width: what int8 would save is not in it.
+
+{energy}
+
+Written by `{command}` on {machine}, one thread.
 """
 
 INT8_TEXT = """## Int8
 
-The same task; weights, activations and biases are whole numbers (`quantize`). RAM and energy are left out,
-because the captured step holds whole numbers in 32-bit floats. Seeds: {seeds}.
+The same task; weights, activations and biases are whole numbers (`quantize`). RAM is left out, because the
+captured step holds whole numbers in 32-bit floats. Seeds: {seeds}.
 
 | what is trained | scaling | accuracy, % | learning rate |
 |---|---|---:|---:|
@@ -167,6 +173,7 @@ class Bench:
         self.sizes = json.dumps({name: vars(options)[name] for name in sorted(shown)})
         known = {} if options.fresh or not STATE.is_file() else json.loads(STATE.read_text())
         self.known: dict[str, Any] = known
+        self.energy: dict[str, dict[str, float]] = {}
 
     def once(self, key: str, run: Callable[[], Any]) -> Any:
         key = f"{key} {self.sizes}"
@@ -207,8 +214,7 @@ class Bench:
         """One run: accuracies, and what a step of it costs."""
         model, (own, held) = self.model(seed, scaled), self.adapting(seed)
         settings = self.settings(method, seed)
-        example = next(batches(own, self.options.batch, seed, 1))
-        captured = capture_with(settings, model, "cross_entropy", SGD(lr), example, seed=seed)
+        captured = self.captured(settings, model, seed, lr)
         plan = plain_plan(captured.graph, DEVICE)
         with Executor(captured, plan, DEVICE) as executor:
             for step, batch in enumerate(batches(own, self.options.batch, seed, self.options.epochs)):
@@ -222,6 +228,19 @@ class Bench:
             "choice": words(sparse) if sparse else "",
             **figures(captured, plan),
         }
+
+    def captured(self, method: Method, model: nn.Module, seed: int, lr: float = 0.1) -> Captured:
+        """The step that adapts `model`."""
+        example = next(batches(self.adapting(seed)[0], self.options.batch, seed, 1))
+        return capture_with(method, model, "cross_entropy", SGD(lr), example, seed=seed)
+
+    def first(self, method: Method | int, scaled: bool | None = None) -> Captured:
+        """That of the first seed."""
+        return self.captured(self.settings(method, 0), self.model(0, scaled), 0)
+
+    def price(self, label: str, step: Callable[[], Captured]) -> None:
+        """Note the energy of a row's step by plain plans."""
+        self.energy[label] = self.once(f"energy {label}", lambda: joules(step().graph))
 
     def row(
         self, label: str, run: Callable[[int, float], dict[str, Any]], seeds: int
@@ -258,7 +277,7 @@ def words(settings: SparseUpdate) -> str:
 
 def figures(captured: Captured, plan: Plan) -> dict[str, Any]:
     graph = captured.graph
-    return {"ram": plan.peak_bytes, "joules": plan.joules, "flops": sum(op.flops for op in graph.ops)}
+    return {"ram": plan.peak_bytes, "flops": sum(op.flops for op in graph.ops)}
 
 
 def spread(runs: list[dict[str, Any]]) -> str:
@@ -282,14 +301,15 @@ def transfer(bench: Bench) -> tuple[list[str], list[str]]:
                 label, lambda seed, lr, m=method: bench.trained(m, seed, lr), bench.options.seeds
             )
         except BudgetInfeasible as error:
-            rows.append(f"| {label} | 0 | does not fit: {error.min_ram_bytes:,} B is the least | | | | |")
+            rows.append(f"| {label} | 0 | does not fit: {error.min_ram_bytes:,} B is the least | | | |")
             continue
         first = runs[0]
         rows.append(
             f"| {label} | {first['trained']:,} | {spread(runs)} | {max(r['ram'] for r in runs):,} "
-            f"| {first['joules']:.4f} | {first['flops'] / 1e6:.1f} | {lr} |"
+            f"| {first['flops'] / 1e6:.1f} | {lr} |"
         )
         print(rows[-1], flush=True)
+        bench.price(label, partial(bench.first, method))
         if isinstance(method, int):
             choices.append(f"{method} KiB: {first['choice']}")
         if isinstance(method, Backprop):
@@ -299,28 +319,28 @@ def transfer(bench: Bench) -> tuple[list[str], list[str]]:
 
 def planned(bench: Bench, kib: int, runs: list[dict[str, Any]], lr: float) -> str:
     """Full backprop within a budget: the accuracy is that of full backprop."""
-
-    def run() -> dict[str, float] | None:
-        example = next(batches(bench.adapting(0)[0], bench.options.batch, 0, 1))
-        graph = capture_with(Backprop(), bench.model(0, None), "cross_entropy", SGD(lr), example).graph
-        try:
-            plan = make_plan(graph, DEVICE, Budget(kib * 1024), time_limit=bench.options.time_limit)
-        except BudgetInfeasible:
-            return None
-        again = [step.op for step in plan.steps if type(step).__name__ == "Compute"]
-        return {
-            "ram": plan.peak_bytes,
-            "joules": plan.joules,
-            "flops": sum(graph.op[op].flops for op in again),
-        }
-
-    found = bench.once(f"planned {kib}", run)
     label = f"all: full backprop, planned for {kib} KiB"
-    if found is None:
-        return f"| {label} | | does not fit | | | | |"
-    cells = f"{found['ram']:,} | {found['joules']:.4f} | {found['flops'] / 1e6:.1f}"
+    found = {
+        name: bench.once(f"planned {kib} {name}", partial(plan_within, bench, kib, name)) for name in DEVICES
+    }
+    here = found[DEVICE.name]
+    if here is None:
+        return f"| {label} | | does not fit | | | |"
+    bench.energy[label] = {name: of["joules"] for name, of in found.items() if of is not None}
+    cells = f"{here['ram']:,} | {here['flops'] / 1e6:.1f}"
     print(label, cells, flush=True)
     return f"| {label} | {runs[0]['trained']:,} | {spread(runs)} | {cells} | {lr} |"
+
+
+def plan_within(bench: Bench, kib: int, device: str) -> dict[str, float] | None:
+    """What a step of full backprop costs within so many KiB on a device; none if no plan fits."""
+    graph = bench.first(Backprop()).graph
+    try:
+        plan = make_plan(graph, load_device(device), Budget(kib * 1024), time_limit=bench.options.time_limit)
+    except BudgetInfeasible:
+        return None
+    again = [step.op for step in plan.steps if isinstance(step, Compute)]
+    return {"ram": plan.peak_bytes, "joules": plan.joules, "flops": sum(graph.op[op].flops for op in again)}
 
 
 def int8(bench: Bench) -> Iterator[str]:
@@ -330,6 +350,10 @@ def int8(bench: Bench) -> Iterator[str]:
             name = "quantization-aware" if scaled else "none"
             run: Any = lambda seed, lr, m=method, s=scaled: bench.trained(m, seed, lr, s)  # noqa: E731
             runs, lr = bench.row(f"int8 {label} {name}", run, bench.options.side_seeds)
+            bench.price(
+                f"int8, {label}, scaling: {name}",
+                partial(bench.first, method, scaled),
+            )
             yield f"| {label} | {name} | {spread(runs)} | {lr} |"
 
 
@@ -341,23 +365,33 @@ def kept_bytes(captured: Captured) -> int:
     return sum(graph.value[n].bytes for n in {n for op in graph.ops[loss + 1 :] for n in op.inputs} & made)
 
 
-def sampled(bench: Bench, share: float, seed: int, lr: float) -> dict[str, Any]:
-    options = bench.options
+def sampling(options: argparse.Namespace, share: float, seed: int, lr: float) -> Captured:
+    """The step of the MLP with a share of the rows; the model is trained from its initial weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layers = (nn.Linear(196, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10))
         model = nn.Sequential(nn.Flatten(), *layers).train()
     if share < 1:
         use_wta_crs(model, share)
-    x, y = fashion()["train"]
-    own = (x[: options.mlp_samples], y[: options.mlp_samples])
-    held = (x[-options.held :], y[-options.held :])
-    example = next(batches(own, options.mlp_batch, seed, 1))
+    example = next(batches(first_images(options), options.mlp_batch, seed, 1))
     lean = SparseUpdate({"": 1.0}, ("",))  # all of it; and of a ReLU, only a mask is kept if that is enough
-    captured = capture_with(lean, model, "cross_entropy", SGD(lr), example, seed=seed)
-    plan = plain_plan(captured.graph, DEVICE)
+    return capture_with(lean, model, "cross_entropy", SGD(lr), example, seed=seed)
+
+
+def first_images(options: argparse.Namespace) -> Data:
+    """What the MLP is trained on."""
+    x, y = fashion()["train"]
+    return x[: options.mlp_samples], y[: options.mlp_samples]
+
+
+def sampled(bench: Bench, share: float, seed: int, lr: float) -> dict[str, Any]:
+    options, (x, y) = bench.options, fashion()["train"]
+    held = (x[-options.held :], y[-options.held :])
+    captured = sampling(options, share, seed, lr)
+    model, plan = captured.model, plain_plan(captured.graph, DEVICE)
     with Executor(captured, plan, DEVICE) as executor:
-        for step, batch in enumerate(batches(own, options.mlp_batch, seed, options.mlp_epochs)):
+        steps = batches(first_images(options), options.mlp_batch, seed, options.mlp_epochs)
+        for step, batch in enumerate(steps):
             executor.step(batch, step)
     test = accuracy(model, fashion()["test"])
     figured = figures(captured, plan)
@@ -371,6 +405,7 @@ def wta(bench: Bench) -> Iterator[str]:
         run: Any = lambda seed, lr, s=share: sampled(bench, s, seed, lr)  # noqa: E731
         runs, lr = bench.row(f"wta {share}", run, bench.options.side_seeds)
         size, first = bench.options.mlp_batch, runs[0]
+        bench.price(f"MLP, {share:.0%} of the rows", partial(sampling, bench.options, share, 0, 0.1))
         yield (
             f"| {share:.0%} | {rows_kept(size, share)} of {size} | {spread(runs)} | {first['kept']:,} "
             f"| {first['ram']:,} | {first['flops'] / 1e6:.1f} | {lr} |"
@@ -417,12 +452,17 @@ def write(bench: Bench, sizes: dict[str, int], rows: list[str], choices: list[st
         parameters=sum(p.numel() for p in pretrained(0, options.pretraining).parameters()),
         device=DEVICE.name,
         rates=", ".join(str(rate) for rate in RATES),
-        arguments=" ".join(given),
-        machine=f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}",
+        command=" ".join((PROGRAM, *given)),
+        energy=energy_table("row", bench.energy.items()),
+        machine=machine(),
         **{name: vars(options)[name] for name in sizes},
     )
     options.page.parent.mkdir(parents=True, exist_ok=True)
     options.page.write_text(text)
+    devices = min(len(of) for of in bench.energy.values())
+    figures = (Figure(6, "devices with energy of every row", devices, 3, at_least=True, digits=0),)
+    seeds = min(options.seeds, options.side_seeds)
+    save(options.page, Found(text.splitlines()[0].strip("# "), " ".join((PROGRAM, *given)), seeds, figures))
 
 
 if __name__ == "__main__":

@@ -13,9 +13,7 @@ folder that `EDGEWISE_DATA` names, or in `../shared/data`.
 
 import argparse
 import math
-import platform
 import statistics
-import sys
 from collections.abc import Iterator
 from functools import cache, partial
 from pathlib import Path
@@ -24,19 +22,18 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 import torch
-from _command import command
+from _command import command, machine
 from _data import data_file
+from _energy import DEVICES
+from _figures import Figure, Found, save, table
 from _rates import climb
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from edgewise.capture import SGD, Captured, Optimizer  # noqa: E402
-from edgewise.devices import Device, load_device  # noqa: E402
-from edgewise.errors import BudgetInfeasible  # noqa: E402
-from edgewise.methods import (  # noqa: E402
+from edgewise.capture import SGD, Captured, Optimizer
+from edgewise.devices import Device, load_device
+from edgewise.errors import BudgetInfeasible
+from edgewise.methods import (
     Backprop,
     Elastic,
     ForwardGradient,
@@ -46,13 +43,13 @@ from edgewise.methods import (  # noqa: E402
     TopShare,
     capture_with,
 )
-from edgewise.plan import Budget, Compute, Plan, make_plan, plain_plan  # noqa: E402
-from edgewise.run import Executor  # noqa: E402
-from edgewise.train.rate_search import Adjustable  # noqa: E402
+from edgewise.plan import Budget, Compute, Plan, make_plan, plain_plan
+from edgewise.run import Executor
+from edgewise.train.rate_search import Adjustable
 
+ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks" / "methods_zeroth_order.md"
 STORE = ROOT / "build" / "methods_zeroth_order.json"
-DEVICES = ("rpi4", "jetson-tx2", "stm32f7")
 BATCH = 12
 """With it, the step of SPSA fits in the 320 KiB of an STM32F7."""
 ROOM = 1.1
@@ -102,6 +99,8 @@ loss on {held:,} further pictures after {search} steps with another seed: the se
 neighbours have been tried and are no better. Directions are random signs. The six defects of the paper's
 code are left out, each with a test (`tests/methods/test_variants.py`).
 
+{figures}
+
 ## Accuracy, and memory
 
 *Plain peak*: RAM of the step in the order it was captured in. *Planned*: within {room:.0%} of what plain SPSA
@@ -133,7 +132,7 @@ accuracy over the seeds is there first, by the cost model of each device profile
 
 {words}
 
-Measured with `{command}` on {machine}, PyTorch {torch}.
+Measured with `{command}` on {machine}.
 """
 
 
@@ -455,7 +454,7 @@ def words(found: dict[str, Row], target: float) -> str:
     if not isinstance(bp, Price) or not isinstance(checkpointed, Price):
         return f"Within this RAM no plan of backprop exists on {device}: only what avoids it fits."
     planned, zeroth = found["backprop, planned"], found["SPSA"]
-    best = max((row for name, row in found.items() if name not in ROWS), key=lambda row: row.mean())
+    best = best_other(found)
     points, over_zeroth = (100 * (planned.mean() - row.mean()) for row in (best, zeroth))
     lines = [
         (
@@ -496,6 +495,38 @@ def span(figures: list[float]) -> str:
     return " to ".join(dict.fromkeys(f"{figure:.1f}" for figure in (min(figures), max(figures))))
 
 
+def figures(found: dict[str, Row], bench: Bench, target: float) -> tuple[Figure, ...]:
+    """What planned backprop was to show against what avoids backprop, and what was aimed at."""
+    devices = min(sum(isinstance(p, Price) for p in row.prices.values()) for row in found.values())
+    energy = Figure(6, "devices with energy of every row", devices, 3, at_least=True, digits=0)
+    if not {*ROWS, "SPSA"} <= set(found):
+        return (energy,)
+    rows_ = (found["backprop, planned"], found["backprop, every block"], best_other(found))
+    planned, _, best = rows_
+    price, of_checkpoints, of_best = (row.prices[DEVICES[0]] for row in rows_)
+    words = f"planned backprop above {best.name}, the best of the others, points"
+    above = 100 * (planned.mean() - best.mean())
+    listed = [Figure(2, words, above, 0, at_least=True, is_mean=True)]
+    if isinstance(price, Price) and isinstance(of_checkpoints, Price):
+        words = "its RAM by that of backprop with every block checkpointed"
+        listed.append(Figure(2, "its RAM by that of plain SPSA", price.peak / bench.peak("SPSA"), ROOM))
+        listed.append(Figure(2, words, price.peak / of_checkpoints.peak, 1))
+    needed, steps = best.steps_to(target), planned.steps_to(target)
+    if needed and steps and isinstance(price, Price) and isinstance(of_best, Price):
+        for what, ratio in (
+            ("operations", of_best.flops / price.flops),
+            (f"time on {DEVICES[0]}", of_best.seconds / price.seconds),
+        ):
+            words = f"{what} of {best.name} to the target, by planned backprop's"
+            listed.append(Figure(2, words, needed / steps * ratio, 1, at_least=True, is_mean=True))
+    return (*listed, energy)
+
+
+def best_other(found: dict[str, Row]) -> Row:
+    """The row of most accuracy that is no backprop."""
+    return max((row for name, row in found.items() if name not in ROWS), key=lambda row: row.mean())
+
+
 def caution(options: argparse.Namespace) -> str:
     """What this run lacks of the default one."""
     left_out = [name for name in METHODS if name not in options.methods]
@@ -505,12 +536,14 @@ def caution(options: argparse.Namespace) -> str:
     return text
 
 
-def page(found: dict[str, Row], bench: Bench) -> str:
+def write(found: dict[str, Row], bench: Bench) -> None:
+    """The page, and its figures beside it."""
     options = bench.options
     first = next(iter(found.values()))
     top = max(row.mean() for row in found.values() if row.name in ROWS or len(found) == 1)
     target = (first.mean(0) + top) / 2
-    return TEXT.format(
+    listed, called = figures(found, bench, target), command(__file__, "--store", "--page")
+    text = TEXT.format(
         parameters=sum(w.numel() for w in Picture().parameters()), steps=options.steps, batch=BATCH,
         degrees=DEGREES, samples=options.samples, tested=TESTED,
         held=HELD, seeds=options.seeds, start=first.mean(0),
@@ -520,9 +553,12 @@ def page(found: dict[str, Row], bench: Bench) -> str:
         accuracy="\n".join(accuracy_line(row) for row in found.values()),
         times="\n".join(time_line(row, target) for row in found.values()),
         costs="\n".join(f"| {name} | {cost_cells(row, 1)} |" for name, row in found.items()),
-        words=words(found, target) + caution(options), command=command(__file__, "--store", "--page"),
-        machine=f"{platform.machine()}, Python {platform.python_version()}", torch=torch.__version__,
+        words=words(found, target) + caution(options), command=called, figures=table(listed),
+        machine=machine(),
     )  # fmt: skip
+    options.page.parent.mkdir(parents=True, exist_ok=True)
+    options.page.write_text(text)
+    save(options.page, Found(text.partition("\n")[0].strip("# "), called, options.seeds, listed))
 
 
 def main() -> None:
@@ -541,8 +577,7 @@ def main() -> None:
     found: dict[str, Row] = {}
     for row in rows(bench):
         found[row.name] = row
-        options.page.parent.mkdir(parents=True, exist_ok=True)
-        options.page.write_text(page(found, bench))
+        write(found, bench)
     print(options.page.read_text())
 
 

@@ -2,9 +2,10 @@
 
     python benchmarks/microcontroller.py [--cases NAME ...] [--time-limit S] [--page PATH]
 
-Each step is planned for a budget of RAM that the linker, the memory protection unit and the emulator enforce, runs on
-this computer and on the board, and both must leave the same bits. What it changed is compared with what the step
-changes in PyTorch, and with float64. Writes docs/benchmarks/microcontroller.md; takes about ten minutes.
+Each step is planned for a budget of RAM that the linker, the memory protection unit and the emulator
+enforce. It runs on this computer and on the board, and both must leave the same bits. What it changed is
+compared with what it changes in PyTorch, and with float64. Writes docs/benchmarks/microcontroller.md;
+takes about ten minutes.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -41,9 +43,9 @@ PLENTY = 1 << 40
 
 TEXT = """# On the microcontroller
 
-A planned training step as C99 (`edgewise emit`), compiled by zig and run on emulated boards (`edgewise emulate`,
-unicorn). *RAM* is all that a program gets: arena, stack and variables; beyond it nothing is mapped. Instructions are
-counted, not timed: an emulator says nothing of the seconds that a board takes.
+A planned training step as C99 (`edgewise emit`), compiled by zig and run on emulated boards (`edgewise
+emulate`, unicorn). *RAM* is all that a program gets: arena, stack and variables; beyond it nothing is
+mapped. Instructions are counted, not timed: an emulator says nothing of the seconds that a board takes.
 
 ## One step
 
@@ -51,14 +53,15 @@ counted, not timed: an emulator says nothing of the seconds that a board takes.
 |---|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|
 {steps}
 
-*Read*, *written*: what passes between RAM and the store (a file here, an SD card on a board), with the first load and
-the last save. Flash has code and constants; all weights live in the store.
+*Read*, *written*: what passes between RAM and the store (a file here, an SD card on a board), with the
+first load and the last save. Flash has code and constants; all weights live in the store.
 
 ## The same numbers
 
-*Host*: the same C on this computer. *From PyTorch*: relative difference, by the norm over all parameters, buffers and
-optimizer states, of what the step changed from what it changes in PyTorch without a plan. *PyTorch from float64*: that
-of PyTorch's own step from the same step in float64, which is what rounding alone does.
+*Host*: the same C on this computer. *From PyTorch*: relative difference, by the norm over all parameters,
+buffers and optimizer states, of what the step changed from what it changes in PyTorch without a plan.
+*PyTorch from float64*: that of PyTorch's own step from the same step in float64, which is what rounding
+alone does.
 
 | step | loss | PyTorch's | from PyTorch | PyTorch from float64 | C from float64 | board and host |
 |---|---:|---:|---:|---:|---:|---|
@@ -66,30 +69,34 @@ of PyTorch's own step from the same step in float64, which is what rounding alon
 
 ## What planning saves, and what it takes
 
-*Keep everything*: the same kernels with a plan that keeps every value until its last reader, weights in RAM: what a
-generator without a planner needs. *Inference*: the least that a forward pass alone can do with, weights in flash: its
-fullest moment, op by op, as in generators for inference. Instructions of the plan are those of the table above, by
-those of keeping everything on an M7 with the RAM that takes (the board has 4 MiB).
+*Keep everything*: the same kernels with a plan that keeps every value until its last reader, weights in
+RAM: what a generator without a planner needs. *Inference*: the least that a forward pass alone can do with,
+weights in flash: its fullest moment, op by op, as in generators for inference. Instructions of the plan are
+those of the table above, by those of keeping everything on an M7 with the RAM that takes (the board has 4
+MiB).
 
 | step | RAM, planned | keep everything | planned / keep | inference | instructions, planned / keep |
 |---|---:|---:|---:|---:|---:|
 {peers}
 
-MCUNetV3's engine states 189,800 B for its golden example, a sparse update of an int8 MCUNet (TinyEngine's golden file;
-another network, so no row here). Nobody else was found who emits a whole training step of any network.
+MCUNetV3's engine states 189,800 B for its golden example, a sparse update of an int8 MCUNet (TinyEngine's
+golden file; another network, so no row here). Nobody else was found who emits a whole training step of any
+network.
 
 ## Training for epochs
 
-On board `{board}`, all of its {ram} planned. Accuracy is that of the weights in the store, on all test samples.
+On board `{board}`, within {ram} of RAM; *instructions* a step, inference included. The accuracy is of what
+the board infers with the weights that it trained, of all whole batches of test samples.
 
-| model | batch | epochs | steps | RAM | instructions a step | loss, last step | PyTorch's | accuracy | PyTorch's |
-|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|
+| model | batch | epochs | steps | instructions | last loss | PyTorch's | accuracy | PyTorch's |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|
 {training}
 
 ## Power lost
 
-The first two steps of `{lost_model}` ({lost_ram} of RAM), once for each write to the store, with the power lost in the
-middle of that write. After a restart every weight is as before or after a finished step, all together, or not.
+The first two steps of `{lost_model}` ({lost_ram} of RAM), once for each write to the store, with the power
+lost in the middle of that write. After a restart every weight is as before or after a finished step, all
+together, or not.
 
 | writes | as before the step | as after it | anything else |
 |---:|---:|---:|---:|
@@ -190,8 +197,8 @@ def measure(name: str, case: Case, limit: float, rows: Rows) -> None:
         flash = flash_bytes(folder, case.board)
         rows.steps.append(
             f"| {name} | {parameters(model):,} | {len(made.captured.graph.ops)} | {case.board} | "
-            f"{size(case.ram_bytes)} | {size(made.emitted.arena_bytes)} | {seen.stack_bytes:,} B | {size(flash)} | "
-            f"{seen.instructions:,} | {size(seen.read_bytes)} | {size(seen.written_bytes)} |"
+            f"{size(case.ram_bytes)} | {size(made.emitted.arena_bytes)} | {seen.stack_bytes:,} B | "
+            f"{size(flash)} | {seen.instructions:,} | {size(seen.read_bytes)} | {size(seen.written_bytes)} |"
         )
         rows.numbers.append(compared(name, captured, case, batch, loss, there, same=same))
         rows.peers.append(against_plain(name, captured, case, batch, seen, Path(place) / "plain", limit))
@@ -260,7 +267,7 @@ def against_plain(
         )
         ratio = f"{(again.instructions or 0) / (seen.instructions or 1):.2f}"
     return (
-        f"| {name} | {size(case.ram_bytes)} | {size(keep_bytes)} | {case.ram_bytes / keep_bytes:.2f} | "
+        f"| {name} | {size(case.ram_bytes)} | {size(keep_bytes)} | {case.ram_bytes / keep_bytes:.2g} | "
         f"{size(inference_bytes(graph))} | {ratio} |"
     )
 
@@ -308,24 +315,35 @@ def train(name: str, epochs: int, limit: float, rows: Rows) -> None:
         for at in range(0, len(order) - size_ + 1, size_)
     ]
     case = Case(from_zoo(name), optimizer, "stm32f4", "stm32f405", 128 * KIB)
+    tests = [data.test.batch(np.arange(at, at + size_)) for at in range(0, len(data.test) - size_ + 1, size_)]
     with tempfile.TemporaryDirectory() as place:
         made = emitted(captured, case, Path(place), limit)
-        ours, seen = run_in_c(made, Path(place), batches, find_board(case.board))
+        inputs = [[x] for x, _ in tests]
+        ours, seen = run_in_c(made, Path(place), batches, find_board(case.board), inputs=inputs)
     theirs = in_pytorch(captured, batches)
-    test = data.test.batch(range(len(data.test)))
+    assert made.emitted.inference is not None
+    shape = made.emitted.inference.output.shape
+    scores = [torch.frombuffer(bytearray(raw), dtype=torch.float32).view(shape) for raw in seen.outputs]
     rows.training.append(
-        f"| {name} | {size_} | {epochs} | {len(batches)} | {size(case.ram_bytes)} | "
-        f"{round((seen.instructions or 0) / len(batches)):,} | {ours.losses[-1]:.5f} | {theirs.losses[-1]:.5f} | "
-        f"{accuracy(captured, ours, test):.1%} | {accuracy(captured, theirs, test):.1%} |"
+        f"| {name} | {size_} | {epochs} | {len(batches)} | "
+        f"{round((seen.instructions or 0) / len(batches)):,} | {ours.losses[-1]:.5f} | "
+        f"{theirs.losses[-1]:.5f} | {accuracy(scores, tests):.1%} | "
+        f"{accuracy(inferred(captured, theirs, tests), tests):.1%} |"
     )
     print(rows.training[-1], flush=True)
 
 
-def accuracy(captured: Captured, trained: Trained, test: Any) -> float:
+def inferred(captured: Captured, trained: Trained, tests: list[Any]) -> list[Tensor]:
+    """What PyTorch makes of the samples with the weights of its own training."""
     model = copy.deepcopy(captured.model)
     model.load_state_dict({name: trained.state[name] for name in model.state_dict()})
     with torch.no_grad():
-        return float((model.eval()(test[0]).argmax(1) == test[1]).float().mean())
+        return [model.eval()(x) for x, _ in tests]
+
+
+def accuracy(scores: list[Tensor], tests: list[Any]) -> float:
+    right = sum(int((s.argmax(1) == y).sum()) for s, (_, y) in zip(scores, tests, strict=True))
+    return right / sum(len(y) for _, y in tests)
 
 
 # -- power ---------------------------------------------------------------------------------------------------
@@ -343,7 +361,7 @@ def lose_power(rows: Rows) -> int:
         finished = [
             run_in_c(made, folder, [batch] * n, board, ram_bytes=case.ram_bytes)[0].state for n in (1, 2)
         ]
-        start = {name: tensor for name, tensor in finished[0].items()}
+        start = dict(finished[0])
         start.update({name: dict(captured.model.state_dict()).get(name, start[name]) for name in start})
         states = [start, *finished]
         counts = dict.fromkeys(("old", "new", "else"), 0)

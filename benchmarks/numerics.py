@@ -9,13 +9,13 @@ Writes docs/benchmarks/numerics.md; takes about two minutes.
 """
 
 import argparse
-import platform
 import random
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from _command import machine
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -104,9 +104,8 @@ def main() -> None:
     for name in options.families:
         rows.append(measure(FAMILIES[name], options.plans).line())
         print(rows[-1], flush=True)
-    machine = f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
     options.page.parent.mkdir(parents=True, exist_ok=True)
-    options.page.write_text(TEXT.format(rows="\n".join(rows), machine=machine))
+    options.page.write_text(TEXT.format(rows="\n".join(rows), machine=machine()))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ step without a plan. Writes docs/benchmarks/tiling.md; takes about ten minutes.
 
 import argparse
 import copy
-import platform
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from _command import machine
 from torch import Tensor, nn
 
 ROOT = Path(__file__).parents[1]
@@ -268,7 +268,7 @@ def main() -> None:
         runs="\n".join(rows.runs),
         columns=COLUMNS,
         limit=options.time_limit,
-        machine=f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}",
+        machine=machine(),
     )
     options.page.parent.mkdir(parents=True, exist_ok=True)
     options.page.write_text(text)

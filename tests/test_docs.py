@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 FIRST_STEPS = DOCS / "tutorials" / "first_steps.md"
+MICROCONTROLLER = DOCS / "tutorials" / "microcontroller.md"
 DECISIONS = sorted((DOCS / "decisions").glob("[0-9]*.md"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 BLOCK = re.compile(
@@ -89,27 +90,41 @@ def test_python_uses_public_names_only(page: Path) -> None:
     assert {name for block in blocks for name in re.findall(r"\bew\.(\w+)", block)} <= set(edgewise.__all__)
 
 
-def test_first_steps_run_in_order(tmp_path: Path) -> None:
+def run_page(page: Path, tmp_path: Path) -> str:
+    """Run the commands of a page in order, in `tmp_path`; what the last of them printed."""
     tools = Path(sys.executable).parent
     environment = {
         **os.environ,
         "PATH": f"{tools}:{os.environ['PATH']}",
         "XDG_CONFIG_HOME": str(tmp_path / "config"),
     }
-    for block in BLOCK.finditer(text_of(FIRST_STEPS)):
+    for block in BLOCK.finditer(text_of(page)):
         if block["title"]:
             (tmp_path / block["title"]).write_text(block["text"], encoding="utf-8")
+            continue
+        if block["kind"] == "c":
             continue
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block["text"]],
             cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=DONE, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{block['text']}\n{done.stdout}\n{done.stderr}"
-    plain, budget, planned, measured = (int(figure) for figure in done.stdout.split())
+    return done.stdout
+
+
+def test_first_steps_run_in_order(tmp_path: Path) -> None:
+    printed = run_page(FIRST_STEPS, tmp_path)
+    plain, budget, planned, measured = (int(figure) for figure in printed.split())
 
     assert measured <= planned <= budget < plain
     assert (tmp_path / "plan.html").is_file()
     assert (tmp_path / "runs" / "first" / "report.html").is_file()
+
+
+def test_the_way_to_a_microcontroller_runs_in_order(tmp_path: Path) -> None:
+    run_page(MICROCONTROLLER, tmp_path)
+
+    assert (tmp_path / "build" / "digits" / "libmodel.a").is_file()
 
 
 def test_decisions_are_numbered_without_a_gap_and_listed() -> None:

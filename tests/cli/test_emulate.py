@@ -1,5 +1,6 @@
 """`edgewise emulate`: what it says of a small model, and of what it cannot run."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -27,15 +28,19 @@ def emitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_for_people(run: Run, emitted: Path) -> None:
     said = run("emulate", emitted, "--steps", 3)
     assert said.code == 0
-    lines = dict(line.strip().split("  ", 1) for line in said.out.splitlines()[1:])
-    facts = {name: value.strip() for name, value in lines.items()}
-    assert said.out.startswith("mlp on stm32f405, emulated by unicorn, built by zig\n")
-    assert facts["trained"] == "3 steps"
-    assert facts["loss"].startswith("2.3")
-    assert facts["RAM"].endswith(f" of {RAM_BYTES:,} B")
-    assert facts["stack"].startswith("at most 1,") or facts["stack"].startswith("at most 2,")
-    assert set(facts) >= {"arena", "flash", "instructions", "store", "read", "written"}
-    assert "PyTorch's" not in facts or "apart" in facts["PyTorch's"]
+    facts = [line.strip().split("  ", 1) for line in said.out.splitlines()]
+    names, values = [fact[0] for fact in facts], {fact[0]: fact[-1].strip() for fact in facts}
+    assert facts[0] == ["mlp on stm32f405, emulated by unicorn, built by zig"]
+    assert names[1:] == [
+        *("trained", "loss", "PyTorch's", "accuracy", "PyTorch's", "RAM", "arena", "stack", "flash"),
+        *("instructions", "store", "read", "written"),
+    ]
+    assert values["trained"] == "3 steps"
+    assert values["loss"].startswith("2.3")
+    assert " test samples" in values["accuracy"]
+    assert values["RAM"].endswith(f" of {RAM_BYTES:,} B")
+    assert values["stack"].startswith(("at most 1,", "at most 2,"))
+    assert values["instructions"].endswith(", steps and tests together")
 
 
 def test_json_is_the_same_everywhere(run: Run, emitted: Path) -> None:
@@ -53,10 +58,13 @@ def test_json_is_the_same_everywhere(run: Run, emitted: Path) -> None:
 
 
 def test_beside_pytorch(run: Run, emitted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(emulating, "reference_losses", lambda folder, batches: [2.5, 2.0])
+    found = run("emulate", emitted, "--steps", 2, "--board", "host", "--json").json
+    assert found["losses"] == pytest.approx(found["pytorch_losses"], rel=1e-5)
+    assert found["accuracy"] == pytest.approx(found["pytorch_accuracy"], abs=0.01)
+    monkeypatch.setattr(emulating, "reference", lambda *_: emulating.Reference([2.5, 2.0], 0.5))
     said = run("emulate", emitted, "--steps", 2, "--board", "host")
-    assert "PyTorch's  2.5 at first, 2 at last; " in said.out
-    assert " apart at most, relatively" in said.out
+    assert re.search("PyTorch's +2.5 at first, 2 at last; .* apart at most, relatively", said.out)
+    assert re.search("PyTorch's +50.0%", said.out)
 
 
 def test_data_come_in_the_order_of_their_epochs(emitted: Path) -> None:

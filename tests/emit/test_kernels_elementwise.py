@@ -35,11 +35,18 @@ UNARY: dict[str, tuple[Function, tuple[Any, ...]]] = {
     "hardsigmoid": (F.hardsigmoid, ()),
     "leaky_relu": (lambda x: F.leaky_relu(x, 0.1), (0.1,)),
     "softplus": (lambda x: F.softplus(x, 1.5, 2.0), (1.5, 2.0)),
+    "log_sigmoid": (F.logsigmoid, ()),
+    "elu": (lambda x: aten.elu(x, 1.3, 1.1, 0.7), (1.3, 1.1, 0.7)),
+    "erf": (torch.erf, ()),
+    "sin": (torch.sin, ()),
+    "cos": (torch.cos, ()),
+    "floor": (torch.floor, ()),
 }
 POSITIVE: dict[str, tuple[Function, tuple[Any, ...]]] = {
     "log": (torch.log, ()),
     "sqrt": (torch.sqrt, ()),
     "rsqrt": (torch.rsqrt, ()),
+    "log1p": (torch.log1p, ()),
 }
 BINARY: dict[str, tuple[Function, tuple[Any, ...]]] = {
     "add": (lambda a, b: torch.add(a, b, alpha=0.7), (0.7,)),
@@ -56,6 +63,10 @@ BINARY: dict[str, tuple[Function, tuple[Any, ...]]] = {
     "hardsigmoid_backward": (aten.hardsigmoid_backward, ()),
     "leaky_relu_backward": (lambda dy, x: aten.leaky_relu_backward(dy, x, 0.1, False), (0.1,)),
     "softplus_backward": (lambda dy, x: aten.softplus_backward(dy, x, 1.5, 2.0), (1.5, 2.0)),
+    "log_sigmoid_backward": (
+        lambda dy, x: aten.log_sigmoid_backward(dy, x, (-x.abs()).exp()),
+        (),
+    ),
 }
 SPECIAL = torch.tensor([0.0, -0.0, 1.0, -1.0, 3.0, -3.0, 0.5, float("inf"), float("-inf"), float("nan")])
 
@@ -103,6 +114,17 @@ def test_binary(name: str, shape: tuple[int, ...], seed: int, layout: int) -> No
 @given(st.sampled_from([2, 3, -1, -2, 0.5, -0.5, 1.7, -2.3, 0.0, 1.0]), shapes, seeds, layouts)
 def test_pow_scalar(exponent: float, shape: tuple[int, ...], seed: int, layout: int) -> None:
     check("pow_scalar", lambda x: x**exponent, (exponent,), [normal(shape, seed).exp()], layout)
+
+
+@pytest.mark.parametrize("is_result", [False, True])
+@given(shapes, seeds, layouts)
+def test_elu_backward(is_result: bool, shape: tuple[int, ...], seed: int, layout: int) -> None:
+    def reference(dy: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return aten.elu_backward(dy, 1.3, 1.1, 0.7, is_result, x)
+
+    x = normal(shape, seed)
+    kept = aten.elu(x, 1.3, 1.1, 0.7) if is_result else x
+    check("elu_backward", reference, (1.3, 1.1, 0.7, is_result), [normal(shape, seed + 1), kept], layout)
 
 
 @pytest.mark.parametrize("tanh", [False, True])
@@ -241,17 +263,22 @@ def test_compare(relation: Function, dtype: torch.dtype) -> None:
 def test_masks(shape: tuple[int, ...], seed: int, layout: int) -> None:
     a, b, mask = normal(shape, seed), normal(shape, seed + 1), integers(shape, seed, torch.bool)
     chosen, filled, scaled = (empty(shape, layout) for _ in range(3))
-    negated, scattered = empty(shape, layout, torch.bool), place(mask, layout // 7)
+    negated, both, either = (empty(shape, layout, torch.bool) for _ in range(3))
+    scattered, other = place(mask, layout // 7), integers(shape, seed + 5, torch.bool)
 
     kernels().ew_where(chosen, scattered, place(a, layout // 3), place(b, layout // 5))
     kernels().ew_masked_fill(filled, place(a, layout // 3), scattered, -1.0)
     kernels().ew_masked_scale(scaled, place(a, layout // 3), scattered, 1.25)
     kernels().ew_logical_not(negated, scattered)
+    kernels().ew_logical_and(both, scattered, other)
+    kernels().ew_logical_or(either, scattered, other)
 
     assert torch.equal(chosen, torch.where(mask, a, b))
     assert torch.equal(filled, a.masked_fill(mask, -1.0))
     assert torch.equal(scaled, a * mask * 1.25)
     assert torch.equal(negated, ~mask)
+    assert torch.equal(both, mask & other)
+    assert torch.equal(either, mask | other)
 
 
 @pytest.mark.parametrize("upper", [False, True])

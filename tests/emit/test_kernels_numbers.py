@@ -33,8 +33,8 @@ CASES: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], float, float]] = 
     "logf": (torch.log, 1e-38, 3e38),
     "erff": (torch.erf, -5.0, 5.0),
     "tanhf": (torch.tanh, -12.0, 12.0),
-    "sinf": (torch.sin, -8.0, 8.0),
-    "cosf": (torch.cos, -8.0, 8.0),
+    "sinf": (torch.sin, -6000.0, 6000.0),
+    "cosf": (torch.cos, -6000.0, 6000.0),
 }
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.emit.layouts import assert_close, empty, layouts, normal, place, seeds
-from tests.emit.native import kernels
+from tests.emit.native import TYPES, kernels
 
 shapes = st.lists(st.integers(1, 9), max_size=4).map(tuple)
 
@@ -39,6 +39,22 @@ def test_argmax(shape: tuple[int, ...], data: st.DataObject, seed: int, layout: 
     kernels().ew_argmax(out, place(x, layout // 3))
 
     assert torch.equal(out, x.argmax(dim, keepdim=True))
+
+
+@given(shapes.filter(bool), st.data(), st.booleans(), seeds, layouts)
+def test_cumsum(shape: tuple[int, ...], data: st.DataObject, whole: bool, seed: int, layout: int) -> None:
+    x, dim = normal(shape, seed) * 3, data.draw(st.integers(0, len(shape) - 1))
+    x = x.long() if whole else x
+    out, inside = empty(shape, layout, x.dtype), place(x, layout)
+
+    kernels().ew_cumsum(out, place(x, layout // 3), TYPES[x.dtype], dim)
+    kernels().ew_cumsum(inside, inside, TYPES[x.dtype], dim)
+
+    if whole:
+        assert torch.equal(out, x.cumsum(dim))
+    else:
+        assert_close(out, x.double().cumsum(dim), terms=x)
+    assert torch.equal(inside, out)
 
 
 @given(shapes, seeds, layouts)

@@ -121,7 +121,9 @@ def test_a_folder_that_is_none(tmp_path: Path) -> None:
 
 
 def test_more_ram_than_the_board_has(folder: Path) -> None:
-    with pytest.raises(UsageError, match=r"has 131,072 B of RAM, not the 131,073 B"):
+    with pytest.raises(
+        UsageError, match=r"131,072 B of RAM, not the 131,073 B asked for\. These have: an500, an547"
+    ):
         build(folder, M4, ram_bytes=131_073)
 
 

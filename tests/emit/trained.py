@@ -105,3 +105,17 @@ def same_bits(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> bool:
     """Whether all tensors have the same bytes."""
     return all(torch.equal(ours[n].view(torch.uint8), t.view(torch.uint8)) if t.dim() else ours[n].equal(t)
                for n, t in theirs.items())  # fmt: skip
+
+
+def inferred_in_c(made: Made, folder: Path, batches: Sequence[Any], inputs: Sequence[Any]) -> list[Tensor]:
+    """The outputs for `inputs` (batches, of which only the inputs count), after training on `batches`."""
+    inference = made.emitted.inference
+    assert inference is not None
+    indices = [made.captured.batch.index(tensor.name) for tensor in inference.inputs]
+    given = [[pytree.tree_leaves(batch)[index] for index in indices] for batch in inputs]
+    built = build(folder, HOST, ram_bytes=0)
+    seen = run(built, tensors_of(made, batches), store=folder / "weights.bin", inputs=given)
+    dtype = getattr(torch, inference.output.dtype)
+    return [
+        torch.frombuffer(bytearray(raw), dtype=dtype).view(inference.output.shape) for raw in seen.outputs
+    ]

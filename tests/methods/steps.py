@@ -1,7 +1,7 @@
 """Steps of a method on small models, run plainly: what the tests of all methods share."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -12,6 +12,9 @@ from edgewise.methods import Method, capture_with
 from edgewise.plan import plain_plan
 from edgewise.run import Executor, StepResult
 from tests.support import DEVICE, plan_of, random_order
+
+Record = Callable[[str, object], None]
+"""pytest's `record_property`: figures that `benchmarks/methods_theorems.py` shows."""
 
 PLAIN = SGD(lr=1.0)
 """Under this optimizer, the gradient of a step is what the weights lose in it."""
@@ -44,6 +47,17 @@ def gradients(captured: Captured, batch: Any, steps: int) -> Iterator[dict[str, 
             after = executor.state()
             yield {name: before[name] - after[name] for name in before}
             executor.load_state(before)
+
+
+def standard_errors(found: Tensor, exact: Tensor, slack: float) -> float:
+    """How far the mean of estimates `[draws, numbers]` is from `exact`, where it is farthest.
+
+    In standard errors, beyond a `slack` for what is no chance: rounding, the bias of a finite difference.
+    """
+    found = found.double()
+    deviation = found.std(0) / len(found) ** 0.5
+    beyond = ((found.mean(0) - exact).abs() - slack).clamp(min=0)
+    return float((beyond / deviation.clamp(min=1e-300)).max())
 
 
 def states_under_random_plans(captured: Captured, batch: Any, steps: int = 2) -> list[dict[str, Tensor]]:

@@ -14,7 +14,7 @@ from edgewise.plan import Budget, Plan, make_plan, plain_plan, replay
 from edgewise.plan.schedule import plain_order
 from edgewise.report import ReportData, load_report, render_report
 from edgewise.report.curves import loss_curve
-from edgewise.report.page import POLICY
+from edgewise.report.frame import POLICY
 from edgewise.report.timeline import plain_is_far
 from edgewise.report.trace import plain_steps
 from edgewise.report.units import bytes_text, exact_bytes, joules_text, percent, seconds_text

@@ -6,7 +6,7 @@ backward pass, finds parameters without a gradient by itself, and says what each
 trace runs on fake tensors: it computes nothing and needs no memory for activations.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -61,8 +61,8 @@ class JointGraph:
 class LossModule(nn.Module):
     """`forward(*batch leaves) -> (loss,)`; each distinct parameter and buffer of the model stands here once.
 
-    AOTAutograd exports tied weights as two parameters with half a gradient each; `functional_call` on the
-    distinct ones gives one parameter with the whole gradient. `states` are further buffers, the model's not.
+    AOTAutograd exports tied weights as two parameters with half a gradient each; `call_with` gives the
+    distinct ones the whole gradient. `states` are further buffers, the model's not.
     """
 
     def __init__(
@@ -94,9 +94,7 @@ class LossModule(nn.Module):
 
     def loss_of(self, state: dict[str, Tensor], leaves: tuple[Tensor, ...]) -> Tensor:
         """The loss of a batch, with `state` in the place of the model's parameters and buffers."""
-        args, kwargs = call_arguments(self.batch_of(leaves)[0])
-        output = torch.func.functional_call(self._hidden[0], state, args, kwargs, tie_weights=True)
-        return self.compare(output, leaves)
+        return self.compare(call_with(self._hidden[0], state, self.batch_of(leaves)[0]), leaves)
 
     def compare(self, output: Any, leaves: tuple[Tensor, ...]) -> Tensor:
         """The loss of `output` against the targets of a batch."""
@@ -140,6 +138,24 @@ def call_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(inputs, (tuple, list)):
         return tuple(inputs), {}
     return (inputs,), {}
+
+
+def call_with(model: nn.Module, state: Mapping[str, Tensor], inputs: Any) -> Any:
+    """What `model` makes of `inputs` with the tensors of `state` in the place of those of the same name.
+
+    A tensor that has several names in the model is replaced under all of them. Each place where a module
+    holds it is named once: `functional_call` with `tie_weights` leaves a module of two names with what it was
+    called with instead of its own tensors (https://github.com/pytorch/pytorch/issues/164759).
+    """
+    named = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
+    given = {tensor: state[name] for name, tensor in named if name in state}
+    places: dict[tuple[nn.Module, str], tuple[str, Tensor]] = {}
+    for name, tensor in named:
+        if tensor in given:
+            path, _, own = name.rpartition(".")
+            places[model.get_submodule(path), own] = (name, given[tensor])
+    args, kwargs = call_arguments(inputs)
+    return torch.func.functional_call(model, dict(places.values()), args, kwargs, tie_weights=False)
 
 
 def trace_joint(model: nn.Module, loss: Loss, batch: tuple[Any, Any]) -> JointGraph:

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgewise.capture.effects import REWRITES
-from edgewise.capture.joint import Loss, call_arguments, trace_friendly
+from edgewise.capture.joint import Loss, call_with, trace_friendly
 
 _REASONS = {
     torch.Tag.data_dependent_output: "reads a value out of a tensor, so the graph would depend on the data",
@@ -72,12 +72,11 @@ def offending_parts(model: nn.Module, loss: Loss, batch: tuple[Any, Any]) -> tup
     Buffers and the random state are left as they were. An error of the model itself ends the survey early.
     """
     inputs, targets = batch
-    args, kwargs = call_arguments(inputs)
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     survey = _Survey()
     with _undisturbed(), trace_friendly(), _tracked(model, survey.layers), survey:
         try:
-            output = torch.func.functional_call(model, buffers, args, kwargs)
+            output = call_with(model, buffers, inputs)
             loss(output, targets)
         except Exception as error:  # noqa: BLE001 (whatever the model raises is what we report)
             layer = survey.layers[-1] if survey.layers else "the model itself"

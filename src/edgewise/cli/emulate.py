@@ -1,8 +1,8 @@
 """`edgewise emulate`: an emitted model, built and trained on an emulated board."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cyclopts import App
 
@@ -13,6 +13,7 @@ from edgewise.report.units import bytes_text, exact_bytes, figure, plural
 from edgewise.train.units import parse_bytes
 
 if TYPE_CHECKING:
+    from edgewise.cli.emulating import Reference
     from edgewise.emit import Built, Emitted, Emulated
 
 EXAMPLE = """\
@@ -60,22 +61,43 @@ def emulate(  # noqa: PLR0913  -- seven flags, each of them an argument
     if steps < 1:
         raise UsageError(f"`--steps {steps}` must be at least 1.")
 
-    from edgewise.cli.emulating import find_batches, load_emitted, reference_losses  # noqa: PLC0415
+    from edgewise.cli.emulating import (  # noqa: PLC0415
+        find_batches,
+        find_tests,
+        load_emitted,
+        outputs_of,
+        reference,
+    )
     from edgewise.emit import RESERVED_BYTES, build, find_board, run  # noqa: PLC0415  -- imports torch
 
     emitted = load_emitted(folder)
     target = find_board(board)
     given = emitted.ram_bytes + RESERVED_BYTES if ram is None else int(parse_bytes(ram).of(0))
-    batches = find_batches(emitted, data, steps)
+    batches, tests = find_batches(emitted, data, steps), find_tests(emitted, data)
     note(f"building {folder} for {board}")
     built = build(folder, target, ram_bytes=given, compiler=compiler, medium=medium)
     note(f"training {plural(steps, 'step')} on {board}")
-    seen = run(built, batches, store=folder / "weights.bin", emulator=emulator)
-    plain = reference_losses(folder, batches)
+    inputs = tests.inputs if tests else ()
+    seen = run(built, batches, store=folder / "weights.bin", emulator=emulator, inputs=inputs)
+    accuracy = tests.accuracy(outputs_of(emitted, seen.outputs)) if tests else None
+    found = Found(
+        emitted, built, seen, accuracy, reference(folder, batches, tests), tests.samples if tests else 0
+    )
     if as_json:
-        write_json(_payload(folder, emitted, built, seen, plain))
+        write_json(_payload(folder, found))
     else:
-        write_facts(_facts(emitted, built, seen, plain), title=f"{emitted.name} on {_where(built, seen)}")
+        write_facts(_facts(found), title=f"{emitted.name} on {_where(built, seen)}")
+
+
+class Found(NamedTuple):
+    """What was emulated, and what came of it; accuracies are of `tested` samples that were not trained on."""
+
+    emitted: "Emitted"
+    built: "Built"
+    seen: "Emulated"
+    accuracy: float | None
+    plain: "Reference | None"
+    tested: int
 
 
 def _where(built: "Built", seen: "Emulated") -> str:
@@ -84,9 +106,8 @@ def _where(built: "Built", seen: "Emulated") -> str:
     return f"{seen.board}, emulated by {seen.emulator}, built by {built.compiler}"
 
 
-def _payload(
-    folder: Path, emitted: "Emitted", built: "Built", seen: "Emulated", plain: Sequence[float] | None
-) -> dict[str, Any]:
+def _payload(folder: Path, found: Found) -> dict[str, Any]:
+    emitted, built, seen, plain = found.emitted, found.built, found.seen, found.plain
     is_host = built.board.is_host
     return {
         "path": str(folder),
@@ -96,7 +117,10 @@ def _payload(
         "compiler": built.compiler,
         "medium": built.medium,
         "losses": seen.losses,
-        "pytorch_losses": plain,
+        "pytorch_losses": None if plain is None else plain.losses,
+        "accuracy": found.accuracy,
+        "pytorch_accuracy": None if plain is None else plain.accuracy,
+        "tested_samples": found.tested,
         "ram_bytes": None if is_host else built.ram_bytes,
         "ram_used_bytes": None if is_host else built.ram_used_bytes,
         "arena_bytes": emitted.arena_bytes,
@@ -109,12 +133,20 @@ def _payload(
     }
 
 
-def _facts(emitted: "Emitted", built: "Built", seen: "Emulated", plain: Sequence[float] | None) -> Facts:
+def _facts(found: Found) -> Facts:
+    emitted, built, seen = found.emitted, found.built, found.seen
+    plain = None if found.plain is None else found.plain.losses
+    other = None if found.plain is None else found.plain.accuracy
     steps = len(seen.losses)
     facts = [
         ("trained", plural(steps, "step")),
         ("loss", _losses(seen.losses)),
-        ("PyTorch's", "" if plain is None else f"{_losses(plain)}; {_difference(seen.losses, plain)}"),
+        ("  PyTorch's", "" if plain is None else f"{_losses(plain)}; {_difference(seen.losses, plain)}"),
+        (
+            "accuracy",
+            "" if found.accuracy is None else f"{found.accuracy:.1%} of {found.tested} test samples",
+        ),
+        ("  PyTorch's", "" if other is None else f"{other:.1%}"),
     ]
     if not built.board.is_host:
         facts += [
@@ -122,12 +154,12 @@ def _facts(emitted: "Emitted", built: "Built", seen: "Emulated", plain: Sequence
             ("  arena", exact_bytes(emitted.arena_bytes)),
             ("  stack", f"at most {exact_bytes(seen.stack_bytes or 0)} of {exact_bytes(built.stack_bytes)}"),
             ("flash", exact_bytes(built.flash_used_bytes)),
-            ("instructions", _each(seen.instructions or 0, steps)),
+            ("instructions", _each(seen.instructions or 0, found, "{:,}".format)),
         ]
     facts += [
         ("store", f"{bytes_text(emitted.store.bytes)} outside RAM"),
-        ("  read", f"{bytes_text(seen.read_bytes / steps)} a step"),
-        ("  written", f"{bytes_text(seen.written_bytes / steps)} a step"),
+        ("  read", _each(seen.read_bytes, found, bytes_text)),
+        ("  written", _each(seen.written_bytes, found, bytes_text)),
     ]
     return facts
 
@@ -142,5 +174,8 @@ def _difference(losses: Sequence[float], plain: Sequence[float]) -> str:
     return f"{most:.1e} apart at most, relatively"
 
 
-def _each(count: int, steps: int) -> str:
-    return f"{count:,}, {round(count / steps):,} a step"
+def _each(count: int, found: Found, text: Callable[[int], str]) -> str:
+    """Of a whole run, and of a step where there was nothing but steps."""
+    if found.tested:
+        return f"{text(count)}, steps and tests together"
+    return f"{text(count)}, {text(round(count / len(found.seen.losses)))} a step"

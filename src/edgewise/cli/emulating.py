@@ -1,10 +1,11 @@
 """What `edgewise emulate` feeds an emulated board with, and what PyTorch makes of the same."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
@@ -13,12 +14,17 @@ from edgewise.capture.joint import fill, split_batch
 from edgewise.cli.subject import capture_subject, parse_model
 from edgewise.devices import load_device
 from edgewise.emit import Emitted, contents
+from edgewise.emit.folder import Tensors
 from edgewise.errors import CorruptArtifact, EdgewiseError, UsageError
 from edgewise.plan import plain_plan
 from edgewise.run import Executor
 from edgewise.train import list_recipes, load_recipe
 from edgewise.train.data import check_enough, epoch_order, load_data
 from edgewise.zoo import resolve_task
+from edgewise.zoo.losses import logits_of
+
+MOST_TESTS = 12
+"""Batches of test samples that an emulated board is asked for: enough to see what it learned."""
 
 Batch = tuple[Tensor, ...]
 """The tensors of one step, as the inputs in model.json name them."""
@@ -56,17 +62,65 @@ def find_batches(emitted: Emitted, data: str | None, steps: int) -> list[Batch]:
         UsageError: no such recipe, too few samples, or tensors that do not fit the model.
     """
     source = data or emitted.model
-    is_recipe = source.endswith(".toml") or source in list_recipes()
-    if data is not None and not is_recipe:
+    if data is not None and not _is_recipe(data):
         raise UsageError(
             f"There is no recipe `{data}`. Name a .toml file, or one of: {', '.join(list_recipes())}."
         )
-    found = _of_recipe(emitted, source) if is_recipe else _of_example(source)
-    return [_chosen(emitted, next(found), source) for _ in range(steps)]
+    found = _of_recipe(emitted, source) if _is_recipe(source) else _of_example(source)
+    return [_chosen(emitted.inputs, next(found), source) for _ in range(steps)]
 
 
-def reference_losses(folder: Path, batches: Sequence[Batch]) -> list[float] | None:
-    """The losses of PyTorch, without a limit, on the same batches and from the weights in `folder`.
+class Tests(NamedTuple):
+    """Samples that were not trained on: for each inference its inputs, and the classes that are right."""
+
+    inputs: tuple[Batch, ...]
+    classes: tuple[Tensor, ...]
+
+    @property
+    def samples(self) -> int:
+        """How many there are."""
+        return sum(len(right) for right in self.classes)
+
+    def accuracy(self, outputs: Iterable[Tensor]) -> float:
+        """Share of the samples whose class has the highest of the scores `[B, C]` in `outputs`."""
+        pairs = zip(outputs, self.classes, strict=True)
+        return sum(int((scores.argmax(1) == right).sum()) for scores, right in pairs) / self.samples
+
+
+class Reference(NamedTuple):
+    """What PyTorch makes of the same: the losses, and the accuracy afterwards if there are tests."""
+
+    losses: list[float]
+    accuracy: float | None
+
+
+def find_tests(emitted: Emitted, data: str | None) -> Tests | None:
+    """Up to `MOST_TESTS` batches of test samples, if the model infers classes and its data are a recipe's."""
+    source = data or emitted.model
+    inference = emitted.inference
+    if inference is None or not _is_recipe(source) or len(inference.output.shape) != 2:
+        return None
+    recipe = load_recipe(source)
+    samples = load_data(recipe.data).test
+    size = emitted.inputs[0].shape[0]
+    starts = range(0, len(samples) - size + 1, size)[:MOST_TESTS]
+    found = [samples.batch(np.arange(at, at + size)) for at in starts]
+    if not found or found[0][1].dtype != torch.int64:
+        return None
+    inputs = tuple(_chosen(inference.inputs, batch, source) for batch in found)
+    return Tests(inputs, tuple(targets for _, targets in found))
+
+
+def outputs_of(emitted: Emitted, outputs: Iterable[bytes]) -> list[Tensor]:
+    """The outputs of inferences as tensors."""
+    assert emitted.inference is not None  # noqa: S101  # or there were no outputs
+    output = emitted.inference.output
+    dtype = getattr(torch, output.dtype)
+    return [torch.frombuffer(bytearray(raw), dtype=dtype).view(output.shape) for raw in outputs]
+
+
+def reference(folder: Path, batches: Sequence[Batch], tests: Tests | None) -> Reference | None:
+    """What PyTorch makes of `batches` and `tests` without a limit, from the weights in `folder`.
 
     `None` if the model cannot be built again, or is not what was emitted any more.
     """
@@ -77,14 +131,18 @@ def reference_losses(folder: Path, batches: Sequence[Batch]) -> list[float] | No
         return None
     host = load_device("host")
     with Executor(captured, plain_plan(captured.graph, host), host) as executor:
-        state = _first_state(folder, emitted)
-        if {name: tensor.shape for name, tensor in executor.state().items()} != {
-            name: state[name].shape for name in executor.state() if name in state
-        }:
+        held, own = _first_state(folder, emitted), executor.state()
+        if any(name not in held or held[name].shape != tensor.shape for name, tensor in own.items()):
             return None
-        executor.load_state({name: state[name] for name in executor.state()})
+        executor.load_state({name: held[name] for name in own})
         wholes = (_whole_batch(captured, emitted, batch) for batch in batches)
-        return [executor.step(batch, number).loss for number, batch in enumerate(wholes)]
+        losses = [executor.step(batch, number).loss for number, batch in enumerate(wholes)]
+    if tests is None:
+        return Reference(losses, None)
+    model = captured.model.eval()
+    with torch.no_grad():
+        scores = [logits_of(model(*inputs)) for inputs in tests.inputs]
+    return Reference(losses, tests.accuracy(scores))
 
 
 def _first_state(folder: Path, emitted: Emitted) -> dict[str, Tensor]:
@@ -103,6 +161,10 @@ def _whole_batch(captured: Any, emitted: Emitted, batch: Batch) -> Any:
     given = dict(zip((tensor.name for tensor in emitted.inputs), batch, strict=True))
     tensors = tuple(given.get(name, captured.empty(name)[0].zero_()) for name in captured.batch)
     return pytree.tree_unflatten(fill(list(captured.batch_leaves), tensors), captured.batch_spec)
+
+
+def _is_recipe(source: str) -> bool:
+    return source.endswith(".toml") or source in list_recipes()
 
 
 def _of_recipe(emitted: Emitted, name: str) -> Iterator[Any]:
@@ -125,11 +187,11 @@ def _of_example(model: str) -> Iterator[Any]:
         yield batch
 
 
-def _chosen(emitted: Emitted, batch: Any, source: str) -> Batch:
-    """The tensors of `batch` that the model takes, which are named `batch.NUMBER`."""
+def _chosen(inputs: Sequence[Tensors], batch: Any, source: str) -> Batch:
+    """The tensors of `batch` that a model takes as `inputs`, which are named `batch.NUMBER`."""
     tensors = split_batch(batch)[0]
     chosen = []
-    for wanted in emitted.inputs:
+    for wanted in inputs:
         number = int(wanted.name.removeprefix("batch."))
         tensor = tensors[number] if number < len(tensors) else None
         if tensor is None or tuple(tensor.shape) != wanted.shape or _dtype(tensor) != wanted.dtype:

@@ -11,12 +11,13 @@ from pathlib import Path
 from elftools.elf.elffile import ELFFile
 from msgspec import Struct
 
-from edgewise.emit.boards import STACK_BYTES, Board, linker_script
+from edgewise.emit.boards import BOARDS, STACK_BYTES, Board, linker_script
 from edgewise.emit.toolchain import compile_objects, compile_program, find_compiler
 from edgewise.errors import UsageError
 
 HERE = Path(__file__).parent
 SUPPORT = ("runtime", "boards", "boards/freestanding")
+"""The last is for compilers without a C library."""
 MEDIA = {"file": "medium_file.c", "sd": "medium_sd.c", "memory": "medium_memory.c"}
 
 
@@ -88,24 +89,23 @@ def build(
     files = sources(folder, board, medium) if medium in board.media else []
     _refuse_misuse(folder, board, ram_bytes, medium, files)
     chosen = find_compiler(board, compiler)
-    place = folder / "build" / board.name
-    place.mkdir(parents=True, exist_ok=True)
-    without_library = chosen.name == "zig" and not board.is_host
-    headers = ("", "kernels", *(SUPPORT if without_library else SUPPORT[:2]))
-    flags = [f"-I{folder / name}" for name in headers]
+    elf = folder / "build" / board.name / "model.elf"
+    elf.parent.mkdir(parents=True, exist_ok=True)
     stack_bytes = 0 if board.is_host else _stack_bytes(folder)
+    headers = (
+        ["kernels", *SUPPORT] if chosen.name == "zig" and not board.is_host else ["kernels", *SUPPORT[:2]]
+    )
+    flags = [f"-I{folder}", *(f"-I{folder / name}" for name in headers)]
     linking = []
     if not board.is_host:
-        script = place / "board.ld"
+        script = elf.with_name("board.ld")
         script.write_text(linker_script(board, ram_bytes, stack_bytes), encoding="utf-8")
         flags.append("-DEW_EMULATED")
         linking = [f"-Wl,-T,{script}", "-Wl,--gc-sections"]
-    own = [path for path in files if path.name == "model.c" or b'"model.h"' in path.read_bytes()]
-    known = [header for name in headers[1:] for header in (folder / name).glob("*.h")]
+    own = [path for path in files if b'"model.h"' in path.read_bytes() or path.name == "model.c"]
+    known = [header for name in headers for header in (folder / name).glob("*.h")]
     objects = compile_objects(chosen, board, flags, [path for path in files if path not in own], known)
-    arguments = [*flags, *linking, *(str(path) for path in (*own, *objects))]
-    elf = place / "model.elf"
-    compile_program(chosen, board, arguments, elf, ram_bytes)
+    compile_program(chosen, board, [*flags, *linking, *map(str, (*own, *objects))], elf, ram_bytes)
     flash_used, ram_used = _sizes(elf, board)
     return Built(elf, board, chosen.name, ram_bytes, flash_used, ram_used, stack_bytes, medium)
 
@@ -120,8 +120,10 @@ def _refuse_misuse(folder: Path, board: Board, ram_bytes: int, medium: str, file
             "Make one with `edgewise emit`."
         )
     if not board.is_host and not 0 < ram_bytes <= board.ram_bytes:
+        larger = [other.name for other in BOARDS.values() if other.ram_bytes >= ram_bytes]
         raise UsageError(
-            f"Board `{board.name}` has {board.ram_bytes:,} B of RAM, not the {ram_bytes:,} B asked for."
+            f"Board `{board.name}` has {board.ram_bytes:,} B of RAM, not the {ram_bytes:,} B asked for. "
+            f"These have: {', '.join(larger) or 'none that is known here'}."
         )
 
 

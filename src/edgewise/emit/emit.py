@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+from torch.utils import _pytree as pytree
 
 from edgewise.capture import Captured
+from edgewise.capture.forward import capture_forward
+from edgewise.capture.joint import fill
 from edgewise.devices import Device
 from edgewise.emit.boards import FAULT_STACK_BYTES
-from edgewise.emit.folder import STACK_BYTES, Emitted, write_folder
+from edgewise.emit.folder import STACK_BYTES, Emitted, Planned, write_folder
 from edgewise.emit.prepare import prepare
 from edgewise.errors import BudgetInfeasible
 from edgewise.plan import Budget, Certificate, Plan, ProgressCallback, check, make_plan
@@ -36,10 +39,13 @@ def emit(  # what a plan needs, and a place
     folder: Path,
     *,
     model: str,
+    infer: bool = True,
     time_limit: float = 60.0,
     progress: ProgressCallback | None = None,
 ) -> Made:
     """Plan `captured` within `budget` as C executes it, and write the C into `folder`.
+
+    If `infer`, the same is done for the forward pass of the model, within the same RAM.
 
     Raises:
         ModelUnsupported: it has ops that there is no C for.
@@ -48,7 +54,22 @@ def emit(  # what a plan needs, and a place
     """
     ready = prepare(captured)
     plan, certificate = _fitting(ready, device, budget, time_limit, progress)
-    return Made(write_folder(folder, ready, plan, certificate, model=model), ready, plan, certificate)
+    training = Planned(ready, plan, certificate)
+    inference = _inference(captured, device, budget, time_limit, progress) if infer else None
+    return Made(write_folder(folder, training, inference, model=model), ready, plan, certificate)
+
+
+def _inference(
+    captured: Captured, device: Device, budget: Budget, time_limit: float, progress: ProgressCallback | None
+) -> Planned:
+    """The forward pass of the model that `captured` trains, planned for the RAM of training."""
+    tensors = tuple(captured.empty(name)[0].zero_() for name in captured.batch)
+    leaves = fill(list(captured.batch_leaves), tensors)
+    batch = pytree.tree_unflatten(leaves, captured.batch_spec)
+    ready = prepare(capture_forward(captured.model, batch, name=captured.graph.name))
+    ram_only = Budget(budget.ram_bytes)
+    plan, certificate = _fitting(ready, device, ram_only, time_limit, progress)
+    return Planned(ready, plan, certificate)
 
 
 def _fitting(

@@ -2,7 +2,8 @@
 
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -12,11 +13,10 @@ from torch import Tensor
 from edgewise.capture import Captured
 from edgewise.emit.build import SUPPORT, furnish
 from edgewise.emit.image import Store, image, lay_out
-from edgewise.emit.program import Program, program
+from edgewise.emit.program import program
 from edgewise.emit.readme import MAKEFILE, readme
-from edgewise.emit.slots import Slot, Slots, slots_of
-from edgewise.emit.text import header as header_text
-from edgewise.emit.text import source
+from edgewise.emit.slots import Slot, Slots, inference_slots, slots_of
+from edgewise.emit.text import Part, header, source
 from edgewise.errors import UsageError
 from edgewise.plan import Certificate, Plan
 
@@ -53,6 +53,17 @@ class StoredValue(msgspec.Struct, frozen=True):
     stride: tuple[int, ...]
     kind: str
     resident: bool
+    inferred: bool
+    """Whether inference alone reads it."""
+
+
+class Inferred(msgspec.Struct, frozen=True):
+    """The forward pass: what it takes, what it gives, and what its plan needs."""
+
+    inputs: tuple[Tensors, ...]
+    output: Tensors
+    peak_bytes: int
+    seconds: float
 
 
 class Emitted(msgspec.Struct, frozen=True):
@@ -75,27 +86,40 @@ class Emitted(msgspec.Struct, frozen=True):
     values: tuple[StoredValue, ...]
     store: Store
     sources: tuple[str, ...]
+    inference: Inferred | None = None
 
 
-def write_folder(  # what a folder is made of
-    folder: Path, captured: Captured, plan: Plan, certificate: Certificate, *, model: str
-) -> Emitted:
+@dataclass(frozen=True)
+class Planned:
+    """A captured step, a plan for it, and what the check certified."""
+
+    captured: Captured
+    plan: Plan
+    certificate: Certificate
+
+
+def write_folder(folder: Path, training: Planned, inference: Planned | None, *, model: str) -> Emitted:
     """Write all files of `folder`.
 
     Args:
-        folder: made if it is not there; what lies in it under the same names is replaced.
-        captured: as `prepare` returns it.
-        plan: a plan for its graph.
-        certificate: of the plan.
+        folder: made if it is not there; an emitted model that lies in it is replaced.
+        training: a training step, as `prepare` returns it, and its plan.
+        inference: the same of the model's forward pass; `None` if the C is to train only.
         model: how the user named the model, so that a host can build it again.
 
     Raises:
         UsageError: the folder cannot be written, or has something else in it.
     """
+    captured, plan, certificate = training.captured, training.plan, training.certificate
     slots = slots_of(captured, plan)
-    store = lay_out([(slot.bytes, slot.kind) for slot in slots.slots])
-    made = program(captured, plan, slots)
-    inputs = tuple(_input(captured, name, offset) for name, offset in made.inputs.items())
+    part = _part(training, slots, "step")
+    other = None
+    if inference is not None:
+        own = inference_slots(inference.captured, inference.plan, slots)
+        other = _part(inference, own, "infer")
+    every = (other or part).slots.slots
+    store = lay_out([(slot.bytes, slot.kind) for slot in every])
+    text = source(captured.graph.name, part, other, store)
     emitted = Emitted(
         format=FORMAT,
         name=captured.graph.name,
@@ -104,42 +128,81 @@ def write_folder(  # what a folder is made of
         device=plan.device,
         ram_bytes=plan.budget.ram_bytes,
         stack_bytes=STACK_BYTES,
-        arena_bytes=made.arena_bytes,
+        arena_bytes=max(part.program.arena_bytes, other.program.arena_bytes if other else 0),
         peak_bytes=plan.peak_bytes,
         seconds=plan.seconds,
         joules=plan.joules,
         bytes_read=certificate.bytes_read,
         bytes_written=certificate.bytes_written,
-        inputs=inputs,
-        values=tuple(_value(captured, slots, index) for index in range(len(slots.slots))),
+        inputs=_inputs(training, part),
+        values=tuple(_value(slot, _owner(slot, training, inference)) for slot in every),
         store=store,
-        sources=(),
+        sources=tuple(_needed(text)),
+        inference=_inferred(inference, other) if inference and other else None,
     )
-    sizes = [tensor.bytes for tensor in inputs]
-    text = source(captured.graph.name, made, slots, store, sizes)
-    emitted = msgspec.structs.replace(emitted, sources=tuple(_needed(text)))
-    words = readme(captured, plan, certificate, made, slots, model=model, store_bytes=store.bytes)
+    contents = [_content(slot, _owner(slot, training, inference)) for slot in every]
+    output = emitted.inference.output if emitted.inference else None
+    files = {
+        "model.h": header(captured.graph.name, part, other, _shaped(output) if output else "", store),
+        "model.c": text,
+        "README.md": readme(
+            captured, plan, certificate, part.program, part.slots, model=model, store_bytes=store.bytes
+        ),
+        "Makefile": MAKEFILE,
+        "model.json": msgspec.json.format(msgspec.json.encode(emitted), indent=2).decode(),
+    }
     try:
-        _write(folder, captured, made, slots, store, text, emitted)
-        (folder / "README.md").write_text(words)
-        (folder / "Makefile").write_text(MAKEFILE)
+        _write(folder, files, emitted, image(store, contents))
     except OSError as error:
         raise UsageError(f"Cannot write {folder}: {error.strerror}. Choose another place.") from error
     return emitted
 
 
-def _write(
-    folder: Path, captured: Captured, made: Program, slots: Slots, store: Store, text: str, emitted: Emitted
-) -> None:
+def _part(planned: Planned, slots: Slots, prefix: str) -> Part:
+    made = program(planned.captured, planned.plan, slots, prefix)
+    return Part(made, slots, [planned.captured.layouts[name].storage_bytes for name in made.inputs])
+
+
+def _owner(slot: Slot, training: Planned, inference: Planned | None) -> Captured:
+    """The captured step that knows the value of `slot`."""
+    if inference is None or (slot.value in training.captured.layouts and not slot.inferred):
+        return training.captured
+    return inference.captured
+
+
+def _inferred(planned: Planned, part: Part) -> Inferred:
+    captured, made = planned.captured, part.program
+    result = captured.loss.program.operands[0]
+    layout = captured.layouts[result]
+    output = Tensors("output", _dtype(layout.dtype), layout.size, made.result[1], made.result[0])
+    return Inferred(_inputs(planned, part), output, planned.plan.peak_bytes, planned.plan.seconds)
+
+
+def _inputs(planned: Planned, part: Part) -> tuple[Tensors, ...]:
+    layouts = planned.captured.layouts
+    return tuple(
+        Tensors(name, _dtype(layouts[name].dtype), layouts[name].size, layouts[name].storage_bytes, offset)
+        for name, offset in part.program.inputs.items()
+    )
+
+
+def _dtype(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _shaped(tensor: Tensors) -> str:
+    return f"{tensor.dtype} {list(tensor.shape)}"
+
+
+def _write(folder: Path, files: Mapping[str, str], emitted: Emitted, weights: bytes) -> None:
     _clear(folder)
     (folder / "kernels").mkdir(parents=True, exist_ok=True)
-    (folder / "model.h").write_text(header_text(captured.graph.name, made, slots, store))
-    (folder / "model.c").write_text(text)
-    (folder / "weights.bin").write_bytes(image(store, [_content(captured, slot) for slot in slots.slots]))
-    for path in (*emitted.sources, *(f"kernels/{header.name}" for header in KERNELS.glob("*.h"))):
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    (folder / "weights.bin").write_bytes(weights)
+    for path in (*emitted.sources, *(f"kernels/{found.name}" for found in KERNELS.glob("*.h"))):
         shutil.copyfile(HERE / path, folder / path)
     furnish(folder)
-    (folder / "model.json").write_bytes(msgspec.json.format(msgspec.json.encode(emitted), indent=2))
 
 
 def _clear(folder: Path) -> None:
@@ -151,7 +214,7 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
-def _content(captured: Captured, slot: Slot) -> bytes:
+def _content(slot: Slot, captured: Captured) -> bytes:
     return bytes(slot.bytes) if slot.kind == "scratch" else initial(captured, slot.value)
 
 
@@ -173,16 +236,11 @@ def as_bytes(tensor: Tensor) -> bytes:
     return tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
 
 
-def _input(captured: Captured, name: str, offset: int) -> Tensors:
-    layout = captured.layouts[name]
-    dtype = str(layout.dtype).removeprefix("torch.")
-    return Tensors(name, dtype, layout.size, layout.storage_bytes, offset)
-
-
-def _value(captured: Captured, slots: Slots, index: int) -> StoredValue:
-    slot, layout = slots.slots[index], captured.layouts[slots.slots[index].value]
-    dtype = str(layout.dtype).removeprefix("torch.")
-    return StoredValue(slot.value, dtype, layout.size, layout.stride, slot.kind, slot.resident)
+def _value(slot: Slot, captured: Captured) -> StoredValue:
+    layout = captured.layouts[slot.value]
+    return StoredValue(
+        slot.value, _dtype(layout.dtype), layout.size, layout.stride, slot.kind, slot.resident, slot.inferred
+    )
 
 
 # -- which kernels are needed ---------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """model.c and model.h: the plan of one training step as straight-line C."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -36,7 +37,8 @@ class Program:
     body: tuple[str, ...]
     inputs: Mapping[str, int]
     resident: tuple[Source, ...]
-    loss: int
+    result: tuple[int, int]
+    """Where the loss is in the end, or the output: offset and bytes."""
     arena_bytes: int
 
 
@@ -45,27 +47,29 @@ class _Writer:
     captured: Captured
     plan: Plan
     slots: Slots
+    prefix: str
     body: list[str] = field(default_factory=list)
     functions: list[str] = field(default_factory=list)
 
 
-def program(captured: Captured, plan: Plan, slots: Slots) -> Program:
-    """The C of `plan`, which is one for `captured.graph`."""
+def program(captured: Captured, plan: Plan, slots: Slots, prefix: str) -> Program:
+    """The C of `plan`, which is one for `captured.graph`; its functions' names begin with `prefix`."""
     replay = Replay(captured.graph, plan)
     begin = dict(replay.at)
-    writer = _Writer(captured, plan, slots)
+    writer = _Writer(captured, plan, slots, prefix)
     for number, moment in enumerate(replay.run()):
         _step(writer, number, moment)
     carries = captured.graph.carries
     resident = tuple(
-        Source(index, begin[slot.value], replay.at[last], slot.bytes, last)
-        for index, slot in enumerate(slots.slots)
-        if slot.resident
-        for last in (carries.get(slot.value, slot.value),)
+        Source(index, begin[name], replay.at[last], slots.slots[index].bytes, last)
+        for index, name in slots.resident
+        for last in (carries.get(name, name),)
     )
-    loss = slots_of_program(captured.loss.program, captured.layouts)[captured.loss.slot]
-    if not isinstance(loss.offset, int):
-        raise TypeError(loss)
+    result = slots_of_program(captured.loss.program, captured.layouts)[captured.loss.slot]
+    if not isinstance(result.offset, int):
+        raise TypeError(result)
+    result_bytes = math.prod(n for n in result.size if isinstance(n, int)) * result.dtype.itemsize
+    place = replay.at[result.value] + result.offset * result.dtype.itemsize
     inputs = {name: begin[name] for name in captured.batch if name in begin}
     counted = [f"memcpy(model_arena + {begin[STEP]}, &step, sizeof step);"] if _reads_step(captured) else []
     return Program(
@@ -73,7 +77,7 @@ def program(captured: Captured, plan: Plan, slots: Slots) -> Program:
         (*counted, *writer.body),
         inputs,
         resident,
-        replay.at[loss.value] + loss.offset * loss.dtype.itemsize,
+        (place, result_bytes),
         _arena(captured, plan),
     )
 
@@ -137,7 +141,7 @@ def _compute(writer: _Writer, number: int, moment: Moment, step: Compute) -> Non
         run = Execution(
             captured, op.name, loop, streamed, moment.first, moment.room, place, writer.slots.access
         )
-        name = f"step_{number:04d}"
+        name = f"{writer.prefix}_{number:04d}"
         head = [f"/* {title} */", f"static int {name}(uint64_t step)", "{", f"{INDENT}(void)step;"]
         writer.functions += [*head, *loop_body(run), "}", ""]
         writer.body.append(f"TRY({name}(step)); /* {title} */")

@@ -24,12 +24,16 @@ SlotKind = Literal["scratch", "double", "journal"]
 
 @dataclass(frozen=True)
 class Slot:
-    """A place for the value `value` in the store; `resident` if the step begins and ends with it in RAM."""
+    """A place for the value `value` in the store.
+
+    `resident` if a training step begins and ends with it in RAM, `inferred` if inference alone reads it.
+    """
 
     value: str
     bytes: int
     kind: SlotKind
     resident: bool = False
+    inferred: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,14 @@ class Access:
 
 @dataclass(frozen=True)
 class Slots:
-    """All slots of a plan; `access` finds that of a value which the plan pages or streams."""
+    """All slots of a store; `access` finds that of a value which the plan pages or streams.
+
+    `resident` are the values that the plan begins with in RAM, and the slots that they are loaded from.
+    """
 
     slots: tuple[Slot, ...]
     access: Mapping[str, Access]
+    resident: tuple[tuple[int, str], ...]
 
 
 def slots_of(captured: Captured, plan: Plan) -> Slots:
@@ -70,7 +78,39 @@ def slots_of(captured: Captured, plan: Plan) -> Slots:
             first = head.get(name, name)
             access.update(dict.fromkeys(chains.get(first, [name]), Access(len(slots), "EW_NEW")))
             slots.append(Slot(first, layouts[name].storage_bytes, "scratch"))
-    return Slots(tuple(slots), access)
+    return Slots(tuple(slots), access, tuple((i, s.value) for i, s in enumerate(slots) if s.resident))
+
+
+def inference_slots(captured: Captured, plan: Plan, training: Slots) -> Slots:
+    """The slots of a forward pass under `plan`: those of `training`, and what it needs besides.
+
+    It reads the weights from where training keeps them, and changes none of them.
+    """
+    layouts = captured.layouts
+    index = {slot.value: i for i, slot in enumerate(training.slots) if slot.kind != "scratch"}
+    slots = list(training.slots)
+    access: dict[str, Access] = {}
+    resident = []
+    for value in captured.graph.sources():
+        if value.kind not in ("parameter", "state"):
+            continue
+        if value.name not in index or _is_constant(value.name):
+            index[value.name] = len(slots)
+            slots.append(Slot(value.name, layouts[value.name].storage_bytes, "journal", inferred=True))
+        if value.name in plan.homes:
+            access[value.name] = Access(index[value.name], "EW_OLD")
+        else:
+            resident.append((index[value.name], value.name))
+    for name in _moved(plan):
+        if name not in access:
+            access[name] = Access(len(slots), "EW_NEW")
+            slots.append(Slot(name, layouts[name].storage_bytes, "scratch", inferred=True))
+    return Slots(tuple(slots), access, tuple(resident))
+
+
+def _is_constant(name: str) -> bool:
+    """Whether it is a tensor that a trace found: another trace may call another one so."""
+    return name.startswith("constant.")
 
 
 def _chains(captured: Captured) -> dict[str, list[str]]:

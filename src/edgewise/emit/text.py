@@ -1,6 +1,7 @@
 """model.h and model.c as text."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from edgewise.emit.image import Store
 from edgewise.emit.program import Program
@@ -18,6 +19,7 @@ enum {{
     MODEL_ARENA_BYTES = {arena}, /* all RAM of a step but the stack */
     MODEL_STORE_BYTES = {store}, /* what lives outside RAM */
     MODEL_INPUTS = {inputs}, /* tensors of a batch */
+    MODEL_INFER_INPUTS = {infer_inputs}, /* of these, what the model reads without its loss */
     MODEL_SLOTS = {slots} /* values in the store */
 }};
 
@@ -34,8 +36,19 @@ extern const model_range model_inputs[MODEL_INPUTS];
 int model_init(void);                       /* open the store, and load what lives in RAM */
 int model_step(uint64_t step, float *loss); /* one training step; `step` decides what is drawn */
 int model_save(void);                       /* write what lives in RAM to the store: what a restart finds */
-
+{inference}
 #endif
+"""
+
+INFERENCE = """
+/* Inference borrows the arena from training, between `begin` and `end`. Each time the inputs are put where
+ * model_infer_inputs says ({named}), and the output ({output}) is then at model_output. */
+#define MODEL_INFERS 1
+extern const model_range model_infer_inputs[MODEL_INFER_INPUTS];
+extern const model_range model_output;
+int model_infer_begin(void); /* save what training keeps in RAM, if it changed; load the weights */
+int model_infer(void);       /* the model in evaluation mode */
+int model_infer_end(void);   /* load what training keeps in RAM */
 """
 
 SOURCE = """\
@@ -68,6 +81,8 @@ static const ew_slot slots[MODEL_SLOTS] = {{
 
 static const ew_store store = {{slots, MODEL_SLOTS, {journal_offset}, {journal_bytes}, MODEL_STORE_BYTES}};
 
+static int unsaved; /* whether a step changed what lives in RAM since it was last saved */
+
 {functions}
 /* What lives in RAM, to the store. */
 static int write_resident(void)
@@ -76,11 +91,17 @@ static int write_resident(void)
     return EW_OK;
 }}
 
+/* What a step begins with in RAM, from the store. */
+static int load_resident(void)
+{{
+{load}
+    return EW_OK;
+}}
+
 int model_init(void)
 {{
     TRY(ew_store_open(&store));
-{load}
-    return EW_OK;
+    return load_resident();
 }}
 
 int model_step(uint64_t step, float *loss)
@@ -94,33 +115,82 @@ int model_step(uint64_t step, float *loss)
 int model_save(void)
 {{
     TRY(write_resident());
+    unsaved = 0;
     return ew_store_commit();
+}}
+{inference}"""
+
+INFERENCE_SOURCE = """
+const model_range model_infer_inputs[MODEL_INFER_INPUTS] = {{
+{inputs}
+}};
+
+const model_range model_output = {{{output}}};
+
+{functions}
+int model_infer_begin(void)
+{{
+    if (unsaved) {{
+        TRY(model_save());
+    }}
+{load}
+    return EW_OK;
+}}
+
+int model_infer(void)
+{{
+    const uint64_t step = 0; /* nothing is drawn */
+    (void)step;
+{body}
+{moved}
+    return EW_OK;
+}}
+
+int model_infer_end(void)
+{{
+    return load_resident();
 }}
 """
 
 
-def header(name: str, program: Program, slots: Slots, store: Store) -> str:
-    """model.h."""
+@dataclass(frozen=True)
+class Part:
+    """Training, or inference: its program, the slots as it sees them, and the bytes of its inputs."""
+
+    program: Program
+    slots: Slots
+    sizes: Sequence[int]
+
+
+def header(name: str, training: Part, inference: Part | None, output: str, store: Store) -> str:
+    """model.h; `output` is the output of inference, for people."""
+    arena, text = training.program.arena_bytes, ""
+    if inference is not None:
+        arena = max(arena, inference.program.arena_bytes)
+        text = INFERENCE.format(named=", ".join(inference.program.inputs), output=output)
     return HEADER.format(
         name=name,
-        arena=program.arena_bytes,
+        arena=arena,
         store=store.bytes,
-        inputs=len(program.inputs),
-        slots=len(slots.slots),
-        named=", ".join(program.inputs),
+        inputs=len(training.program.inputs),
+        infer_inputs=0 if inference is None else len(inference.program.inputs),
+        slots=len(store.slots),
+        named=", ".join(training.program.inputs),
+        inference=text,
     )
 
 
-def source(name: str, program: Program, slots: Slots, store: Store, sizes: Sequence[int]) -> str:
-    """model.c; `sizes` are the bytes of the inputs."""
-    ranges = [f"{{{offset}, {size}}}" for offset, size in zip(program.inputs.values(), sizes, strict=True)]
+def source(name: str, training: Part, inference: Part | None, store: Store) -> str:
+    """model.c."""
+    program, slots = training.program, training.slots
+    every = (inference or training).slots.slots
     table = [
         f"{{{placed.offset}, {placed.bytes}, EW_{placed.kind.upper()}}}, /* {comment(slot.value)} */"
-        for placed, slot in zip(store.slots, slots.slots, strict=True)
+        for placed, slot in zip(store.slots, every, strict=True)
     ]
     return SOURCE.format(
         name=name,
-        inputs=_indented(f"{text}," for text in ranges),
+        inputs=_ranges(training),
         slots=_indented(table),
         journal_offset=store.journal_offset,
         journal_bytes=store.journal_bytes,
@@ -128,12 +198,30 @@ def source(name: str, program: Program, slots: Slots, store: Store, sizes: Seque
         write=_indented(_writes(program, slots)),
         load=_indented(_loads(program)),
         body=_indented(program.body),
-        loss=program.loss,
+        loss=program.result[0],
         end=_indented(_end(program, slots)),
+        inference="" if inference is None else _inference(inference),
     )
 
 
-def _indented(lines: "Iterator[str] | Sequence[str]") -> str:
+def _inference(inference: Part) -> str:
+    program = inference.program
+    return INFERENCE_SOURCE.format(
+        inputs=_ranges(inference),
+        output=", ".join(map(str, program.result)),
+        functions="\n".join(program.functions),
+        load=_indented(_loads(program)),
+        body=_indented(program.body),
+        moved=_indented(_moved_back(program, inference.slots)),
+    )
+
+
+def _ranges(part: Part) -> str:
+    places = zip(part.program.inputs.values(), part.sizes, strict=True)
+    return _indented(f"{{{offset}, {size}}}," for offset, size in places)
+
+
+def _indented(lines: Iterable[str]) -> str:
     return "\n".join(INDENT + line if line else line for line in lines)
 
 
@@ -150,6 +238,22 @@ def _writes(program: Program, slots: Slots) -> Iterator[str]:
 
 def _end(program: Program, slots: Slots) -> Iterator[str]:
     """Back to where the next step looks for it; and if the store changed, everything is committed at once."""
+    yield from _moved_back(program, slots)
+    if any(
+        slot.kind == "double" and index not in _resident(program) for index, slot in enumerate(slots.slots)
+    ):
+        yield "return model_save();"
+    else:
+        yield "unsaved = 1;"
+        yield "return EW_OK;"
+
+
+def _resident(program: Program) -> set[int]:
+    return {source.slot for source in program.resident}
+
+
+def _moved_back(program: Program, slots: Slots) -> Iterator[str]:
+    """What began in RAM and left it lies elsewhere now: by its scratch slot to where it began."""
     moved = [source for source in program.resident if source.begins != source.ends]
     for source in moved:
         slot = slots.access[source.last].slot
@@ -157,8 +261,3 @@ def _end(program: Program, slots: Slots) -> Iterator[str]:
     for source in moved:
         slot = slots.access[source.last].slot
         yield f"TRY(ew_slot_read({slot}, EW_NEW, 0, model_arena + {source.begins}, {source.bytes}));"
-    if any(slot.kind == "double" and not slot.resident for slot in slots.slots):
-        yield "TRY(write_resident());"
-        yield "return ew_store_commit();"
-    else:
-        yield "return EW_OK;"

@@ -41,10 +41,16 @@ _OVERFLOW = re.compile(r"region [`'\"]?(RAM|FLASH)'?.*?overflowed by (\d+) byte"
 
 
 class Compiler(Struct, frozen=True):
-    """A C compiler: its name here, and the words it is called with."""
+    """A C compiler: its name here, the words it is called with, and the file that is run."""
 
     name: str
     words: tuple[str, ...]
+    program: Path
+
+    def stamp(self) -> str:
+        """Tells this compiler from the one that will be installed in its place."""
+        file = self.program.stat()
+        return f"{self.program} {file.st_size} {file.st_mtime_ns}"
 
     def command(self, board: Board) -> list[str]:
         """What compiles and links for `board`, without sources, script and output."""
@@ -63,11 +69,13 @@ def find_compiler(board: Board, name: str | None = None) -> Compiler:
     """
     if name is not None and name not in COMPILERS:
         raise UsageError(f"There is no compiler `{name}`. There are: {', '.join(COMPILERS)}.")
-    if name in (None, "zig") and find_spec("ziglang") is not None:
-        return Compiler("zig", (sys.executable, "-m", "ziglang", "cc"))
+    zig = find_spec("ziglang")
+    if name in (None, "zig") and zig is not None and zig.origin is not None:
+        return Compiler("zig", (sys.executable, "-m", "ziglang", "cc"), Path(zig.origin).parent / "zig")
     gcc = "cc" if board.is_host else "arm-none-eabi-gcc"
-    if name in (None, "gcc") and shutil.which(gcc):
-        return Compiler("gcc", (gcc,))
+    found = shutil.which(gcc)
+    if name in (None, "gcc") and found is not None:
+        return Compiler("gcc", (gcc,), Path(found).resolve())
     wanted = {"zig": "the Python package `ziglang`", "gcc": f"`{gcc}` on the path"}
     missing = " and for ".join(words for key, words in wanted.items() if name in (None, key))
     raise DeviceError(f"No C compiler for board `{board.name}`: looked for {missing}. {INSTALL}")
@@ -106,14 +114,15 @@ def compile_objects(
 ) -> list[Path]:
     """An object file for each of `sources`, from the cache of the user where the same was compiled before.
 
-    Objects are kept by the digest of all that goes into them: the command, the source, and every header.
+    Objects are kept by the digest of all that goes into them: compiler, command, source, and every header.
 
     Raises:
         DeviceError: the compiler refuses a source.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgewise" / "objects"
     cache.mkdir(parents=True, exist_ok=True)
-    common = hashlib.sha256(" ".join((*compiler.command(board), *_portable(flags))).encode())
+    words = (compiler.stamp(), *compiler.command(board), *_portable(flags))
+    common = hashlib.sha256(" ".join(words).encode())
     for header in sorted(headers):
         common.update(header.read_bytes())
     made = []

@@ -52,12 +52,12 @@ def capture_with(
         ModelUnsupported: the model cannot be captured, or not by this method; parts named with their paths.
         UsageError: the method's settings do not fit the model, or as in `capture`.
     """
+    name = name or type(model).__name__
     if isinstance(method, settings.FixedPoint):
-        return capture_fixed(method, model, loss, optimizer, example_batch, name=name, seed=seed)
+        return capture_fixed(method, model, loss, optimizer, example_batch, name, seed)
     if isinstance(method, Backprop):
         return capture(model, loss, optimizer, example_batch, name=name, seed=seed)
     trace = _TRACES[type(method)](method)
     if isinstance(method, settings.ForwardForward):
-        name = name or type(model).__name__
         model = forward_forward.classifier(model, method, example_batch)
     return capture(model, loss, optimizer, example_batch, name=name, seed=seed, trace=trace)

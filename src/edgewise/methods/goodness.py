@@ -12,6 +12,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from edgewise.capture import integer_layers, labelled_layer
 from edgewise.capture.integers import LEVELS
+from edgewise.capture.joint import call_with
 from edgewise.errors import UsageError
 from edgewise.methods.chains import Call, chain_of, unsupported
 from edgewise.methods.int8_operands import Int8Operands
@@ -132,7 +133,7 @@ class Layers:
         rounded = None if self.settings.rounding == "nearest" else step
         with Int8Operands(rounded) if self.settings.precision == "int8" else nullcontext():
             for path, module in unit.parts:
-                x = torch.func.functional_call(module, state_of(path), (x,))
+                x = call_with(module, state_of(path), x)
         return x
 
     def after(self, unit: Unit, y: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from edgewise.capture.joint import call_with
 from edgewise.errors import UsageError
 
 LIMIT = 1 << 40
@@ -68,7 +69,7 @@ def predicted_course(model: nn.Module, batch: tuple[Tensor, Tensor], rate: float
     parameters = {name: w.detach() for name, w in model.named_parameters() if w.requires_grad}
 
     def results(own: dict[str, Tensor]) -> Tensor:
-        made: Tensor = torch.func.functional_call(model, own, inputs)
+        made: Tensor = call_with(model, own, inputs)
         return made
 
     found = results(parameters).detach()

@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from edgewise.capture.estimates import _without_dropout
-from edgewise.capture.joint import call_arguments
+from edgewise.capture.joint import call_with
 from edgewise.errors import ModelUnsupported, UsageError
 
 
@@ -76,7 +76,6 @@ class Taps:
     def run(self, inputs: Any, listener: Listener, parameters: dict[str, Tensor] | None = None) -> None:
         """A real pass in which nothing is changed: buffers are copies, random numbers are given back."""
         state = {**(parameters or {}), **{name: b.clone() for name, b in self.model.named_buffers()}}
-        args, kwargs = call_arguments(inputs)
         self.listener = listener
         with (
             _without_dropout(self.model),
@@ -84,7 +83,7 @@ class Taps:
             sdpa_kernel(SDPBackend.MATH),
             torch.enable_grad(),
         ):
-            torch.func.functional_call(self.model, state, args, kwargs, tie_weights=True)
+            call_with(self.model, state, inputs)
 
 
 def check_blocks(model: nn.Module, blocks: Sequence[str], method: str) -> None:

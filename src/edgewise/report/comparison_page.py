@@ -1,13 +1,11 @@
 """The page of a comparison: which method to use here and why, the table, and what was learnt by when."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from edgewise import __version__
-from edgewise.errors import UsageError
 from edgewise.report.advice import Advice, advise
-from edgewise.report.page import document, section
+from edgewise.report.frame import document, header, section, tile, write_page
 from edgewise.report.progress_curves import Axis, progress_curve
 from edgewise.report.standings import Standing, score_text, standings
 from edgewise.report.svg import Markup, breakable, join, tag
@@ -39,15 +37,8 @@ def write_comparison(comparison: Comparison, folder: Path) -> Path:
     Raises:
         UsageError: it cannot be written.
     """
-    path = folder / PAGE
-    part = path.with_name(f".{PAGE}.{os.getpid()}.part")
-    try:
-        part.write_text(render_comparison(comparison), encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UsageError(f"Cannot write the page {path}: {error.strerror}.") from error
-    return path
+    hint = "Make room, or compare into another folder."
+    return write_page(folder / PAGE, render_comparison(comparison), "page", hint)
 
 
 def render_comparison(comparison: Comparison) -> str:
@@ -66,13 +57,7 @@ def render_comparison(comparison: Comparison) -> str:
 
 
 def _head(comparison: Comparison, advice: Advice, title: str) -> Markup:
-    return tag(
-        "header",
-        tag("h1", title),
-        tag("p", coded(advice.verdict), class_="verdict"),
-        tag("p", _subtitle(comparison), class_="about"),
-        tag("div", *_tiles(comparison), class_="tiles"),
-    )
+    return header(title, coded(advice.verdict), _subtitle(comparison), _tiles(comparison))
 
 
 def _list(texts: Sequence[str]) -> Markup:
@@ -100,21 +85,16 @@ def _tiles(comparison: Comparison) -> list[Markup]:
     by_steps = setting.steps is not None
     length = f"{setting.steps:,} steps" if by_steps else f"for {seconds_text(setting.seconds or 0.0)}"
     until = "and on to the next evaluation" if by_steps else "on the device, by its cost model"
-    found = [_tile("Budget", bytes_text(setting.ram_bytes), exact_bytes(setting.ram_bytes))]
+    found = [tile("Budget", bytes_text(setting.ram_bytes), exact_bytes(setting.ram_bytes))]
     if comparison.plain_peak_bytes is not None:
         share = setting.ram_bytes / comparison.plain_peak_bytes if comparison.plain_peak_bytes else 1.0
         words = f"the budget is {percent(share)} of that"
-        found.append(_tile("Plain backprop needs", bytes_text(comparison.plain_peak_bytes), words))
+        found.append(tile("Plain backprop needs", bytes_text(comparison.plain_peak_bytes), words))
     if plain is not None:
         words = f"and {seconds_text(plain.seconds)}, on a device with RAM enough"
-        found.append(_tile("A step of plain backprop", joules_text(plain.joules), words))
-    found.append(_tile("Each method trains", length, until))
+        found.append(tile("A step of plain backprop", joules_text(plain.joules), words))
+    found.append(tile("Each method trains", length, until))
     return found
-
-
-def _tile(label: str, big: str, small: str) -> Markup:
-    dd = tag("dd", small, class_="small")
-    return tag("dl", tag("dt", label), tag("dd", big, class_="big"), dd, class_="tile")
 
 
 # -- the table -------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The head of the page: the verdict in one sentence, and the figures that everything else explains."""
 
 from edgewise.report.breakdown import Breakdown
+from edgewise.report.frame import header, tile
 from edgewise.report.loops import Loop, exact_words
 from edgewise.report.nouns import ReportData
 from edgewise.report.svg import Markup, tag
@@ -21,13 +22,7 @@ ARROW = "\N{RIGHTWARDS ARROW}"
 def head(data: ReportData, breakdown: Breakdown, found: tuple[Loop, ...]) -> Markup:
     """Title, verdict and tiles."""
     title = f"{clipped(data.graph.name)} on {clipped(data.device.name)}"
-    return tag(
-        "header",
-        tag("h1", title),
-        tag("p", verdict(data, breakdown), class_="verdict"),
-        tag("p", subtitle(data), class_="about"),
-        tiles(data, breakdown, found),
-    )
+    return header(title, verdict(data, breakdown), subtitle(data), tiles(data, breakdown, found))
 
 
 def verdict(data: ReportData, breakdown: Breakdown) -> str:
@@ -51,23 +46,23 @@ def _more(share: float) -> str:
     return f"{percent(abs(share))} {'more' if share > 0 else 'less'}"
 
 
-def tiles(data: ReportData, breakdown: Breakdown, loops: tuple[Loop, ...]) -> Markup:
+def tiles(data: ReportData, breakdown: Breakdown, loops: tuple[Loop, ...]) -> list[Markup]:
     """The figures, each with the words that say what it is."""
     plain, budget = data.plain.peak_bytes, data.plan.budget.ram_bytes
-    found = [
-        _tile(
+    return [
+        tile(
             "Plain training needs",
             bytes_text(plain),
             f"{exact_bytes(plain)}, each value kept until its last use",
         ),
-        _tile("Budget", bytes_text(budget), f"{exact_bytes(budget)}{_share_of_plain(budget, plain)}"),
+        tile("Budget", bytes_text(budget), f"{exact_bytes(budget)}{_share_of_plain(budget, plain)}"),
         _peaks(data),
-        _tile(
+        tile(
             "Energy of one step",
             percent(breakdown.extra_joules, signed=True),
             f"{joules_text(data.certificate.joules)}; plain {joules_text(data.plain.joules)}",
         ),
-        _tile(
+        tile(
             "Time of one step",
             percent(breakdown.extra_seconds, signed=True),
             f"{seconds_text(data.certificate.seconds)}; plain {seconds_text(data.plain.seconds)}",
@@ -76,17 +71,6 @@ def tiles(data: ReportData, breakdown: Breakdown, loops: tuple[Loop, ...]) -> Ma
         _plan_tile(data, loops),
         *_learnt(data),
     ]
-    return tag("div", *found, class_="tiles")
-
-
-def _tile(label: str, big: str, small: object, class_: str = "") -> Markup:
-    return tag(
-        "dl",
-        tag("dt", label),
-        tag("dd", big, class_=f"big {class_}".strip()),
-        tag("dd", small, class_="small"),
-        class_="tile",
-    )
 
 
 def _share_of_plain(size: int, plain: int) -> str:
@@ -134,7 +118,7 @@ def _traffic(data: ReportData, loops: tuple[Loop, ...]) -> list[Markup]:
         f"{exact_bytes(found.bytes_written)} of {bytes_text(limit)} allowed; " if limit is not None else exact
     )
     words = f"{exact}{bytes_text(found.bytes_read)} read{share}"
-    return [_tile(f"Written to {paging[0]} in a step", bytes_text(found.bytes_written), words)]
+    return [tile(f"Written to {paging[0]} in a step", bytes_text(found.bytes_written), words)]
 
 
 def _plan_tile(data: ReportData, loops: tuple[Loop, ...]) -> Markup:
@@ -152,7 +136,7 @@ def _plan_tile(data: ReportData, loops: tuple[Loop, ...]) -> Markup:
         bound = f"a better one saves at most {percent(plan.gap)} of the extra {thing}"
     else:
         bound = f"how much extra {thing} a better one would save is not known"
-    return _tile("Plan", plan.status, f"{done}; {bound}")
+    return tile("Plan", plan.status, f"{done}; {bound}")
 
 
 def _learnt(data: ReportData) -> list[Markup]:
@@ -166,10 +150,10 @@ def _learnt(data: ReportData) -> list[Markup]:
         (first, before), (last, after) = points[0], points[-1]
         start = "before training" if first == 0 else f"after epoch {first:,}"
         if last == first:
-            tiles_.append(_tile(what, text(after), start))
+            tiles_.append(tile(what, text(after), start))
         else:
             tiles_.append(
-                _tile(what, f"{text(before)} {ARROW} {text(after)}", f"{start}, and after epoch {last:,}")
+                tile(what, f"{text(before)} {ARROW} {text(after)}", f"{start}, and after epoch {last:,}")
             )
     return tiles_
 

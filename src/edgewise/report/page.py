@@ -1,7 +1,5 @@
 """The page: every section that the data have something to say in, in one file that needs nothing else."""
 
-import base64
-import hashlib
 from collections import Counter
 from statistics import median
 
@@ -12,12 +10,11 @@ from edgewise.report.breakdown import break_down
 from edgewise.report.categories import categories
 from edgewise.report.choices import Choice, choices
 from edgewise.report.curves import epoch_curve, loss_curve
+from edgewise.report.frame import document, section
 from edgewise.report.headline import head
 from edgewise.report.loops import Loop, exact_words
 from edgewise.report.nouns import ReportData
-from edgewise.report.script import SCRIPT
-from edgewise.report.style import STYLE
-from edgewise.report.svg import Markup, join, tag, void
+from edgewise.report.svg import Markup, join, tag
 from edgewise.report.tables import (
     choice_table,
     device_table,
@@ -30,10 +27,6 @@ from edgewise.report.timeline import plain_is_far, timeline
 from edgewise.report.trace import trace
 from edgewise.report.trade_off import trade_off_curve, trade_off_words
 from edgewise.report.units import bytes_text, clipped, percent, plural, seconds_text
-
-_SOURCE = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
-POLICY = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{_SOURCE}'; base-uri 'none'"
-"""What a browser may do with the page: fetch nothing, and run this one script."""
 
 
 def render_report(data: ReportData) -> str:
@@ -57,28 +50,6 @@ def render_report(data: ReportData) -> str:
         tag("footer", f"Made by Edgewise {__version__}."),
     ]
     return document(f"{clipped(data.graph.name)} on {clipped(data.device.name)}", join(body))
-
-
-def document(title: str, body: Markup) -> str:
-    """The whole file, which runs no script but its own and loads nothing."""
-    policy = void("meta", http_equiv="Content-Security-Policy", content=POLICY)
-    head_ = tag(
-        "head",
-        void("meta", charset="utf-8"),
-        policy,
-        void("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", title),
-        tag("style", Markup(STYLE)),
-    )
-    page = tag("html", head_, tag("body", tag("main", body), tag("script", Markup(SCRIPT))), lang="en")
-    return f"<!DOCTYPE html>\n{page}\n"
-
-
-def section(title: str, about: object, *content: object) -> Markup:
-    """A section, or nothing if it has no content."""
-    if not any(content):
-        return Markup("")
-    return tag("section", tag("h2", title), tag("p", about, class_="about") if about else "", *content)
 
 
 def _timeline_words(data: ReportData) -> str:

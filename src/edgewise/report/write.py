@@ -1,10 +1,9 @@
 """Write a report beside what it is about."""
 
-import os
 from pathlib import Path
 
 from edgewise.devices import Device
-from edgewise.errors import UsageError
+from edgewise.report.frame import write_page
 from edgewise.report.load import load_report
 from edgewise.report.page import render_report
 
@@ -21,11 +20,4 @@ def write_report(source: Path, out: Path | None = None, device: Device | None = 
     """
     data = load_report(source, device)
     path = out or (source / "report.html" if data.is_run else source.with_suffix(".html"))
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(render_report(data), encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UsageError(f"Cannot write the report {path}: {error.strerror}. Name another file.") from error
-    return path
+    return write_page(path, render_report(data), "report", "Name another file.")

@@ -133,6 +133,17 @@ def batch_norm(kernel: BatchNormKernel, call: Call, layouts: Mapping[str, Layout
                 inouts=running)  # fmt: skip
 
 
+def batch_norm_frozen(call: Call) -> Nest | None:
+    """`_native_batch_norm_legit_no_training(x, weight, bias, mean, var, ...)`: any slice of x by itself."""
+    size = call.meta(call.slots[0]).shape
+    along = along_dims(size)
+    if len(size) < 2:
+        return None
+    operands = [call.operand(slot, (along[1],) if i else along) for i, slot in enumerate(call.slots)]
+    alongs = [along, *[(None,)] * (len(call.outputs) - 1)]  # statistics that are left empty
+    return _repeated(call, dim_axes(size), operands, alongs, exact=False)
+
+
 def batch_norm_backward(call: Call) -> Nest | None:
     """`native_batch_norm_backward(gradient, x, weight, ...)`, channel by channel."""
     views = [call.meta(slot) for slot in call.slots]

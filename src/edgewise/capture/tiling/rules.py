@@ -34,6 +34,7 @@ _PACKETS: dict[str, Rule] = {
     "_log_softmax_backward_data": rowwise.softmax,
     "native_layer_norm": rowwise.layer_norm,
     "native_layer_norm_backward": rowwise.layer_norm_backward,
+    "_native_batch_norm_legit_no_training": rowwise.batch_norm_frozen,
     "native_batch_norm_backward": rowwise.batch_norm_backward,
     "max_pool2d_with_indices": rowwise.planewise,
     "max_pool2d_with_indices_backward": rowwise.planewise,

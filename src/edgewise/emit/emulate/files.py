@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 from edgewise.errors import DeviceError
 
-COMMAND = struct.Struct("<4I")
+COMMAND = struct.Struct("<5I")
 RANGE = struct.Struct("<2I")
 REPORT = struct.Struct("<IiIIIIQQQ")
 FAULT = struct.Struct("<7I")
 COMMAND_MAGIC, REPORT_MAGIC, FAULT_MAGIC = (int.from_bytes(b"EWD" + c, "little") for c in (b"C", b"R", b"F"))
 
-STAGES = ("reading its files", "model_init", "model_step", "model_save", "the end")
+STAGES = ("reading its files", "model_init", "model_step", "model_save", "model_infer", "the end")
 STATUS = {
     1: "the medium failed",
     2: "the store is corrupt: it has no commit record, or belongs to another model",
@@ -57,9 +57,11 @@ class Fault(NamedTuple):
     sp: int
 
 
-def write_command(place: Path, first_step: int, steps: int, ranges: Sequence[tuple[int, int]]) -> None:
+def write_command(
+    place: Path, first_step: int, steps: int, inferences: int, ranges: Sequence[tuple[int, int]]
+) -> None:
     """Write command.bin: what the harness is to do."""
-    words = COMMAND.pack(COMMAND_MAGIC, first_step, steps, len(ranges))
+    words = COMMAND.pack(COMMAND_MAGIC, first_step, steps, inferences, len(ranges))
     (place / "command.bin").write_bytes(words + b"".join(RANGE.pack(*each) for each in ranges))
 
 

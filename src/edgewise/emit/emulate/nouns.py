@@ -22,6 +22,7 @@ class Emulated(Struct, frozen=True):
         board, emulator: where it ran.
         losses: of each step, as float32.
         store: the bytes of the store at the end.
+        outputs: of each inference, the bytes of the model's output.
         read_back: the ranges of the arena that were asked for.
         stack_bytes: the most of the stack that was in use; `None` where that is not measured.
         instructions: executed from reset to exit; `None` where they are not counted.
@@ -33,6 +34,7 @@ class Emulated(Struct, frozen=True):
     emulator: str
     losses: tuple[float, ...]
     store: bytes
+    outputs: tuple[bytes, ...] = ()
     read_back: tuple[bytes, ...] = ()
     stack_bytes: int | None = None
     instructions: int | None = None

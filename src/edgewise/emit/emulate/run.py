@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,20 +50,21 @@ def find_emulator(built: Built, name: str | None = None) -> str:
     )
 
 
-def run(
+def run(  # noqa: PLR0913  # one call is one run, and each argument a part of it
     built: Built,
     batches: "Sequence[Sequence[Tensor]] | bytes",
     *,
     store: Path,
     steps: int | None = None,
     first_step: int = 0,
+    inputs: "Sequence[Sequence[Tensor]]" = (),
     emulator: str | None = None,
     read_back: Sequence[tuple[int, int]] = (),
     power_off_at: int | None = None,
 ) -> Emulated:
     """Train on `batches`, a step each, from the store in the file `store` on, which is left as it is.
 
-    At the end the program writes to its store what lives in RAM.
+    At the end the program writes to its store what lives in RAM, and lets the model infer from `inputs`.
 
     Args:
         built: the program.
@@ -70,6 +72,7 @@ def run(
         store: image of a store, as weights.bin.
         steps: how many; needed with bytes.
         first_step: the number of the first step, as random draws and AdamW count them.
+        inputs: of each inference the tensors of `model_infer_inputs`; for models that were emitted with it.
         emulator: `unicorn` or `qemu`; whichever is there if not given.
         read_back: ranges of the arena (offset, bytes) to return as they are at the end.
         power_off_at: number of the write to the store, from 0, during which power is lost (unicorn only).
@@ -86,14 +89,15 @@ def run(
     with tempfile.TemporaryDirectory(prefix="edgewise-") as folder:
         place = Path(folder)
         (place / "batches.bin").write_bytes(data)
+        (place / "inputs.bin").write_bytes(_bytes_of(inputs, None)[0])
         shutil.copyfile(store, place / "store.bin")
-        write_command(place, first_step, count, read_back)
+        write_command(place, first_step, count, len(inputs), read_back)
         ending = _execute(built, place, chosen, power_off_at)
         image = (place / "store.bin").read_bytes()
         if ending.code is None:
             return Emulated(built.board.name, chosen, (), image, power_lost=True)
         report, rest = _report(built, place, store)
-    return _emulated(built, chosen, ending, report, rest, image, read_back)
+    return _emulated(built, chosen, ending, report, rest, image, len(inputs), read_back)
 
 
 def _bytes_of(batches: "Sequence[Sequence[Tensor]] | bytes", steps: int | None) -> tuple[bytes, int]:
@@ -137,19 +141,21 @@ def _emulated(
     report: Report,
     rest: bytes,
     image: bytes,
+    inferences: int,
     read_back: Sequence[tuple[int, int]],
 ) -> Emulated:
-    found, at = [], 4 * report.steps
-    for _, size in read_back:
-        found.append(rest[at : at + size])
-        at += size
+    outputs_bytes = len(rest) - 4 * report.steps - sum(size for _, size in read_back)
+    sizes = [*[outputs_bytes // max(inferences, 1)] * inferences, *(size for _, size in read_back)]
+    ends = list(accumulate(sizes, initial=4 * report.steps))
+    found = tuple(rest[begin:end] for begin, end in pairwise(ends))
     instructions = qemu.instructions(built, report.ticks) if emulator == "qemu" else ending.instructions
     return Emulated(
         board=built.board.name,
         emulator=emulator,
         losses=tuple(np.frombuffer(rest[: 4 * report.steps], "<f4").tolist()),
         store=image,
-        read_back=tuple(found),
+        outputs=found[:inferences],
+        read_back=found[inferences:],
         stack_bytes=None if built.board.is_host else report.stack_bytes,
         instructions=instructions,
         read_bytes=report.read_bytes,

@@ -116,3 +116,32 @@ static float softplus_slope(float scaled)
 BINARY(ew_softplus_backward,
        (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, float beta, float threshold),
        v * beta > threshold ? u : u * softplus_slope(v * beta))
+
+/* -- log(sigmoid(x)) = min(x, 0) - log(1 + e^-|x|) -------------------------------------------------------------------- */
+
+UNARY(ew_log_sigmoid, (const ew_tensor *out, const ew_tensor *x),
+      (v < 0.0f ? v : 0.0f) - ew_log1pf(ew_expf(-ew_absf(v))))
+BINARY(ew_log_sigmoid_backward, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b), u * sigmoid(-v))
+
+/* -- elu: x, or alpha (e^x - 1) below zero, with factors before and after (arXiv 1706.02515) --------------------------- */
+
+UNARY(ew_elu, (const ew_tensor *out, const ew_tensor *x, float alpha, float scale, float input_scale),
+      v > 0.0f ? v * scale : ew_expm1f(v * input_scale) * (alpha * scale))
+
+static BINARY(elu_backward_of_input,
+              (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, float low, float scale,
+               float input_scale),
+              v <= 0.0f ? u * input_scale * low * ew_expf(v * input_scale) : u * scale)
+static BINARY(elu_backward_of_result,
+              (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, float low, float scale,
+               float input_scale),
+              v <= 0.0f ? u * input_scale * (v + low) : u * scale)
+
+void ew_elu_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x, float alpha, float scale,
+                     float input_scale, int is_result)
+{
+    if (is_result)
+        elu_backward_of_result(dx, dy, x, alpha * scale, scale, input_scale);
+    else
+        elu_backward_of_input(dx, dy, x, alpha * scale, scale, input_scale);
+}

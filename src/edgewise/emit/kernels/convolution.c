@@ -59,17 +59,11 @@ typedef struct {
     line rows, columns;
 } plane;
 
-static void store(const plane *p, const float *sums, int32_t channel, int32_t row, int32_t column, int32_t rows,
-                  int32_t columns)
-{
-    for (int32_t r = 0; r < rows; ++r) {
-        const float bias = p->bias == NULL ? 0.0f : p->bias[(channel + r) * p->bias_step];
-        float *y = p->y + (channel + r) * p->y_step[0] + (p->rows.first + row * p->rows.step) * p->y_step[1];
-        y += (p->columns.first + column * p->columns.step) * p->y_step[2];
-        for (int32_t c = 0; c < columns; ++c, y += p->columns.step * p->y_step[2])
-            *y = p->bias == NULL ? sums[EW_TILE * r + c] : sums[EW_TILE * r + c] + bias;
-    }
-}
+/* Where a tile of the result is summed: its first row and column, in the weight, the operand and the result. */
+typedef struct {
+    const float *w, *x;
+    float *y;
+} place;
 
 /* With one tap the loop over channels is the inner one. */
 static void turn(ew_tile *t)
@@ -78,48 +72,100 @@ static void turn(ew_tile *t)
     t->w_step[2] = t->w_step[0], t->x_step[2] = t->x_step[0];
 }
 
-/* A tile of the result: `rows` channels from `channel` on, and `columns` elements from (row, column) on that meet
- * the same taps. */
-static void sum_tile(const plane *p, int32_t channel, int32_t row, int32_t column, int32_t rows, int32_t columns)
+static void sum_blocks(const plane *p, const ew_tile *taps, const place *at, int32_t rows, int32_t columns,
+                       float *sums)
+{
+    const int single = taps->n[1] == 1 && taps->n[2] == 1;
+    ew_tile t = *taps;
+    ew_tile_total total;
+    ew_tile_total_begin(&total);
+    for (int32_t c = 0; c < p->summed; c += p->block) {
+        t.n[0] = ew_min(p->block, p->summed - c);
+        if (single)
+            turn(&t);
+        ew_tile_total_add(&total, &t, rows, columns, at->w + c * p->w_step[0], at->x + c * p->x_step[0]);
+    }
+    ew_tile_total_end(&total);
+    __builtin_memcpy(sums, total.sum, sizeof total.sum);
+}
+
+/* A tile of `rows` channels, of which `channel` is the first, and `columns` elements of a row. */
+static void sum_tile(const plane *p, const ew_tile *t, const place *at, int32_t channel, int32_t rows, int32_t columns)
+{
+    const int32_t y_step = p->columns.step * p->y_step[2];
+    float sums[EW_TILE * EW_TILE], *y = at->y;
+    if (p->summed == 1)
+        ew_tile_sums(t, rows, columns, at->w, at->x, sums);
+    else
+        sum_blocks(p, t, at, rows, columns, sums);
+    for (int32_t r = 0; r < rows; ++r, y += p->y_step[0]) {
+        const float *const row = sums + EW_TILE * r;
+        const float *const bias = p->bias == NULL ? NULL : p->bias + (channel + r) * p->bias_step;
+        for (int32_t c = 0; c < columns; ++c)
+            y[c * y_step] = bias == NULL ? row[c] : row[c] + *bias;
+    }
+}
+
+/* One element, some of whose taps meet nothing; `at` is the row's beginning. */
+static EW_APART void sum_at_edge(const plane *p, ew_tile *t, const place *at, int32_t channel, int32_t rows,
+                                 int32_t column)
+{
+    const line *const h = &p->columns;
+    int32_t from, to;
+    meeting(h, column, &from, &to);
+    const place here = {at->w + (h->tap + from * h->tap_step) * p->w_step[2],
+                        at->x + (h->reach + column * h->hop + from * h->leap) * p->x_step[2],
+                        at->y + (h->first + column * h->step) * p->y_step[2]};
+    t->n[2] = to - from;
+    sum_tile(p, t, &here, channel, rows, 1);
+}
+
+/* The elements of a row from `inner` to `end`, which meet all taps along it; `at` is the row's beginning. */
+static EW_APART void sum_inside(const plane *p, ew_tile *t, const place *at, int32_t channel, int32_t rows,
+                                int32_t inner, int32_t end)
+{
+    const line *const h = &p->columns;
+    const int32_t x_step = h->hop * p->x_step[2], y_step = h->step * p->y_step[2];
+    place here = {at->w + h->tap * p->w_step[2], at->x + h->reach * p->x_step[2] + inner * x_step,
+                  at->y + h->first * p->y_step[2] + inner * y_step};
+    int32_t columns;
+    t->n[2] = h->taps;
+    for (int32_t column = inner; column < end; column += columns) {
+        columns = ew_tile_columns(end - column);
+        sum_tile(p, t, &here, channel, rows, columns);
+        here.x += columns * x_step;
+        here.y += columns * y_step;
+    }
+}
+
+/* A row of `rows` channels of the result. */
+static void sum_row(const plane *p, int32_t channel, int32_t rows, int32_t row, int32_t inner, int32_t end)
 {
     const line *const v = &p->rows, *const h = &p->columns;
-    int32_t from[2], to[2];
-    ew_tile_total total;
-    meeting(v, row, &from[0], &to[0]);
-    meeting(h, column, &from[1], &to[1]);
-    const float *w = p->w + channel * p->w_next + (v->tap + from[0] * v->tap_step) * p->w_step[1]
-                     + (h->tap + from[1] * h->tap_step) * p->w_step[2];
-    const float *x = p->x + (v->reach + row * v->hop + from[0] * v->leap) * p->x_step[1]
-                     + (h->reach + column * h->hop + from[1] * h->leap) * p->x_step[2];
-    ew_tile t = {{0, to[0] - from[0], to[1] - from[1]},
+    int32_t from, to;
+    meeting(v, row, &from, &to);
+    const place at = {p->w + channel * p->w_next + (v->tap + from * v->tap_step) * p->w_step[1],
+                      p->x + (v->reach + row * v->hop + from * v->leap) * p->x_step[1],
+                      p->y + channel * p->y_step[0] + (v->first + row * v->step) * p->y_step[1]};
+    ew_tile t = {{1, to - from, 0},
                  {p->w_step[0], v->tap_step * p->w_step[1], h->tap_step * p->w_step[2]},
                  {p->x_step[0], v->leap * p->x_step[1], h->leap * p->x_step[2]},
                  p->w_next, h->hop * p->x_step[2]};
-    const int single = t.n[1] == 1 && t.n[2] == 1;
-    ew_tile_total_begin(&total);
-    if (t.n[1] > 0 && t.n[2] > 0)
-        for (int32_t c = 0; c < p->summed; c += p->block) {
-            t.n[0] = ew_min(p->block, p->summed - c);
-            if (single)
-                turn(&t);
-            ew_tile_total_add(&total, &t, rows, columns, w + c * p->w_step[0], x + c * p->x_step[0]);
-        }
-    ew_tile_total_end(&total);
-    store(p, total.sum, channel, row, column, rows, columns);
+    for (int32_t column = 0; column < inner; ++column)
+        sum_at_edge(p, &t, &at, channel, rows, column);
+    sum_inside(p, &t, &at, channel, rows, inner, end);
+    for (int32_t column = end; column < h->count; ++column)
+        sum_at_edge(p, &t, &at, channel, rows, column);
 }
 
 static void sum_plane(const plane *p)
 {
-    int32_t from, to, rows, columns;
-    inside(&p->columns, &from, &to);
+    int32_t inner, end, rows;
+    inside(&p->columns, &inner, &end);
     for (int32_t channel = 0; channel < p->channels; channel += rows) {
         rows = ew_tile_rows(p->channels - channel);
         for (int32_t row = 0; row < p->rows.count; ++row)
-            for (int32_t column = 0; column < p->columns.count; column += columns) {
-                const int whole = column >= from && column < to;
-                columns = whole ? ew_tile_columns(to - column, rows) : 1;
-                sum_tile(p, channel, row, column, rows, columns);
-            }
+            sum_row(p, channel, rows, row, inner, end);
     }
 }
 

@@ -79,7 +79,7 @@ void ew_convolution_weight_gradient(const ew_tensor *dw, const ew_tensor *dy, co
         for (o[0] = g * each; o[0] < (g + 1) * each; o[0] += o[1]) {
             o[1] = ew_tile_rows((g + 1) * each - o[0]);
             for (c[0] = 0; c[0] < dw->size[1]; c[0] += c[1]) {
-                c[1] = ew_tile_columns(dw->size[1] - c[0], o[1]);
+                c[1] = ew_tile_columns(dw->size[1] - c[0]);
                 sum_taps(dw, &p, s, dy, x, o, c, g);
             }
         }

@@ -149,6 +149,21 @@ UNARY(ew_log, (const ew_tensor *out, const ew_tensor *x), ew_logf(v))
 UNARY(ew_sqrt, (const ew_tensor *out, const ew_tensor *x), ew_sqrtf(v))
 UNARY(ew_rsqrt, (const ew_tensor *out, const ew_tensor *x), 1.0f / ew_sqrtf(v))
 UNARY(ew_reciprocal, (const ew_tensor *out, const ew_tensor *x), 1.0f / v)
+UNARY(ew_log1p, (const ew_tensor *out, const ew_tensor *x), ew_log1pf(v))
+UNARY(ew_erf, (const ew_tensor *out, const ew_tensor *x), ew_erff(v))
+UNARY(ew_sin, (const ew_tensor *out, const ew_tensor *x), ew_sinf(v))
+UNARY(ew_cos, (const ew_tensor *out, const ew_tensor *x), ew_cosf(v))
+
+/* From 2^23 on there are only whole numbers. */
+static float floor_of(float v)
+{
+    if (!(ew_absf(v) < 8388608.0f))
+        return v;
+    const float near = (float)(int32_t)v;
+    return ew_with_sign(near > v ? near - 1.0f : near, v);
+}
+
+UNARY(ew_floor, (const ew_tensor *out, const ew_tensor *x), floor_of(v))
 
 static float clamped(float v, float low, float high)
 {
@@ -277,6 +292,24 @@ void ew_masked_scale(const ew_tensor *out, const ew_tensor *x, const ew_tensor *
             o[i * w.step[0]] = p[i * w.step[1]] * (float)m[i * w.step[2]] * scale;
     }
 }
+
+#define MASKS(NAME, EXPRESSION)                                                                              \
+    void NAME(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b)                                  \
+    {                                                                                                        \
+        ROWS(w, 3, out, a, b)                                                                                \
+        {                                                                                                    \
+            uint8_t *const o = (uint8_t *)out->data + w.at[0];                                               \
+            const uint8_t *const p = (const uint8_t *)a->data + w.at[1];                                     \
+            const uint8_t *const q = (const uint8_t *)b->data + w.at[2];                                     \
+            for (int32_t i = 0; i < w.n; ++i) {                                                              \
+                const uint8_t u = p[i * w.step[1]], v = q[i * w.step[2]];                                    \
+                o[i * w.step[0]] = (EXPRESSION);                                                             \
+            }                                                                                                \
+        }                                                                                                    \
+    }
+
+MASKS(ew_logical_and, u != 0 && v != 0)
+MASKS(ew_logical_or, u != 0 || v != 0)
 
 void ew_logical_not(const ew_tensor *out, const ew_tensor *x)
 {

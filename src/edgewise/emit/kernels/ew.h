@@ -33,7 +33,7 @@ float ew_logf(float x);
 float ew_sqrtf(float x); /* correctly rounded */
 float ew_erff(float x);
 float ew_tanhf(float x);
-float ew_sinf(float x); /* |x| <= 8 */
+float ew_sinf(float x); /* |x| <= 6000, else not a number; so the cosine */
 float ew_cosf(float x);
 float ew_powf(float x, float y);
 
@@ -65,6 +65,11 @@ void ew_log(const ew_tensor *out, const ew_tensor *x);
 void ew_sqrt(const ew_tensor *out, const ew_tensor *x);
 void ew_rsqrt(const ew_tensor *out, const ew_tensor *x);
 void ew_reciprocal(const ew_tensor *out, const ew_tensor *x);
+void ew_log1p(const ew_tensor *out, const ew_tensor *x);
+void ew_erf(const ew_tensor *out, const ew_tensor *x);
+void ew_sin(const ew_tensor *out, const ew_tensor *x); /* |x| <= 6000, else not a number; so the cosine */
+void ew_cos(const ew_tensor *out, const ew_tensor *x);
+void ew_floor(const ew_tensor *out, const ew_tensor *x);
 void ew_relu(const ew_tensor *out, const ew_tensor *x);
 void ew_sigmoid(const ew_tensor *out, const ew_tensor *x);
 void ew_tanh(const ew_tensor *out, const ew_tensor *x);
@@ -74,6 +79,8 @@ void ew_hardswish(const ew_tensor *out, const ew_tensor *x);
 void ew_hardsigmoid(const ew_tensor *out, const ew_tensor *x);
 void ew_leaky_relu(const ew_tensor *out, const ew_tensor *x, float slope);
 void ew_softplus(const ew_tensor *out, const ew_tensor *x, float beta, float threshold);
+void ew_log_sigmoid(const ew_tensor *out, const ew_tensor *x);
+void ew_elu(const ew_tensor *out, const ew_tensor *x, float alpha, float scale, float input_scale);
 
 /* Gradients: `dy` of the result, and what ATen keeps for it (x, or the result y). */
 void ew_threshold_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x, float threshold);
@@ -86,6 +93,9 @@ void ew_hardswish_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_te
 void ew_hardsigmoid_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x);
 void ew_leaky_relu_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x, float slope);
 void ew_softplus_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x, float beta, float threshold);
+void ew_log_sigmoid_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x);
+void ew_elu_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x, float alpha, float scale,
+                     float input_scale, int is_result /* x is what elu made of it */);
 
 typedef enum { EW_EQ, EW_NE, EW_LT, EW_LE, EW_GT, EW_GE } ew_relation;
 void ew_compare(const ew_tensor *out /* u8 */, const ew_tensor *a, const ew_tensor *b, ew_type type, ew_relation r);
@@ -93,6 +103,8 @@ void ew_compare_scalar(const ew_tensor *out /* u8 */, const ew_tensor *a, ew_typ
 void ew_where(const ew_tensor *out, const ew_tensor *condition /* u8 */, const ew_tensor *a, const ew_tensor *b);
 void ew_masked_fill(const ew_tensor *out, const ew_tensor *x, const ew_tensor *mask /* u8 */, float value);
 void ew_logical_not(const ew_tensor *out /* u8 */, const ew_tensor *x /* u8 */);
+void ew_logical_and(const ew_tensor *out /* u8 */, const ew_tensor *a /* u8 */, const ew_tensor *b /* u8 */);
+void ew_logical_or(const ew_tensor *out /* u8 */, const ew_tensor *a /* u8 */, const ew_tensor *b /* u8 */);
 void ew_masked_scale(const ew_tensor *out, const ew_tensor *x, const ew_tensor *mask /* u8 */, float scale); /* x mask scale */
 void ew_triangle(const ew_tensor *out, const ew_tensor *x, ew_type type, int32_t diagonal, int upper); /* tril, triu of the last two dims */
 
@@ -193,6 +205,7 @@ void ew_sum(const ew_tensor *out, const ew_tensor *x);
 void ew_mean(const ew_tensor *out, const ew_tensor *x);
 void ew_amax(const ew_tensor *out, const ew_tensor *x);
 void ew_argmax(const ew_tensor *out /* i64 */, const ew_tensor *x); /* one dim of size 1 in out; the first of equals */
+void ew_cumsum(const ew_tensor *out, const ew_tensor *x, ew_type type, int32_t dim); /* f32 or i64; in place */
 
 /* -- rows of a table (embedding.c): w [rows, width], index i64 [...], out [..., width] ----------------------------- */
 

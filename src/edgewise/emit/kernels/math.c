@@ -22,7 +22,13 @@ static int32_t nearest(float x)
     return (int32_t)(x < 0.0f ? x - 0.5f : x + 0.5f);
 }
 
-/* e^r = 1 + r + r^2 P(r), |r| <= log(2) / 2. */
+/* e^r - 1 = r + r^2 P(r), |r| <= log(2) / 2. */
+static float above_one(float r)
+{
+    const float p = 4.166618735e-02f + r * (8.369598538e-03f + r * 1.395171741e-03f);
+    return r + r * r * (0.5f + r * (1.666651219e-01f + r * p));
+}
+
 float ew_expf(float x)
 {
     if (!(x <= 88.72284f))
@@ -30,9 +36,12 @@ float ew_expf(float x)
     if (x < -104.0f)
         return 0.0f;
     const int32_t k = nearest(x * 1.44269504f);
-    const float r = (x - (float)k * LN2_HIGH) - (float)k * LN2_LOW;
-    const float p = 0.5f + r * (1.666651219e-01f + r * (4.166618735e-02f + r * (8.369598538e-03f + r * 1.395171741e-03f)));
-    return scaled(1.0f + (r + r * r * p), k);
+    return scaled(1.0f + above_one((x - (float)k * LN2_HIGH) - (float)k * LN2_LOW), k);
+}
+
+float ew_expm1f(float x)
+{
+    return ew_absf(x) <= 0.34f ? above_one(x) : ew_expf(x) - 1.0f;
 }
 
 /* f - f^2 / 2 + f^3 Q(f), and `more` that is added before f^2 / 2 and f. */
@@ -165,18 +174,22 @@ void ew_turn(int32_t quarters, float r, float *sine, float *cosine)
     *cosine = (quarters & 2) != 0 ? -v : v;
 }
 
-/* Less the nearest multiple of a quarter turn, in three parts of which two are exact (Cody and Waite). */
+/* Less the nearest multiple of a quarter turn, in four parts, of which three are exact up to MOST_RADIANS (Cody and
+ * Waite). */
+static const float MOST_RADIANS = 6000.0f;
+
 static void sine_and_cosine(float x, float *sine, float *cosine)
 {
     const int32_t k = nearest(x * 0.636619772f);
-    const float r = ((x - (float)k * 1.5707702637e+00f) - (float)k * 2.6063062251e-05f) - (float)k * 6.0771006283e-11f;
+    const float n = (float)k;
+    const float r = (((x - n * 1.5703125000e+00f) - n * 4.8375129700e-04f) - n * 7.5495336205e-08f) - n * 2.5633440683e-12f;
     ew_turn(k, r, sine, cosine);
 }
 
 float ew_sinf(float x)
 {
     float sine, cosine;
-    if (!(ew_absf(x) <= 1e4f))
+    if (!(ew_absf(x) <= MOST_RADIANS))
         return NOT_A_NUMBER;
     sine_and_cosine(x, &sine, &cosine);
     return x == 0.0f ? x : sine;
@@ -185,7 +198,7 @@ float ew_sinf(float x)
 float ew_cosf(float x)
 {
     float sine, cosine;
-    if (!(ew_absf(x) <= 1e4f))
+    if (!(ew_absf(x) <= MOST_RADIANS))
         return NOT_A_NUMBER;
     sine_and_cosine(x, &sine, &cosine);
     return cosine;

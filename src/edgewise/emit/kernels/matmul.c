@@ -33,7 +33,7 @@ static void multiply(const product *p)
         rows = ew_tile_rows(p->m - i);
         for (int32_t j = 0; j < p->n; j += columns) {
             ew_tile_total total;
-            columns = ew_tile_columns(p->n - j, rows);
+            columns = ew_tile_columns(p->n - j);
             ew_tile_total_begin(&total);
             for (int32_t k = 0; k < p->k; k += EW_PRODUCTS) {
                 t.n[2] = ew_min(EW_PRODUCTS, p->k - k);

@@ -4,7 +4,8 @@
 
 #include "walk.h"
 
-float ew_log1pf(float x); /* x > -1 */
+float ew_log1pf(float x); /* of 1 + x, x > -1 */
+float ew_expm1f(float x); /* e^x - 1 */
 /* log(1 + f) for sqrt(1/2) - 1 <= f <= sqrt(2) - 1. */
 float ew_log_near_one(float f);
 /* The sine and cosine of `quarters` quarter turns and the angle r, |r| <= pi / 4. */

@@ -82,3 +82,35 @@ void ew_argmax(const ew_tensor *out, const ew_tensor *x)
         ((int64_t *)out->data)[at] = index;
     }
 }
+
+static void sum_up(float *o, const float *p, int32_t n, int32_t o_step, int32_t p_step)
+{
+    float sum = 0.0f, rest = 0.0f;
+    for (int32_t i = 0; i < n; ++i) {
+        ew_add_exactly(&sum, &rest, p[i * p_step]);
+        o[i * o_step] = ew_join(sum, rest);
+    }
+}
+
+static void count_up(int64_t *o, const int64_t *p, int32_t n, int32_t o_step, int32_t p_step)
+{
+    int64_t sum = 0;
+    for (int32_t i = 0; i < n; ++i)
+        o[i * o_step] = sum += p[i * p_step];
+}
+
+void ew_cumsum(const ew_tensor *out, const ew_tensor *x, ew_type type, int32_t dim)
+{
+    const int32_t n = x->size[dim], o_step = out->stride[dim], p_step = x->stride[dim];
+    ew_tensor heads = *out, from = *x;
+    const ew_tensor *const operands[] = {&heads, &from};
+    ew_walk w;
+    heads.size[dim] = ew_min(n, 1);
+    for (ew_walk_begin(&w, 2, operands); w.n > 0; ew_walk_step(&w)) {
+        const int32_t to = ew_walk_at(&w, 0), at = ew_walk_at(&w, 1);
+        if (type == EW_I64)
+            count_up((int64_t *)out->data + to, (const int64_t *)x->data + at, n, o_step, p_step);
+        else
+            sum_up(ew_floats(out, to), ew_floats(x, at), n, o_step, p_step);
+    }
+}

@@ -56,6 +56,14 @@ ALWAYS void sums_1x4(const ew_tile *t, const float *w, const float *x, float *su
     KEEP_4(a, 0);
 }
 
+ALWAYS void sums_1x2(const ew_tile *t, const float *w, const float *x, float *sums, const int32_t next)
+{
+    const int32_t w_step = t->w_step[2], x_step = t->x_step[2];
+    float a0 = 0, a1 = 0;
+    LOOPS(const float q0 = q[0], q1 = q[next]; float v; ROW_2(a, p[0]))
+    KEEP_2(a, 0);
+}
+
 static void sums_4x1(const ew_tile *t, const float *w, const float *x, float *sums)
 {
     const int32_t w_step = t->w_step[2], x_step = t->x_step[2], row = t->w_next;
@@ -76,6 +84,8 @@ void ew_tile_sums(const ew_tile *t, int32_t rows, int32_t columns, const float *
 {
     if (columns == 1)
         rows == 1 ? sums_1x1(t, w, x, sums) : sums_4x1(t, w, x, sums);
+    else if (columns == 2 && rows == 1)
+        sums_1x2(t, w, x, sums, t->x_next);
     else if (columns == 2)
         t->x_next == 1 ? sums_4x2(t, w, x, sums, 1) : sums_4x2(t, w, x, sums, t->x_next);
     else if (rows == 1)

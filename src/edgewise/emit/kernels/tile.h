@@ -14,15 +14,15 @@ typedef struct {
     int32_t w_next, x_next;
 } ew_tile;
 
-/* The widest tile that fits what is left: 4 rows or 1; 4, 2 (with 4 rows) or 1 columns. */
+/* The widest tile that fits what is left: 4 rows or 1; 4, 2 or 1 columns. */
 static inline int32_t ew_tile_rows(int32_t left)
 {
     return left >= EW_TILE ? EW_TILE : 1;
 }
 
-static inline int32_t ew_tile_columns(int32_t left, int32_t rows)
+static inline int32_t ew_tile_columns(int32_t left)
 {
-    return left >= EW_TILE ? EW_TILE : left >= 2 && rows == EW_TILE ? 2 : 1;
+    return left >= EW_TILE ? EW_TILE : left >= 2 ? 2 : 1;
 }
 
 /* sums[4 r + c] for a tile of such a size. */

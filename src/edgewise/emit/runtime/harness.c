@@ -2,7 +2,9 @@
  *
  * command.bin  what to do: `command`, then its ranges
  * batches.bin  for each step the tensors of `model_inputs`, one after the other
- * result.bin   `report`, the loss of each step as float, then the ranges of the arena that the command named
+ * inputs.bin   for each inference after that the tensors of `model_infer_inputs`, one after the other
+ * result.bin   `report`, the loss of each step as float, the output of each inference, then the ranges of the arena
+ *              that the command named
  *
  * All little-endian. The report is written last: without its magic number the program has not come to its end.
  */
@@ -17,10 +19,11 @@ typedef struct {
     uint32_t magic;
     uint32_t first_step;
     uint32_t steps;
-    uint32_t ranges; /* of the arena, to write to the result at the end */
+    uint32_t inferences; /* after the last step */
+    uint32_t ranges;     /* of the arena, to write to the result at the end */
 } command;
 
-typedef enum { IN_FILES, IN_INIT, IN_STEP, IN_SAVE, AT_END } stage;
+typedef enum { IN_FILES, IN_INIT, IN_STEP, IN_SAVE, IN_INFER, AT_END } stage;
 
 typedef struct {
     uint32_t magic;
@@ -46,17 +49,18 @@ static int write_result(const void *from, uint32_t bytes)
     return failed;
 }
 
-static int read_batch(int batches, uint32_t step)
+/* Record `number` of a file, into the ranges of the arena. */
+static int read_record(int file, uint32_t number, const model_range *ranges, uint32_t count)
 {
     uint32_t bytes = 0, at;
 
-    for (uint32_t i = 0; i < MODEL_INPUTS; i++)
-        bytes += model_inputs[i].bytes;
-    at = step * bytes;
-    for (uint32_t i = 0; i < MODEL_INPUTS; i++) {
-        if (ew_host_read(batches, at, model_arena + model_inputs[i].offset, model_inputs[i].bytes))
+    for (uint32_t i = 0; i < count; i++)
+        bytes += ranges[i].bytes;
+    at = number * bytes;
+    for (uint32_t i = 0; i < count; i++) {
+        if (ew_host_read(file, at, model_arena + ranges[i].offset, ranges[i].bytes))
             return -1;
-        at += model_inputs[i].bytes;
+        at += ranges[i].bytes;
     }
     return 0;
 }
@@ -69,7 +73,7 @@ static int train(void)
 
     for (done.steps = 0; done.steps < todo.steps; done.steps++) {
         done.stage = IN_FILES;
-        if (batches < 0 || read_batch(batches, done.steps))
+        if (batches < 0 || read_record(batches, done.steps, model_inputs, MODEL_INPUTS))
             return -1;
         done.stage = IN_STEP;
         if ((failed = model_step((uint64_t)todo.first_step + done.steps, &loss)))
@@ -79,6 +83,31 @@ static int train(void)
             return -1;
     }
     return 0;
+}
+
+static int infer(void)
+{
+#ifdef MODEL_INFERS
+    const int inputs = todo.inferences ? ew_host_open("inputs.bin", EW_HOST_READ) : 0;
+    int failed;
+
+    if (!todo.inferences)
+        return 0;
+    done.stage = IN_INFER;
+    if ((failed = model_infer_begin()))
+        return failed;
+    for (uint32_t i = 0; i < todo.inferences; i++) {
+        if (inputs < 0 || read_record(inputs, i, model_infer_inputs, MODEL_INFER_INPUTS))
+            return -1;
+        if ((failed = model_infer()))
+            return failed;
+        if (write_result(model_arena + model_output.offset, model_output.bytes))
+            return -1;
+    }
+    return model_infer_end();
+#else
+    return todo.inferences ? -1 : 0;
+#endif
 }
 
 static int read_back(int commands)
@@ -106,7 +135,7 @@ static int run(void)
     if ((failed = model_init()) || (failed = train()))
         return failed;
     done.stage = IN_SAVE;
-    if ((failed = model_save()))
+    if ((failed = model_save()) || (failed = infer()))
         return failed;
     return read_back(commands);
 }

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from edgewise.methods.fixed_point.arithmetic import ACTIVATION_MAX
 from edgewise.methods.fixed_point.draws import Z_MAX, Z_SCALE
-from edgewise.methods.fixed_point.operators import Operator, Shape
+from edgewise.methods.fixed_point.operators import Operator, Shape, Shapes
 from edgewise.methods.settings import FixedPoint
 
 LEAST_LIMIT = 127
@@ -58,7 +58,7 @@ class Node:
     def scratch_bytes(self, shapes: Mapping[str, Shape]) -> int:
         """RAM that it works in; `shapes` are those of the weights."""
         weights = [shapes[name] for name in self.weights]
-        return self.operator.scratch_bytes([o.shape for o in self.inputs], weights, self.shape)
+        return self.operator.scratch_bytes(Shapes([o.shape for o in self.inputs], weights, self.shape))
 
 
 @dataclass(frozen=True)

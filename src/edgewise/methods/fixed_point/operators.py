@@ -10,7 +10,7 @@ Shapes: B batch, C channels, H and W height and width, k kernel, o output.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -23,6 +23,14 @@ Pair = tuple[int, int]
 Shape = tuple[int, ...]
 
 
+class Shapes(NamedTuple):
+    """Of what an operator reads and makes."""
+
+    inputs: Sequence[Shape]
+    weights: Sequence[Shape]
+    output: Shape
+
+
 class Operator(Protocol):
     """`operator(inputs, weights) -> output`."""
 
@@ -33,8 +41,8 @@ class Operator(Protocol):
     def __call__(self, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
         """The integers it makes."""
 
-    def scratch_bytes(self, inputs: Sequence[Shape], weights: Sequence[Shape], output: Shape) -> int:
-        """RAM that it works in on operands of these shapes."""
+    def scratch_bytes(self, of: Shapes) -> int:
+        """RAM that it works in."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +106,9 @@ class Quantize:
         del weights
         return (inputs[0] / self.scale).round_().clamp_(-ACTIVATION_MAX, ACTIVATION_MAX).to(torch.int8)
 
-    def scratch_bytes(self, inputs: Sequence[Shape], weights: Sequence[Shape], output: Shape) -> int:
+    def scratch_bytes(self, of: Shapes) -> int:
         """The quotient before it is an integer."""
-        del inputs, weights
-        return 4 * math.prod(output)
+        return 4 * math.prod(of.output)
 
 
 @dataclass(frozen=True)
@@ -123,11 +130,10 @@ class Linear:
     def _dtype(self) -> torch.dtype:
         return torch.int8 if self.output.factor else torch.int32
 
-    def scratch_bytes(self, inputs: Sequence[Shape], weights: Sequence[Shape], output: Shape) -> int:
+    def scratch_bytes(self, of: Shapes) -> int:
         """One block."""
-        del output
-        channels, fan_in = weights[0]
-        return Blocks.of(math.prod(inputs[0][:-1]), 1, channels, fan_in, (1, 1)).scratch_bytes
+        channels, fan_in = of.weights[0]
+        return Blocks.of(math.prod(of.inputs[0][:-1]), 1, channels, fan_in, (1, 1)).scratch_bytes
 
 
 @dataclass(frozen=True)
@@ -148,12 +154,12 @@ class Convolution:
         dtype = torch.int8 if self.output.factor else torch.int32
         return products(patches, w, _offsets(self.bias, weights, self.groups), self.output.of, dtype)
 
-    def scratch_bytes(self, inputs: Sequence[Shape], weights: Sequence[Shape], output: Shape) -> int:
+    def scratch_bytes(self, of: Shapes) -> int:
         """One block, and the padded input."""
-        channels, fan_in = weights[0][0] // self.groups, math.prod(weights[0][1:])
-        places = output[2:] if len(output) == 4 else (1, *output[2:])
-        blocks = Blocks.of(output[0], self.groups, channels, fan_in, (places[0], places[1]))
-        return blocks.scratch_bytes + self.window.padded_bytes(inputs[0])
+        channels, fan_in = of.weights[0][0] // self.groups, math.prod(of.weights[0][1:])
+        places = of.output[2:] if len(of.output) == 4 else (1, *of.output[2:])
+        blocks = Blocks.of(of.output[0], self.groups, channels, fan_in, (places[0], places[1]))
+        return blocks.scratch_bytes + self.window.padded_bytes(of.inputs[0])
 
 
 def _offsets(bias: Factor | None, weights: Sequence[Tensor], groups: int) -> Tensor | None:
@@ -174,10 +180,9 @@ class MaxPool:
         del weights
         return self.window.of(inputs[0], fill=-128).amax((2, 3))
 
-    def scratch_bytes(self, inputs: Sequence[Shape], weights: Sequence[Shape], output: Shape) -> int:
+    def scratch_bytes(self, of: Shapes) -> int:
         """The padded input."""
-        del weights, output
-        return self.window.padded_bytes(inputs[0])
+        return self.window.padded_bytes(of.inputs[0])
 
 
 @dataclass(frozen=True)
@@ -193,10 +198,9 @@ class MeanPool:
         del weights
         return self.output.of(self.window.of(inputs[0]).sum((2, 3), dtype=torch.int64))
 
-    def scratch_bytes(self, inputs: Sequence[Shape], weights: Sequence[Shape], output: Shape) -> int:
+    def scratch_bytes(self, of: Shapes) -> int:
         """The padded input and the sums."""
-        del weights
-        return self.window.padded_bytes(inputs[0]) + 8 * math.prod(output)
+        return self.window.padded_bytes(of.inputs[0]) + 8 * math.prod(of.output)
 
 
 @dataclass(frozen=True)
@@ -215,10 +219,9 @@ class Sum:
         total = (a + b).add_(1 << (self.k - 1)).bitwise_right_shift_(self.k)
         return to_activation(total, self.output.low, self.output.high)
 
-    def scratch_bytes(self, inputs: Sequence[Shape], weights: Sequence[Shape], output: Shape) -> int:
+    def scratch_bytes(self, of: Shapes) -> int:
         """Both terms and the sum in 64 bits."""
-        del weights
-        return 8 * (sum(map(math.prod, inputs)) + math.prod(output))
+        return 8 * (sum(map(math.prod, of.inputs)) + math.prod(of.output))
 
 
 @dataclass(frozen=True)
@@ -233,10 +236,9 @@ class Times:
         del weights
         return self.output.of(inputs[0].to(torch.int64) * inputs[1])
 
-    def scratch_bytes(self, inputs: Sequence[Shape], weights: Sequence[Shape], output: Shape) -> int:
+    def scratch_bytes(self, of: Shapes) -> int:
         """The first in 64 bits, and the product."""
-        del weights
-        return 8 * (math.prod(inputs[0]) + 2 * math.prod(output))
+        return 8 * (math.prod(of.inputs[0]) + 2 * math.prod(of.output))
 
 
 @dataclass(frozen=True)
@@ -253,10 +255,9 @@ class Concatenate:
         parts = (Output(factor).of(x.to(torch.int64)) for x, factor in zip(inputs, self.factors, strict=True))
         return torch.cat(list(parts), self.axis)
 
-    def scratch_bytes(self, inputs: Sequence[Shape], weights: Sequence[Shape], output: Shape) -> int:
+    def scratch_bytes(self, of: Shapes) -> int:
         """Largest input in 64 bits, and all in 8."""
-        del weights
-        return 8 * max(map(math.prod, inputs)) + math.prod(output)
+        return 8 * max(map(math.prod, of.inputs)) + math.prod(of.output)
 
 
 @dataclass(frozen=True)
@@ -271,7 +272,6 @@ class Lookup:
         del weights
         return torch.tensor(self.table, dtype=torch.int8)[inputs[0].to(torch.int64).add_(127)]
 
-    def scratch_bytes(self, inputs: Sequence[Shape], weights: Sequence[Shape], output: Shape) -> int:
+    def scratch_bytes(self, of: Shapes) -> int:
         """The index."""
-        del weights, inputs
-        return 8 * math.prod(output)
+        return 8 * math.prod(of.output)

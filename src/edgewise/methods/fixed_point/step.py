@@ -52,20 +52,13 @@ def capture_fixed(
     loss: Loss | str,
     optimizer: Optimizer,
     example_batch: tuple[Any, Any],
-    *,
-    name: str | None = None,
-    seed: int = 0,
+    name: str,
+    seed: int,
 ) -> Captured:
-    """Capture one training step of the integer network of `model`; `Captured.model` is that network.
+    """What `capture_with` makes by this method: a step of the integer network of `model`, `Captured.model`.
 
-    Args:
-        settings: of the method.
-        model: a float model, or what `quantize` made of one with the same settings.
-        loss: cross entropy, by name or itself.
-        optimizer: `SGD` without momentum and weight decay; its rate is that of real weights.
-        example_batch: real data, `(inputs, targets)`: float `[B, ...]` and int64 `[B]`.
-        name: name of the graph; the model's class by default.
-        seed: key of directions and of rounding.
+    The loss is cross entropy, the optimizer `SGD` without momentum and weight decay, whose rate is that of
+    real weights; the batch is real data, float `[B, ...]` and int64 `[B]`.
 
     Raises:
         ModelUnsupported: parts have no integer operator, or a sum could overflow; named with their paths.
@@ -82,7 +75,7 @@ def capture_fixed(
     check_steps(made.network, settings, {name: rate * part.rate for part in parts for name in part.names})
     network = made.network.for_samples(len(example_batch[0]))
     _check_targets(network, example_batch[1])
-    return _Step(made, network, parts, rate, seed).captured(name or type(model).__name__, example_batch)
+    return _Step(made, network, parts, rate, seed).captured(name, example_batch)
 
 
 def inference_graph(model: IntegerModel, samples: int | None = None) -> Graph:

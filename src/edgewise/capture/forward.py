@@ -1,0 +1,44 @@
+"""The forward pass alone, as it is used once the model is trained: a Graph like any other."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgewise.capture.joint import JointGraph, Loss, LossModule, call_arguments, export
+from edgewise.capture.optimizers import SGD
+from edgewise.capture.step import Captured, capture
+from edgewise.zoo.losses import logits_of
+
+
+class _Inference(LossModule):
+    """`forward(*batch leaves) -> (output,)`, without a gradient."""
+
+    def forward(self, *leaves: Tensor) -> tuple[Tensor, ...]:
+        """The model's output, or its logits, in a storage of its own."""
+        args, kwargs = call_arguments(self.batch_of(leaves)[0])
+        with torch.no_grad():
+            output = torch.func.functional_call(self._hidden[0], self.held(), args, kwargs, tie_weights=True)
+            return (logits_of(output).clone(memory_format=torch.contiguous_format),)
+
+
+def capture_forward(model: nn.Module, example_batch: tuple[Any, Any], *, name: str | None = None) -> Captured:
+    """Capture the forward pass of `model` in evaluation mode; `Captured.loss` reads its output.
+
+    The model is left in the mode it is in. Values have the names that `capture` gives them in training, so
+    that both can share their weights.
+
+    Raises:
+        ModelUnsupported: the model has parts that cannot be captured, all named with their module paths.
+    """
+    was_training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        return capture(model, "mse", SGD(lr=0.0), example_batch, name=name, trace=_trace)
+    finally:
+        for module, training in was_training.items():
+            module.training = training
+
+
+def _trace(model: nn.Module, loss: Loss, batch: tuple[Any, Any]) -> JointGraph:
+    return export(model, _Inference(model, loss, batch))[0]
