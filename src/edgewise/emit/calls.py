@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from edgewise.emit.views import Extent, View
 
@@ -62,6 +63,13 @@ Rule = Callable[[Given], tuple[Call, ...]]
 
 class Unsupported(Exception):  # never leaves the room: `coverage` turns it into ModelUnsupported
     """Why an op has no C: one clause. `prepare` makes a `ModelUnsupported` of it."""
+
+
+def only_floats(*views: View | None) -> None:
+    """Raises `Unsupported` unless all are float32."""
+    for view in views:
+        if view is not None and view.dtype != torch.float32:
+            raise Unsupported(f"no kernel in C for {str(view.dtype).removeprefix('torch.')}")
 
 
 def c_number(value: Any) -> str:

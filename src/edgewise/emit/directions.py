@@ -19,7 +19,7 @@ from edgewise.capture.directions import (
 from edgewise.capture.effects import DrawKernel
 from edgewise.capture.lowering import Layout
 from edgewise.capture.schedules import RefreshKernel
-from edgewise.emit.calls import Call, Settings, Table, Unsupported, c_number, single
+from edgewise.emit.calls import Call, Settings, Table, Unsupported, c_number, only_floats, single
 from edgewise.emit.views import Extent, View, plus, run_of, slots_of, times, whole
 
 Layouts = Mapping[str, Layout]
@@ -67,6 +67,7 @@ def draw_tile(
 def _calls(
     run: Drawing, out: View, slots: Mapping[int, View], values: Mapping[str, View], first: Extent
 ) -> tuple[Call, ...]:
+    only_floats(out)
     out = run_of(out)
     if isinstance(run, AlongKernel):
         c, steps, w, threshold = _read(run, slots)
@@ -92,8 +93,10 @@ def _read(run: AlongKernel, slots: Mapping[int, View]) -> tuple[View, View | Non
 
 def nudge(run: NudgeKernel, layouts: Layouts) -> Call:
     """The sum of directions, added in place."""
+    w = whole(run.old, layouts)
+    only_floats(w)
     scales = Table("float", tuple(c_number(single(scale)) for scale in run.scales))
-    return Call("ew_nudge", (run_of(whole(run.old, layouts)), scales, _directions(run.drawn)))
+    return Call("ew_nudge", (run_of(w), scales, _directions(run.drawn)))
 
 
 def update(run: AlongKernel, optimizer: Call, layouts: Layouts) -> Call:
@@ -109,6 +112,7 @@ def update(run: AlongKernel, optimizer: Call, layouts: Layouts) -> Call:
 def refresh(run: RefreshKernel, layouts: Layouts) -> Call:
     """A snapshot of a parameter, or the magnitude of its largest elements, in the steps when it is due."""
     state, source = whole(run.state, layouts), whole(run.source, layouts)
+    only_floats(state, source)
     if run.count is None:
         return Call("ew_snapshot", (state, source, "step", f"{run.every}u"))
     return Call("ew_threshold", (state, run_of(source), run.count, "step", f"{run.every}u"))

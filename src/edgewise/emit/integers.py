@@ -11,10 +11,11 @@ from edgewise.capture.integer_layers import WeightGradientKernel
 from edgewise.capture.integers import IntegerKernel
 from edgewise.capture.kernels import resolve
 from edgewise.capture.lowering import Layout
-from edgewise.emit.calls import Call, Settings, Unsupported
+from edgewise.emit.calls import Call, Settings, Unsupported, only_floats
 from edgewise.emit.views import View, run_of, slots_of
 
 Layouts = Mapping[str, Layout]
+_WHOLE = (torch.int8, torch.int32, torch.int64)
 
 
 def integer_call(run: IntegerKernel, made: list[View], layouts: Layouts, room: str) -> tuple[Call, ...]:
@@ -28,6 +29,8 @@ def integer_call(run: IntegerKernel, made: list[View], layouts: Layouts, room: s
         raise Unsupported("no kernel in C")
     key = _key(run.function) if isinstance(run.function, partial) else None
     args = resolve(run.args, slots_of(run.program, layouts))
+    views = [view for view in (*made, *args) if isinstance(view, View)]
+    only_floats(*(view for view in views if view.dtype not in _WHOLE))
     if function in _WITH_ROOM:
         return _WITH_ROOM[function](made, args, room)
     return _CALLS[function](made, args, key)

@@ -449,6 +449,7 @@ RULES: Mapping[str, Rule] = {
     "abs": _unary("ew_abs"),
     "sign": _unary("ew_sign"),
     "sgn": _unary("ew_sign"),
+    "cos": _unary("ew_cos"),
     "exp": _unary("ew_exp"),
     "log": _unary("ew_log"),
     "sqrt": _unary("ew_sqrt"),

@@ -236,7 +236,7 @@ static void gradient_row(const relu *r, int32_t row, float factor, const ew_tens
         if (shifted && y > 0)
             v += *ew_floats(r->p, i * r->p->stride[0]) * factor;
         *ew_floats(total, i * total->stride[0]) += v * inverse;
-        v = key == NULL ? v : ew_floor(v + ew_dither_next(&d));
+        v = key == NULL ? v : ew_rounded_down(v + ew_dither_next(&d));
         *ew_bytes(g, row * g->stride[0] + i * g->stride[1]) = ew_level_of(v);
     }
 }

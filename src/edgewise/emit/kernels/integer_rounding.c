@@ -46,7 +46,7 @@ void ew_round_stochastic(const ew_tensor *out, const ew_tensor *x, const ew_tens
         ew_dither_begin(&d, x->size[0], row, key);
         for (ew_walk_begin_in_order(&w, 2, operands); w.n > 0; ew_walk_step(&w)) {
             const float u = ew_dither_next(&d);
-            *ew_bytes(&to, ew_walk_at(&w, 0)) = ew_level_of(ew_floor(u + *ew_floats(&from, ew_walk_at(&w, 1)) * inverse));
+            *ew_bytes(&to, ew_walk_at(&w, 0)) = ew_level_of(ew_rounded_down(u + *ew_floats(&from, ew_walk_at(&w, 1)) * inverse));
         }
     }
 }

@@ -23,7 +23,7 @@ static inline float ew_rounded(float x)
     return x > -8388608.0f && x < 8388608.0f ? (x + shift) - shift : x;
 }
 
-static inline float ew_floor(float x)
+static inline float ew_rounded_down(float x)
 {
     const float nearest = ew_rounded(x);
     return nearest > x ? nearest - 1.0f : nearest;
