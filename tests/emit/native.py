@@ -27,7 +27,15 @@ if os.environ.get(LIBRARY):  # the same cases once more: a few of each
     settings.register_profile("few", max_examples=6, deadline=None)
     settings.load_profile("few")
 DIMS = 6
-TYPES = {torch.float32: 0, torch.int64: 1, torch.uint8: 2, torch.bool: 2, torch.int32: 3, torch.int8: 4}
+TYPES = {
+    torch.float32: 0,
+    torch.int64: 1,
+    torch.uint8: 2,
+    torch.bool: 2,
+    torch.int32: 3,
+    torch.int8: 4,
+    torch.int16: 5,
+}
 
 
 class Tensor(ctypes.Structure):
@@ -98,6 +106,62 @@ class Directions(ctypes.Structure):
         return cls(seed, step, ("rademacher", "normal").index(law), len(streams), held)
 
 
+class IntegerDirections(ctypes.Structure):
+    """`ew_integer_directions`."""
+
+    _fields_ = (
+        ("seed", ctypes.c_uint64),
+        ("step", ctypes.c_uint64),
+        ("law", ctypes.c_int),
+        ("count", ctypes.c_int32),
+        ("streams", ctypes.POINTER(ctypes.c_uint32)),
+        ("mask", ctypes.c_uint32),
+        ("below", ctypes.c_uint32),
+        ("spread", ctypes.c_int32),
+        ("rest", ctypes.c_int32),
+        ("after", ctypes.c_uint64),
+    )
+
+    @classmethod
+    def of(cls, drawn: Any, step: int) -> "IntegerDirections":
+        """As those of a parameter that trains in fixed point."""
+        held = (ctypes.c_uint32 * len(drawn.streams))(*drawn.streams)
+        chance = (drawn.mask.stream, drawn.mask.below) if drawn.mask else (0, 0)
+        guidance = (*drawn.guidance.shares, drawn.guidance.after) if drawn.guidance else (0, 0, 0)
+        law = ("rademacher", "normal").index(drawn.law)
+        return cls(drawn.seed, step, law, len(drawn.streams), held, *chance, *guidance)
+
+
+class Factor(ctypes.Structure):
+    """`ew_factor`."""
+
+    _fields_ = (("m", ctypes.c_int64), ("k", ctypes.c_int32))
+
+
+class RateSettings(ctypes.Structure):
+    """`ew_rate`."""
+
+    _fields_ = (
+        ("units", ctypes.c_int64),
+        ("decay_steps", ctypes.c_uint64),
+        ("normalized", ctypes.c_int32),
+        ("most", ctypes.c_int32),
+        ("noise", ctypes.c_uint32),
+    )
+
+
+class Requantize(ctypes.Structure):
+    """`ew_requantize`."""
+
+    _fields_ = (("factor", Factor), ("low", ctypes.c_int32), ("high", ctypes.c_int32), ("bias", Factor))
+
+
+class ProbeSettings(ctypes.Structure):
+    """`ew_probe_settings`."""
+
+    _fields_ = (("rates", Factor * 2), ("bias", Factor), ("logits", Factor))
+
+
 class Sgd(ctypes.Structure):
     """`ew_sgd_settings`."""
 
@@ -127,6 +191,13 @@ C_TYPES: dict[str, Any] = {
     "ew_key *": ctypes.POINTER(Key),
     "ew_directions *": ctypes.POINTER(Directions),
     "float []": ctypes.POINTER(ctypes.c_float),
+    "int8_t []": ctypes.POINTER(ctypes.c_int8),
+    "void *": ctypes.c_void_p,
+    "ew_integer_directions *": ctypes.POINTER(IntegerDirections),
+    "ew_factor *": ctypes.POINTER(Factor),
+    "ew_rate *": ctypes.POINTER(RateSettings),
+    "ew_requantize *": ctypes.POINTER(Requantize),
+    "ew_probe_settings *": ctypes.POINTER(ProbeSettings),
     "ew_sgd_settings *": ctypes.POINTER(Sgd),
     "ew_adamw_settings *": ctypes.POINTER(Adamw),
     "uint32_t []": ctypes.POINTER(ctypes.c_uint32),
@@ -222,9 +293,14 @@ __all__ = [
     "Adamw",
     "Convolution",
     "Directions",
+    "Factor",
+    "IntegerDirections",
     "Key",
     "Native",
     "Pool",
+    "ProbeSettings",
+    "RateSettings",
+    "Requantize",
     "Sgd",
     "Tensor",
     "build",

@@ -13,6 +13,7 @@ from edgewise.zoo import resolve_task
 from tests.emit.trained import budgets, distance, in_pytorch, made_in_c, run_in_c, same_bits
 
 PLAIN = SGD(lr=0.01)
+BLOCKS = 'blocks=[{names=["layers.5.weight"],directions=4},{names=["layers.1.*"],rate=2.0}]'
 STEPS: dict[tuple[str, str], Optimizer] = {
     ("mlp", "spsa:epsilon=0.05:directions=3:law=normal"): AdamW(lr=1e-3),
     ("mlp", "spsa:epsilon=0.05:in_place=true"): SGD(lr=0.01, momentum=0.9),
@@ -29,9 +30,18 @@ STEPS: dict[tuple[str, str], Optimizer] = {
     ("mlp", 'local-losses:blocks=["layers.1","layers.3"]'): PLAIN,
     ("mlp", "forward-forward:candidates=3:inference=readout"): PLAIN,
     ("mlp", "forward-forward:look_ahead=1:peer=0.1:steps_per_epoch=2"): PLAIN,
+    ("mlp", "forward-forward:precision=int8:candidates=3"): SGD(lr=0.01, momentum=0.9),
+    ("mlp", "forward-forward:precision=int8:rounding=nearest:pairs=true:peer=0.1:inference=readout"): AdamW(),
+    ("mlp", "forward-forward:precision=int8:look_ahead=1"): PLAIN,
+    ("mlp", "fixed-point:directions=2"): PLAIN,
+    ("mlp", "fixed-point:keep=0.5:mask=random:law=rademacher:decay_steps=10"): PLAIN,
+    ("mlp", "fixed-point:weight_bits=8:accumulator_bits=24:epsilon=0.02"): PLAIN,
+    ("mlp", f"fixed-point:keep=0.5:beta=0.5:guided_after=1:{BLOCKS}"): PLAIN,
+    ("resnet8", "fixed-point:sharpness=0.002:normalize=true"): PLAIN,
     ("digits-cnn", "spsa:epsilon=0.05"): PLAIN,
     ("digits-cnn", "forward-gradient"): PLAIN,
-    ("digits-cnn", "forward-forward:pairs=true"): PLAIN,
+    ("digits-cnn", "forward-forward:label=wave"): PLAIN,
+    ("digits-cnn", "forward-forward:precision=int8"): PLAIN,
 }
 
 
@@ -50,7 +60,11 @@ def test_the_step_is_pytorchs(name: str, method: str, tmp_path: Path) -> None:
     made = made_in_c(captured, tmp_path, 1 << 30)
     found, _ = run_in_c(made, tmp_path, batches)
     assert found.losses == pytest.approx(expected.losses, rel=1e-5)
-    assert distance(found.state, expected.state) < 1e-5
+    if method.startswith("fixed-point"):
+        assert found.losses == expected.losses
+        assert same_bits(found.state, expected.state)
+    else:
+        assert distance(found.state, expected.state) < 1e-5
 
 
 SMALL = [
@@ -58,7 +72,8 @@ SMALL = [
     ("mlp", "spsa:top={share=0.1,every=2}"),
     ("digits-cnn", "spsa:in_place=true"),
     ("digits-cnn", "elastic"),
-    ("mlp", "forward-forward:candidates=2"),
+    ("mlp", "forward-forward:precision=int8:candidates=2"),
+    ("mlp", f"fixed-point:{BLOCKS}"),
 ]
 
 

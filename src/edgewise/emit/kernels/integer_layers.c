@@ -323,8 +323,8 @@ void ew_contrast(const ew_tensor *loss, const ew_tensor *slope, const ew_tensor 
         } else {
             const float below = (right[i * g] - threshold) * sharpness;
             ew_total_add(&total, softplus((wrong[i * g] - threshold) * sharpness, &of_wrong));
-            ew_total_add(&total, softplus(below, &of_right) - below);
-            of_right -= 1.0f;
+            ew_total_add(&total, softplus(-below, &of_right));
+            of_right = -of_right;
         }
         slope_right[i * s] = of_right * rate;
         slope_wrong[i * s] = of_wrong * rate;
