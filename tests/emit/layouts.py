@@ -1,14 +1,28 @@
 """Tensors that lie scattered in memory, and how close two results are."""
 
+import os
 import random
+from collections.abc import Callable
+from typing import Any
 
+import hypothesis
 import torch
 from hypothesis import strategies as st
+
+from tests.emit.native import LIBRARY
+
+EXAMPLES = 6 if os.environ.get(LIBRARY) else 50
+"""Of each case; a few where every access is watched."""
 
 layouts = st.integers(0, 2**16)
 """A way to lie in memory; 0 is contiguous."""
 
 seeds = st.integers(0, 2**16)
+
+
+def given(*args: Any, **kwargs: Any) -> Callable[[Any], Any]:
+    """`hypothesis.given`, with as many examples as kernels get."""
+    return lambda test: hypothesis.settings(max_examples=EXAMPLES)(hypothesis.given(*args, **kwargs)(test))
 
 
 def place(tensor: torch.Tensor, layout: int) -> torch.Tensor:
@@ -67,4 +81,4 @@ def assert_close(
     assert float(difference.norm()) <= rtol * float(scale.norm()) + tiny, (actual, expected)
 
 
-__all__ = ["assert_close", "empty", "layouts", "normal", "place", "seeds"]
+__all__ = ["assert_close", "empty", "given", "layouts", "normal", "place", "seeds"]

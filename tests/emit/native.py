@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hypothesis import settings
 
 import edgewise.emit
 
@@ -23,9 +22,6 @@ SOURCES = sorted(KERNELS.glob("*.c"))
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-ffp-contract=off")
 SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 LIBRARY = "EDGEWISE_KERNELS"  # in the environment: a library that is built already, with the sanitizers
-if os.environ.get(LIBRARY):  # the same cases once more: a few of each
-    settings.register_profile("few", max_examples=6, deadline=None)
-    settings.load_profile("few")
 DIMS = 6
 TYPES = {
     torch.float32: 0,

@@ -3,10 +3,10 @@
 from typing import NamedTuple
 
 import torch
-from hypothesis import assume, given
+from hypothesis import assume
 from hypothesis import strategies as st
 
-from tests.emit.layouts import assert_close, empty, layouts, normal, place, seeds
+from tests.emit.layouts import assert_close, empty, given, layouts, normal, place, seeds
 from tests.emit.native import Convolution, kernels
 
 aten = torch.ops.aten

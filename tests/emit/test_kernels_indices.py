@@ -1,10 +1,9 @@
 """Integers that count and index, and tables band by band: the same as PyTorch, to the bit."""
 
 import torch
-from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.emit.layouts import empty, layouts, normal, place, seeds
+from tests.emit.layouts import empty, given, layouts, normal, place, seeds
 from tests.emit.native import TYPES, kernels
 
 shapes = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple)

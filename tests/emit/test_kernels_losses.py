@@ -5,10 +5,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.emit.layouts import assert_close, empty, layouts, normal, place, seeds
+from tests.emit.layouts import assert_close, empty, given, layouts, normal, place, seeds
 from tests.emit.native import kernels
 
 aten = torch.ops.aten

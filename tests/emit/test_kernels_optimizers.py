@@ -1,11 +1,10 @@
 """Updates against `edgewise.capture.optimizers`."""
 
 import torch
-from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewise.capture.optimizers import SGD, AdamW, zero_states
-from tests.emit.layouts import assert_close, layouts, normal, place, seeds
+from tests.emit.layouts import assert_close, given, layouts, normal, place, seeds
 from tests.emit.native import Adamw, Sgd, kernels
 
 shapes = st.lists(st.integers(1, 6), max_size=4).map(tuple)

@@ -1,10 +1,9 @@
 """Matrix products against float64."""
 
 import torch
-from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.emit.layouts import assert_close, empty, layouts, normal, place, seeds
+from tests.emit.layouts import assert_close, empty, given, layouts, normal, place, seeds
 from tests.emit.native import kernels
 
 sizes = st.integers(1, 11)

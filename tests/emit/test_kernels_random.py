@@ -4,11 +4,10 @@ import ctypes
 
 import pytest
 import torch
-from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewise.capture import philox
-from tests.emit.layouts import assert_close, empty, layouts
+from tests.emit.layouts import assert_close, empty, given, layouts
 from tests.emit.native import TYPES, Key, kernels
 
 shapes = st.lists(st.integers(1, 7), max_size=4).map(tuple)

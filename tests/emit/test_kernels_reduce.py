@@ -4,10 +4,9 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.emit.layouts import assert_close, empty, layouts, normal, place, seeds
+from tests.emit.layouts import assert_close, empty, given, layouts, normal, place, seeds
 from tests.emit.native import TYPES, kernels
 
 shapes = st.lists(st.integers(1, 9), max_size=4).map(tuple)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgewise.emit import Store, contents, image, journal_entry_bytes, lay_out
-from edgewise.emit.image import RECORD_SLOTS, SECTOR
+from edgewise.emit.image import RECORD_SLOTS, SECTOR, STORE_SLOTS
 from edgewise.errors import CorruptArtifact, UsageError
 from tests.emit.store_library import (
     CORRUPT,
@@ -216,7 +216,10 @@ def test_misuse_is_refused(c: FaultyStore) -> None:
     assert c.write(0, 598, b"abc") == MISUSED
     assert c.write(0, 601, b"") == MISUSED
     assert c.write(0, 2**32 - 1, b"ab") == MISUSED
-    assert c.open(lay_out([(1, "scratch")] * 1025)) == MISUSED
+    many = lay_out([*[(1, "double")] * 1024, *[(1, "scratch")] * 200])
+    assert c.open(many) == MEDIUM_FAILED, "it is larger than the medium, but not of too many slots"
+    late = Store((*many.slots, many.slots[0]), many.journal_offset, many.journal_bytes, many.bytes)
+    assert c.open(late) == MISUSED
 
 
 def test_a_medium_that_fails(c: FaultyStore) -> None:
@@ -288,14 +291,15 @@ def test_values_that_do_not_fit() -> None:
         image(session.store, session.start[:2])
     with pytest.raises(UsageError, match=r"got 3 values; slot 1 takes 1500 B, not 600."):
         image(session.store, [session.start[0]] * 3)
-    with pytest.raises(UsageError, match=r"at most 3,968 slots: 3,969 are too many"):
-        lay_out([(1, "scratch")] * (RECORD_SLOTS + 1))
+    with pytest.raises(UsageError, match=r"double slots must be among the first 1,024. Put them before"):
+        lay_out([(1, "double")] * (STORE_SLOTS + 1))
 
 
 def test_the_header_has_the_same_numbers() -> None:
     text = (RUNTIME / "store.h").read_text(encoding="utf-8")
     assert f"EW_SECTOR_BYTES = {SECTOR}," in text
-    assert f"EW_RECORD_SLOTS = {RECORD_SLOTS}," in text
+    assert f"EW_RECORD_SLOTS = {RECORD_SLOTS} " in text
+    assert f"#define EW_STORE_SLOTS {STORE_SLOTS} " in text
 
 
 ON_MEMORY = """

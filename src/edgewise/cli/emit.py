@@ -1,5 +1,7 @@
 """`edgewise emit`: one planned training step of a model as a folder of C for a microcontroller."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +14,7 @@ from edgewise.cli.subject import capture_subject
 from edgewise.cli.words import arena_words, count_words, gap_words
 from edgewise.devices import load_device
 from edgewise.emit import RESERVED_BYTES, Made, emit
-from edgewise.errors import UsageError
+from edgewise.errors import BudgetInfeasible, UsageError
 from edgewise.plan import Budget
 from edgewise.report.units import bytes_text, exact_bytes, seconds_text
 from edgewise.train.units import parse_bytes
@@ -39,6 +41,7 @@ def emit_(
     device: str = "stm32f4",
     ram: str | None = None,
     out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    flash: str = "512KiB",
     time_limit: float = 60.0,
     as_json: AsJson = False,
 ) -> None:
@@ -48,6 +51,7 @@ def emit_(
         model: A built-in model, `package.module:factory`, or a recipe. See below.
         device: Name of a profile, or path of a .toml file: what computing and paging cost there.
         ram: RAM of the program, as in `96KiB`. All RAM of the device if not given.
+        flash: Flash for weights that training does not change; what does not fit goes to the store.
         out: Folder to write; made if it is not there.
         time_limit: Seconds after which the best plan so far is taken.
         as_json: Print the result as JSON.
@@ -62,13 +66,14 @@ def emit_(
             "Give it more with `--ram`."
         )
     subject = capture_subject(model)
-    with planning("joules") as progress:
+    with planning("joules") as progress, _with_reserve(ram_bytes):
         made = emit(
             subject.captured,
             target,
             Budget(ram_bytes - RESERVED_BYTES),
             out,
             model=model,
+            flash_bytes=int(parse_bytes(flash).of(0)),
             time_limit=time_limit,
             progress=progress,
         )
@@ -76,6 +81,24 @@ def emit_(
         write_json(_payload(made, out))
     else:
         write_facts([*subject.facts, *_facts(made, ram_bytes, out)])
+
+
+@contextmanager
+def _with_reserve(ram_bytes: int) -> Iterator[None]:
+    """Where nothing fits, say what RAM the whole program needs, not its arena alone."""
+    try:
+        yield
+    except BudgetInfeasible as error:
+        if error.min_ram_bytes is None:
+            raise
+        least = error.min_ram_bytes + RESERVED_BYTES
+        because = f": op `{error.op}` sets it" if error.op else ""
+        raise BudgetInfeasible(
+            f"No plan fits {ram_bytes:,} B, of which stack and variables take {RESERVED_BYTES:,} B. "
+            f"Least RAM: {least:,} B{because}. Try `--ram {least}`, or a smaller batch.",
+            min_ram_bytes=least,
+            op=error.op,
+        ) from error
 
 
 def _payload(made: Made, out: Path) -> dict[str, Any]:
@@ -87,6 +110,7 @@ def _payload(made: Made, out: Path) -> dict[str, Any]:
         "ram_bytes": emitted.ram_bytes,
         "arena_bytes": emitted.arena_bytes,
         "peak_bytes": emitted.peak_bytes,
+        "flash_bytes": emitted.flash_bytes,
         "store_bytes": emitted.store.bytes,
         "status": made.plan.status,
         "gap": made.plan.gap,
@@ -109,6 +133,7 @@ def _facts(made: Made, ram_bytes: int, out: Path) -> Facts:
         ("arena", arena_words(plan, certificate)),
         ("plan", count_words(plan)),
         ("quality", f"{gap_words(plan.status, plan.gap)} ({plan.solver})"),
+        ("flash", f"{bytes_text(emitted.flash_bytes)} of weights" if emitted.flash_bytes else ""),
         ("store", f"{bytes_text(emitted.store.bytes)} outside RAM"),
         ("time of a step", f"{seconds_text(plan.seconds)}, by the profile of {plan.device}"),
         ("written to", f"{out}; next: edgewise emulate {out}"),

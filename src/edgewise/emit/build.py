@@ -62,6 +62,7 @@ def sources(folder: Path, board: Board, medium: str) -> list[Path]:
     of_board += {"sd": [f"spi_{board.name}.c"], "memory": ["memory.c"]}.get(medium, [])
     return [
         folder / "model.c",
+        *folder.glob("flash.c"),
         *sorted((folder / "kernels").glob("*.c")),
         *(runtime / name for name in ours),
         *(boards / name for name in of_board),

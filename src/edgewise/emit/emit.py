@@ -11,6 +11,7 @@ from edgewise.capture.forward import capture_forward
 from edgewise.capture.joint import fill
 from edgewise.devices import Device
 from edgewise.emit.boards import FAULT_STACK_BYTES
+from edgewise.emit.flash import Flash, flash_of, without
 from edgewise.emit.folder import STACK_BYTES, Emitted, Planned, write_folder
 from edgewise.emit.prepare import prepare
 from edgewise.errors import BudgetInfeasible
@@ -32,7 +33,7 @@ class Made(NamedTuple):
     certificate: Certificate
 
 
-def emit(  # what a plan needs, and a place
+def emit(  # noqa: PLR0913  # what a plan needs, and a place
     captured: Captured,
     device: Device,
     budget: Budget,
@@ -40,36 +41,51 @@ def emit(  # what a plan needs, and a place
     *,
     model: str,
     infer: bool = True,
+    flash_bytes: int = 0,
     time_limit: float = 60.0,
     progress: ProgressCallback | None = None,
 ) -> Made:
     """Plan `captured` within `budget` as C executes it, and write the C into `folder`.
 
-    If `infer`, the same is done for the forward pass of the model, within the same RAM.
+    If `infer`, the same is done for the forward pass of the model, within the same RAM. Up to `flash_bytes`
+    of what training does not change become constants of the program.
 
     Raises:
         ModelUnsupported: it has ops that there is no C for.
         BudgetInfeasible: no plan fits; with the least RAM that would.
         UsageError: the folder cannot be written.
     """
-    ready = prepare(captured)
-    plan, certificate = _fitting(ready, device, budget, time_limit, progress)
-    training = Planned(ready, plan, certificate)
-    inference = _inference(captured, device, budget, time_limit, progress) if infer else None
+    flash = flash_of(captured, flash_bytes)
+    training = _planned(captured, flash, device, budget, time_limit, progress)
+    inference = None
+    if infer:
+        forward = _forward(captured)
+        inference = _planned(
+            forward, flash.of_model(), device, Budget(budget.ram_bytes), time_limit, progress
+        )
+    ready, plan, certificate = training.captured, training.plan, training.certificate
     return Made(write_folder(folder, training, inference, model=model), ready, plan, certificate)
 
 
-def _inference(
-    captured: Captured, device: Device, budget: Budget, time_limit: float, progress: ProgressCallback | None
-) -> Planned:
-    """The forward pass of the model that `captured` trains, planned for the RAM of training."""
+def _forward(captured: Captured) -> Captured:
+    """The forward pass of the model that `captured` trains."""
     tensors = tuple(captured.empty(name)[0].zero_() for name in captured.batch)
     leaves = fill(list(captured.batch_leaves), tensors)
     batch = pytree.tree_unflatten(leaves, captured.batch_spec)
-    ready = prepare(capture_forward(captured.model, batch, name=captured.graph.name))
-    ram_only = Budget(budget.ram_bytes)
-    plan, certificate = _fitting(ready, device, ram_only, time_limit, progress)
-    return Planned(ready, plan, certificate)
+    return capture_forward(captured.model, batch, name=captured.graph.name)
+
+
+def _planned(
+    captured: Captured,
+    flash: Flash,
+    device: Device,
+    budget: Budget,
+    time_limit: float,
+    progress: ProgressCallback | None,
+) -> Planned:
+    ready = without(prepare(captured), flash.offsets)
+    plan, certificate = _fitting(ready, device, budget, time_limit, progress)
+    return Planned(ready, plan, certificate, flash)
 
 
 def _fitting(

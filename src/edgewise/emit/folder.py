@@ -8,10 +8,11 @@ from pathlib import Path
 
 import msgspec
 import torch
-from torch import Tensor
 
 from edgewise.capture import Captured
 from edgewise.emit.build import SUPPORT, furnish
+from edgewise.emit.contents import initial
+from edgewise.emit.flash import Flash
 from edgewise.emit.image import Store, image, lay_out
 from edgewise.emit.program import program
 from edgewise.emit.readme import MAKEFILE, readme
@@ -76,6 +77,8 @@ class Emitted(msgspec.Struct, frozen=True):
     device: str
     ram_bytes: int
     stack_bytes: int
+    flash_bytes: int
+    """Of weights; code comes to it."""
     arena_bytes: int
     peak_bytes: int
     seconds: float
@@ -91,11 +94,12 @@ class Emitted(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Planned:
-    """A captured step, a plan for it, and what the check certified."""
+    """A captured step, a plan for it, what the check certified, and what of it lies in flash."""
 
     captured: Captured
     plan: Plan
     certificate: Certificate
+    flash: Flash
 
 
 def write_folder(folder: Path, training: Planned, inference: Planned | None, *, model: str) -> Emitted:
@@ -111,15 +115,15 @@ def write_folder(folder: Path, training: Planned, inference: Planned | None, *, 
         UsageError: the folder cannot be written, or has something else in it.
     """
     captured, plan, certificate = training.captured, training.plan, training.certificate
-    slots = slots_of(captured, plan)
+    slots = slots_of(captured, plan, training.flash)
     part = _part(training, slots, "step")
     other = None
     if inference is not None:
-        own = inference_slots(inference.captured, inference.plan, slots)
+        own = inference_slots(inference.captured, inference.plan, slots, inference.flash)
         other = _part(inference, own, "infer")
     every = (other or part).slots.slots
     store = lay_out([(slot.bytes, slot.kind) for slot in every])
-    text = source(captured.graph.name, part, other, store)
+    text = source(captured.graph.name, part, other, store, len(training.flash.contents))
     emitted = Emitted(
         format=FORMAT,
         name=captured.graph.name,
@@ -128,6 +132,7 @@ def write_folder(folder: Path, training: Planned, inference: Planned | None, *, 
         device=plan.device,
         ram_bytes=plan.budget.ram_bytes,
         stack_bytes=STACK_BYTES,
+        flash_bytes=len(training.flash.contents),
         arena_bytes=max(part.program.arena_bytes, other.program.arena_bytes if other else 0),
         peak_bytes=plan.peak_bytes,
         seconds=plan.seconds,
@@ -146,9 +151,17 @@ def write_folder(folder: Path, training: Planned, inference: Planned | None, *, 
         "model.h": header(captured.graph.name, part, other, _shaped(output) if output else "", store),
         "model.c": text,
         "README.md": readme(
-            captured, plan, certificate, part.program, part.slots, model=model, store_bytes=store.bytes
+            captured,
+            plan,
+            certificate,
+            part,
+            model=model,
+            arena_bytes=emitted.arena_bytes,
+            store_bytes=store.bytes,
+            flash=training.flash,
         ),
         "Makefile": MAKEFILE,
+        **({"flash.c": training.flash.source()} if training.flash.offsets else {}),
         "model.json": msgspec.json.format(msgspec.json.encode(emitted), indent=2).decode(),
     }
     try:
@@ -159,7 +172,7 @@ def write_folder(folder: Path, training: Planned, inference: Planned | None, *, 
 
 
 def _part(planned: Planned, slots: Slots, prefix: str) -> Part:
-    made = program(planned.captured, planned.plan, slots, prefix)
+    made = program(planned.captured, planned.plan, slots, planned.flash, prefix)
     return Part(made, slots, [planned.captured.layouts[name].storage_bytes for name in made.inputs])
 
 
@@ -209,6 +222,7 @@ def _clear(folder: Path) -> None:
     """Remove the sources of an earlier model; refuse a folder of something else."""
     if folder.exists() and any(folder.iterdir()) and not (folder / "model.json").is_file():
         raise UsageError(f"{folder} is not empty, and no emitted model. Name another folder.")
+    (folder / "flash.c").unlink(missing_ok=True)
     for name in SUPPORT_AND_KERNELS:
         for path in (folder / name).glob("*.[ch]"):
             path.unlink()
@@ -216,24 +230,6 @@ def _clear(folder: Path) -> None:
 
 def _content(slot: Slot, captured: Captured) -> bytes:
     return bytes(slot.bytes) if slot.kind == "scratch" else initial(captured, slot.value)
-
-
-def initial(captured: Captured, name: str) -> bytes:
-    """The bytes that the carried value `name` has before the first step."""
-    tensor, storage = captured.empty(name)
-    storage.zero_()
-    found = dict([*captured.model.named_parameters(), *captured.model.named_buffers()]).get(name)
-    found = captured.constants.get(name) if found is None else found
-    if found is not None:
-        tensor.copy_(found.detach())
-    elif name not in captured.states:
-        raise KeyError(name)
-    return as_bytes(storage)[: captured.layouts[name].storage_bytes]
-
-
-def as_bytes(tensor: Tensor) -> bytes:
-    """The bytes of a dense tensor."""
-    return tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
 
 
 def _value(slot: Slot, captured: Captured) -> StoredValue:

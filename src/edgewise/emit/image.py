@@ -15,6 +15,8 @@ from edgewise.errors import CorruptArtifact, UsageError
 
 SECTOR = 512
 RECORD_SLOTS = 3968
+STORE_SLOTS = 1024
+"""EW_STORE_SLOTS of store.h."""
 RECORD_MAGIC, ENTRY_MAGIC = (int.from_bytes(magic, "little") for magic in (b"EWR1", b"EWJ1"))
 NOWHERE = 0xFFFFFFFF
 _HEAD = struct.Struct("<3I")
@@ -56,10 +58,13 @@ def lay_out(slots: Sequence[tuple[int, Kind]], journal_bytes: int = 0) -> Store:
     """The store for `slots` (bytes and kind of each), one after the other.
 
     Raises:
-        UsageError: more slots than a commit record has bits for.
+        UsageError: a double slot behind those that the runtime has bits for.
     """
-    if len(slots) > RECORD_SLOTS:
-        raise UsageError(f"A store has at most {RECORD_SLOTS:,} slots: {len(slots):,} are too many.")
+    if any(kind == "double" for _, kind in slots[STORE_SLOTS:]):
+        raise UsageError(
+            f"A store of {len(slots):,} slots: double slots must be among the first {STORE_SLOTS:,}. Put "
+            "them before the others, or raise EW_STORE_SLOTS in runtime/store.h."
+        )
     at = 2 * SECTOR + whole_sectors(journal_bytes)
     placed = []
     for size, kind in slots:

@@ -8,6 +8,7 @@ from edgewise.capture import Captured
 from edgewise.capture.kernels import AtenKernel
 from edgewise.capture.lowering import STEP
 from edgewise.emit.arena import Moment, Replay
+from edgewise.emit.flash import Flash
 from edgewise.emit.loops import Execution, loop_body
 from edgewise.emit.render import INDENT, comment, render
 from edgewise.emit.slots import Slots
@@ -47,16 +48,17 @@ class _Writer:
     captured: Captured
     plan: Plan
     slots: Slots
+    flash: Flash
     prefix: str
     body: list[str] = field(default_factory=list)
     functions: list[str] = field(default_factory=list)
 
 
-def program(captured: Captured, plan: Plan, slots: Slots, prefix: str) -> Program:
+def program(captured: Captured, plan: Plan, slots: Slots, flash: Flash, prefix: str) -> Program:
     """The C of `plan`, which is one for `captured.graph`; its functions' names begin with `prefix`."""
     replay = Replay(captured.graph, plan)
     begin = dict(replay.at)
-    writer = _Writer(captured, plan, slots, prefix)
+    writer = _Writer(captured, plan, slots, flash, prefix)
     for number, moment in enumerate(replay.run()):
         _step(writer, number, moment)
     carries = captured.graph.carries
@@ -110,6 +112,8 @@ def _step(writer: _Writer, number: int, moment: Moment) -> None:
     match moment.step:
         case Compute():
             _compute(writer, number, moment, moment.step)
+        case PageIn(name) | PageOut(name) if name in writer.flash.offsets:
+            pass  # it is always there
         case PageIn(name):
             access = writer.slots.access[name]
             _page(writer, name, moment, f"ew_slot_read({access.slot}, {access.version}, 0")
@@ -133,7 +137,8 @@ def _compute(writer: _Writer, number: int, moment: Moment, step: Compute) -> Non
     title = f"{_words(op)}{_how(step)}"
 
     def place(name: str) -> str:
-        return f"model_arena + {moment.at[name]}"
+        found = writer.flash.offsets.get(name)
+        return f"model_arena + {moment.at[name]}" if found is None else f"FLASH({found})"
 
     if option.is_tiled:
         loop = captured.loops[op.name][option.name]

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 
 from edgewise.capture import Captured
 from edgewise.emit.arena import Replay
-from edgewise.emit.program import Program
+from edgewise.emit.flash import Flash
 from edgewise.emit.slots import Slots
+from edgewise.emit.text import Part
 from edgewise.graph import Graph
 from edgewise.plan import Certificate, Compute, Plan
 
@@ -24,7 +25,7 @@ CPU ?=
 CFLAGS ?= -std=c99 -O2 -Wall -Wextra -ffp-contract=off -ffunction-sections -fdata-sections
 INCLUDE := -I. -Ikernels -Iruntime -Iboards
 
-STEP := model.c $(wildcard kernels/*.c) runtime/store.c runtime/slices.c
+STEP := model.c $(wildcard flash.c kernels/*.c) runtime/store.c runtime/slices.c
 HOST := runtime/medium_file.c runtime/harness.c runtime/host_stdio.c boards/host.c
 OBJECTS := $(STEP:%.c=build/%.o)
 
@@ -90,6 +91,10 @@ All of the arena is not in use at once. It is fullest while `{fullest}` runs, by
 |---|---:|---:|
 {values}
 
+## Flash
+
+{flash}
+
 ## Store: {store:,} bytes
 
 {stored}
@@ -112,21 +117,22 @@ def readme(
     captured: Captured,
     plan: Plan,
     certificate: Certificate,
-    made: Program,
-    slots: Slots,
+    part: Part,
     *,
     model: str,
+    arena_bytes: int,
     store_bytes: int,
+    flash: Flash,
 ) -> str:
     """README.md of an emitted folder."""
-    graph = captured.graph
+    graph, made, slots = captured.graph, part.program, part.slots
     executed = [step for step in plan.steps if isinstance(step, Compute)]
     fullest, live = _fullest(graph, plan, certificate)
     return README.format(
         name=graph.name,
         model=model,
         device=plan.device,
-        arena=made.arena_bytes,
+        arena=arena_bytes,
         ops=len(executed),
         recomputed=len(certificate.recomputed),
         streamed=len(certificate.streamed),
@@ -139,6 +145,7 @@ def readme(
         peak=plan.peak_bytes,
         values=_rows((name, offset, size) for name, (offset, size) in live.items()),
         store=store_bytes,
+        flash=_in_flash(flash),
         stored=_stored(slots),
         slots="\n".join(f"| {s.value} | {s.bytes:,} | {KINDS[s.resident, s.kind]} |" for s in slots.slots),
     )
@@ -165,6 +172,15 @@ def _fullest(graph: Graph, plan: Plan, certificate: Certificate) -> tuple[str, d
             if room := option.room_bytes(step.streamed):
                 live[f"tiles and workspace of `{step.op}`"] = (moment.room, room)
     return name, live
+
+
+def _in_flash(flash: Flash) -> str:
+    if not flash.offsets:
+        return "Code and constants. Everything that is trained lives in the store."
+    return (
+        f"Code, constants, and {len(flash.contents):,} bytes of {len(flash.offsets)} tensors that training "
+        "does not change (`flash.c`)."
+    )
 
 
 def _stored(slots: Slots) -> str:

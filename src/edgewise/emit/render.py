@@ -8,7 +8,7 @@ from edgewise.emit.calls import Call, Settings, Table, c_number, extents, single
 from edgewise.emit.views import MOST_DIMS, View, plus, times
 
 INDENT = "    "
-_CONSTANT = re.compile(r"model_arena( \+ \d+)*")
+_CONSTANT = re.compile(r"(model_arena|FLASH\(\d+\))( \+ \d+)*")
 """An address that is known when the program is linked."""
 
 Place = Callable[[View], str]

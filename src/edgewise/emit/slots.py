@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgewise.capture import Captured
+from edgewise.emit.flash import Flash
 from edgewise.plan import Compute, PageIn, PageOut, Plan
 
 SECTOR_BYTES = 512
@@ -56,7 +57,7 @@ class Slots:
     resident: tuple[tuple[int, str], ...]
 
 
-def slots_of(captured: Captured, plan: Plan) -> Slots:
+def slots_of(captured: Captured, plan: Plan, flash: Flash) -> Slots:
     """The slots that the values of `captured` need under `plan`."""
     graph, layouts = captured.graph, captured.layouts
     chains = _chains(captured)
@@ -65,7 +66,7 @@ def slots_of(captured: Captured, plan: Plan) -> Slots:
     slots: list[Slot] = []
     access: dict[str, Access] = {}
     for value in graph.sources():
-        if value.kind not in ("parameter", "state"):
+        if value.kind not in ("parameter", "state") or value.name in flash.offsets:
             continue
         home = value.name in plan.homes
         kind: SlotKind = "double" if len(chains[value.name]) > 1 else "journal"
@@ -74,14 +75,14 @@ def slots_of(captured: Captured, plan: Plan) -> Slots:
             for index, name in enumerate(chains[value.name]):
                 access[name] = Access(len(slots) - 1, "EW_NEW" if index else "EW_OLD")
     for name in moved:
-        if name not in access:
+        if name not in access and name not in flash.offsets:
             first = head.get(name, name)
             access.update(dict.fromkeys(chains.get(first, [name]), Access(len(slots), "EW_NEW")))
             slots.append(Slot(first, layouts[name].storage_bytes, "scratch"))
     return Slots(tuple(slots), access, tuple((i, s.value) for i, s in enumerate(slots) if s.resident))
 
 
-def inference_slots(captured: Captured, plan: Plan, training: Slots) -> Slots:
+def inference_slots(captured: Captured, plan: Plan, training: Slots, flash: Flash) -> Slots:
     """The slots of a forward pass under `plan`: those of `training`, and what it needs besides.
 
     It reads the weights from where training keeps them, and changes none of them.
@@ -92,7 +93,7 @@ def inference_slots(captured: Captured, plan: Plan, training: Slots) -> Slots:
     access: dict[str, Access] = {}
     resident = []
     for value in captured.graph.sources():
-        if value.kind not in ("parameter", "state"):
+        if value.kind not in ("parameter", "state") or value.name in flash.offsets:
             continue
         if value.name not in index or _is_constant(value.name):
             index[value.name] = len(slots)
@@ -102,7 +103,7 @@ def inference_slots(captured: Captured, plan: Plan, training: Slots) -> Slots:
         else:
             resident.append((index[value.name], value.name))
     for name in _moved(plan):
-        if name not in access:
+        if name not in access and name not in flash.offsets:
             access[name] = Access(len(slots), "EW_NEW")
             slots.append(Slot(name, layouts[name].storage_bytes, "scratch", inferred=True))
     return Slots(tuple(slots), access, tuple(resident))

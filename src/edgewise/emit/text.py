@@ -70,7 +70,7 @@ SOURCE = """\
     }} while (0)
 
 uint8_t model_arena[MODEL_ARENA_BYTES] __attribute__((aligned(8)));
-
+{flash}
 const model_range model_inputs[MODEL_INPUTS] = {{
 {inputs}
 }};
@@ -119,6 +119,12 @@ int model_save(void)
     return ew_store_commit();
 }}
 {inference}"""
+
+FLASH = """
+/* What training does not change. Kernels take operands by pointers that could write; none of these does. */
+extern const uint8_t model_flash[{size}];
+#define FLASH(at) ((uint8_t *)(uintptr_t)(model_flash + (at)))
+"""
 
 INFERENCE_SOURCE = """
 const model_range model_infer_inputs[MODEL_INFER_INPUTS] = {{
@@ -180,8 +186,8 @@ def header(name: str, training: Part, inference: Part | None, output: str, store
     )
 
 
-def source(name: str, training: Part, inference: Part | None, store: Store) -> str:
-    """model.c."""
+def source(name: str, training: Part, inference: Part | None, store: Store, flash_bytes: int) -> str:
+    """model.c; `flash_bytes` of weights are in flash.c."""
     program, slots = training.program, training.slots
     every = (inference or training).slots.slots
     table = [
@@ -194,6 +200,7 @@ def source(name: str, training: Part, inference: Part | None, store: Store) -> s
         slots=_indented(table),
         journal_offset=store.journal_offset,
         journal_bytes=store.journal_bytes,
+        flash=FLASH.format(size=flash_bytes) if flash_bytes else "",
         functions="\n".join(program.functions),
         write=_indented(_writes(program, slots)),
         load=_indented(_loads(program)),

@@ -36,7 +36,8 @@ static float sigmoid(float x)
 }
 
 UNARY(ew_sigmoid, (const ew_tensor *out, const ew_tensor *x), sigmoid(v))
-BINARY(ew_sigmoid_backward, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b), u * (1.0f - v) * v)
+BINARY(ew_sigmoid_backward, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b),
+       u * (1.0f - v) * v)
 UNARY(ew_tanh, (const ew_tensor *out, const ew_tensor *x), ew_tanhf(v))
 BINARY(ew_tanh_backward, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b), u * (1.0f - v * v))
 UNARY(ew_silu, (const ew_tensor *out, const ew_tensor *x), v * sigmoid(v))
@@ -49,7 +50,7 @@ static float silu_slope(float x)
 
 BINARY(ew_silu_backward, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b), u * silu_slope(v))
 
-/* -- gelu: x Phi(x), or its approximation by tanh (arXiv 1606.08415) ---------------------------------------------- */
+/* -- gelu: x Phi(x), or its approximation by tanh (arXiv 1606.08415) ------------------------------------- */
 
 static const float ROOT_HALF = 0.70710678f;
 static const float ROOT_TWO_OVER_PI = 0.79788456f;
@@ -78,11 +79,12 @@ static float gelu_by_tanh_slope(float x)
     return 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * inner;
 }
 
-UNARY(ew_gelu, (const ew_tensor *out, const ew_tensor *x, int tanh_form), tanh_form ? gelu_by_tanh(v) : gelu(v))
+UNARY(ew_gelu, (const ew_tensor *out, const ew_tensor *x, int tanh_form),
+      tanh_form ? gelu_by_tanh(v) : gelu(v))
 BINARY(ew_gelu_backward, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, int tanh_form),
        u * (tanh_form ? gelu_by_tanh_slope(v) : gelu_slope(v)))
 
-/* -- the hard ones: pieces of lines --------------------------------------------------------------------------------- */
+/* -- the hard ones: pieces of lines ---------------------------------------------------------------------- */
 
 static float ramp(float x) /* 0 up to -3, 6 from 3 on */
 {
@@ -102,7 +104,7 @@ UNARY(ew_hardsigmoid, (const ew_tensor *out, const ew_tensor *x), ramp(v) / 6.0f
 BINARY(ew_hardsigmoid_backward, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b),
        v > -3.0f && v < 3.0f ? u / 6.0f : 0.0f)
 
-/* -- softplus: log(1 + e^(beta x)) / beta, and x above the threshold ------------------------------------------------- */
+/* -- softplus: log(1 + e^(beta x)) / beta, and x above the threshold ------------------------------------- */
 
 UNARY(ew_softplus, (const ew_tensor *out, const ew_tensor *x, float beta, float threshold),
       v * beta > threshold ? v : ew_log1pf(ew_expf(v * beta)) / beta)
@@ -117,13 +119,14 @@ BINARY(ew_softplus_backward,
        (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, float beta, float threshold),
        v * beta > threshold ? u : u * softplus_slope(v * beta))
 
-/* -- log(sigmoid(x)) = min(x, 0) - log(1 + e^-|x|) -------------------------------------------------------------------- */
+/* -- log(sigmoid(x)) = min(x, 0) - log(1 + e^-|x|) ------------------------------------------------------- */
 
 UNARY(ew_log_sigmoid, (const ew_tensor *out, const ew_tensor *x),
       (v < 0.0f ? v : 0.0f) - ew_log1pf(ew_expf(-ew_absf(v))))
-BINARY(ew_log_sigmoid_backward, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b), u * sigmoid(-v))
+BINARY(ew_log_sigmoid_backward, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b),
+       u * sigmoid(-v))
 
-/* -- elu: x, or alpha (e^x - 1) below zero, with factors before and after (arXiv 1706.02515) --------------------------- */
+/* -- elu: x, or alpha (e^x - 1) below zero, with factors before and after (arXiv 1706.02515) ------------- */
 
 UNARY(ew_elu, (const ew_tensor *out, const ew_tensor *x, float alpha, float scale, float input_scale),
       v > 0.0f ? v * scale : ew_expm1f(v * input_scale) * (alpha * scale))

@@ -42,14 +42,15 @@ void ew_batch_norm(const ew_tensor *y, const ew_tensor *mean, const ew_tensor *r
         put(mean, c, m);
         put(rstd, c, r);
         put(running_mean, c, momentum * m + (1.0f - momentum) * at(running_mean, c, 0.0f));
-        put(running_var, c, momentum * (squares / (count - 1.0f)) + (1.0f - momentum) * at(running_var, c, 0.0f));
+        put(running_var, c,
+            momentum * (squares / (count - 1.0f)) + (1.0f - momentum) * at(running_var, c, 0.0f));
         normalize(&to, &from, m, r * at(w, c, 1.0f), at(b, c, 0.0f));
     }
 }
 
 /* dx = (dy - average - (x - mean) slope) scale */
-static EW_APART void spread(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x, const float average, float mean,
-                   float slope, float scale)
+static EW_APART void spread(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x, const float average,
+                            float mean, float slope, float scale)
 {
     const ew_tensor *const operands[] = {dx, dy, x};
     ew_walk w;
@@ -61,9 +62,10 @@ static EW_APART void spread(const ew_tensor *dx, const ew_tensor *dy, const ew_t
     }
 }
 
-/* Puts the gradients of the weight and the bias of channel c, and leaves them in sums: the bias's, then the weight's. */
-static EW_APART void sum_channel(const ew_tensor *dw, const ew_tensor *db, const ew_tensor *dy, const ew_tensor *x,
-                                 int32_t c, float mean, float rstd, float sums[2])
+/* Puts the gradients of the weight and the bias of channel c, and leaves them in sums: the bias's, then
+ * the weight's. */
+static EW_APART void sum_channel(const ew_tensor *dw, const ew_tensor *db, const ew_tensor *dy,
+                                 const ew_tensor *x, int32_t c, float mean, float rstd, float sums[2])
 {
     const ew_tensor from = channel_of(x, c), given = channel_of(dy, c);
     const ew_tensor means = ew_constant(&mean, &from), scales = ew_constant(&rstd, &from);
@@ -72,8 +74,9 @@ static EW_APART void sum_channel(const ew_tensor *dw, const ew_tensor *db, const
     put(dw, c, sums[1]);
 }
 
-void ew_batch_norm_backward(const ew_tensor *dx, const ew_tensor *dw, const ew_tensor *db, const ew_tensor *dy,
-                            const ew_tensor *x, const ew_tensor *w, const ew_tensor *mean, const ew_tensor *rstd)
+void ew_batch_norm_backward(const ew_tensor *dx, const ew_tensor *dw, const ew_tensor *db,
+                            const ew_tensor *dy, const ew_tensor *x, const ew_tensor *w,
+                            const ew_tensor *mean, const ew_tensor *rstd)
 {
     for (int32_t c = 0; c < x->size[1]; ++c) {
         const float m = at(mean, c, 0.0f), r = at(rstd, c, 1.0f);
@@ -97,9 +100,9 @@ void ew_batch_norm_frozen(const ew_tensor *y, const ew_tensor *x, const ew_tenso
     }
 }
 
-void ew_batch_norm_frozen_backward(const ew_tensor *dx, const ew_tensor *dw, const ew_tensor *db, const ew_tensor *dy,
-                                   const ew_tensor *x, const ew_tensor *w, const ew_tensor *running_mean,
-                                   const ew_tensor *running_var, float eps)
+void ew_batch_norm_frozen_backward(const ew_tensor *dx, const ew_tensor *dw, const ew_tensor *db,
+                                   const ew_tensor *dy, const ew_tensor *x, const ew_tensor *w,
+                                   const ew_tensor *running_mean, const ew_tensor *running_var, float eps)
 {
     for (int32_t c = 0; c < dy->size[1]; ++c) {
         const float m = at(running_mean, c, 0.0f), r = 1.0f / ew_sqrtf(at(running_var, c, 1.0f) + eps);

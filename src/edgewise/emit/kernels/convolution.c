@@ -1,7 +1,7 @@
-/* A convolution and the gradient of its input are the same sum, seen from an element of the result: over channels
- * and over the taps that meet an element of the operand. Only which taps these are differs, and along each axis
- * that is a `line`. Every element is summed in the order of channels, rows and columns of taps, however the result
- * is cut. */
+/* A convolution and the gradient of its input are the same sum, seen from an element of the result: over
+ * channels and over the taps that meet an element of the operand. Only which taps these are differs, and
+ * along each axis that is a `line`. Every element is summed in the order of channels, rows and columns of
+ * taps, however the result is cut. */
 #include "tile.h"
 
 /* Along one axis, element t of `count` lies at first + t step in the result. Its tap m of `taps` is number
@@ -59,7 +59,8 @@ typedef struct {
     line rows, columns;
 } plane;
 
-/* Where a tile of the result is summed: its first row and column, in the weight, the operand and the result. */
+/* Where a tile of the result is summed: its first row and column, in the weight, the operand and the
+ * result. */
 typedef struct {
     const float *w, *x;
     float *y;
@@ -90,7 +91,8 @@ static void sum_blocks(const plane *p, const ew_tile *taps, const place *at, int
 }
 
 /* A tile of `rows` channels, of which `channel` is the first, and `columns` elements of a row. */
-static void sum_tile(const plane *p, const ew_tile *t, const place *at, int32_t channel, int32_t rows, int32_t columns)
+static void sum_tile(const plane *p, const ew_tile *t, const place *at, int32_t channel, int32_t rows,
+                     int32_t columns)
 {
     const int32_t y_step = p->columns.step * p->y_step[2];
     float sums[EW_TILE * EW_TILE], *y = at->y;
@@ -147,10 +149,11 @@ static void sum_row(const plane *p, int32_t channel, int32_t rows, int32_t row, 
     const place at = {p->w + channel * p->w_next + (v->tap + from * v->tap_step) * p->w_step[1],
                       p->x + (v->reach + row * v->hop + from * v->leap) * p->x_step[1],
                       p->y + channel * p->y_step[0] + (v->first + row * v->step) * p->y_step[1]};
-    ew_tile t = {{1, to - from, 0},
-                 {p->w_step[0], v->tap_step * p->w_step[1], h->tap_step * p->w_step[2]},
-                 {p->x_step[0], v->leap * p->x_step[1], h->leap * p->x_step[2]},
-                 p->w_next, h->hop * p->x_step[2]};
+    ew_tile t = {.n = {1, to - from, 0},
+                 .w_step = {p->w_step[0], v->tap_step * p->w_step[1], h->tap_step * p->w_step[2]},
+                 .x_step = {p->x_step[0], v->leap * p->x_step[1], h->leap * p->x_step[2]},
+                 .w_next = p->w_next,
+                 .x_next = h->hop * p->x_step[2]};
     for (int32_t column = 0; column < inner; ++column)
         sum_at_edge(p, &t, &at, channel, rows, column);
     sum_inside(p, &t, &at, channel, rows, inner, end);
@@ -197,11 +200,17 @@ static void set_steps(plane *p, const ew_tensor *y, const ew_tensor *x, const ew
     }
 }
 
-static line forward_line(const ew_convolution_settings *s, int32_t axis, const ew_tensor *y, const ew_tensor *x,
-                         const ew_tensor *w)
+static line forward_line(const ew_convolution_settings *s, int32_t axis, const ew_tensor *y,
+                         const ew_tensor *x, const ew_tensor *w)
 {
-    const line l = {y->size[2 + axis], 0, 1, w->size[2 + axis], 0, 1,
-                    -s->padding[axis], s->stride[axis], s->dilation[axis], x->size[2 + axis]};
+    const line l = {.count = y->size[2 + axis],
+                    .step = 1,
+                    .taps = w->size[2 + axis],
+                    .tap_step = 1,
+                    .reach = -s->padding[axis],
+                    .hop = s->stride[axis],
+                    .leap = s->dilation[axis],
+                    .size = x->size[2 + axis]};
     return l;
 }
 
@@ -211,7 +220,8 @@ static void flatten(plane *p)
     line *const v = &p->rows, *const h = &p->columns;
     const int pointwise = v->taps == 1 && h->taps == 1 && v->reach == 0 && h->reach == 0;
     const int same = v->count == v->size && h->count == h->size && v->hop == v->step && h->hop == h->step;
-    if (!pointwise || !same || v->step != 1 || h->step != 1 || p->y_step[1] != h->count * p->y_step[2] || p->x_step[1] != h->count * p->x_step[2])
+    if (!pointwise || !same || v->step != 1 || h->step != 1 || p->y_step[1] != h->count * p->y_step[2]
+        || p->x_step[1] != h->count * p->x_step[2])
         return;
     h->count = h->size = v->count * h->count;
     v->count = v->size = 1;
@@ -248,8 +258,13 @@ static line backward_line(const ew_convolution_settings *s, int32_t axis, int32_
 {
     const int32_t stride = s->stride[axis], dilation = s->dilation[axis], kernel = w->size[2 + axis];
     const int32_t every = stride / common_divisor(stride, dilation), at = phase + s->padding[axis];
-    line l = {divide_up(dx->size[2 + axis] - phase, stride), phase, stride, 0, 0, every,
-              0, 1, -(dilation * every / stride), dy->size[2 + axis]};
+    line l = {.count = divide_up(dx->size[2 + axis] - phase, stride),
+              .first = phase,
+              .step = stride,
+              .tap_step = every,
+              .hop = 1,
+              .leap = -(dilation * every / stride),
+              .size = dy->size[2 + axis]};
     int32_t tap = 0;
     while (tap < ew_min(kernel, every) && (at - dilation * tap) % stride != 0)
         ++tap;

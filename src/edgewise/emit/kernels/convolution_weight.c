@@ -1,5 +1,5 @@
-/* The gradients of a convolution's weight and bias: each tap is a sum over samples and over the rows and columns
- * of the output whose element of the input exists. */
+/* The gradients of a convolution's weight and bias: each tap is a sum over samples and over the rows and
+ * columns of the output whose element of the input exists. */
 #include "tile.h"
 
 /* The elements o of the output, from *from to *to, for which stride o - padding + offset is in [0, size). */
@@ -20,12 +20,13 @@ typedef struct {
 /* The blocks of the sum hold at most EW_PRODUCTS products: a part of a row, rows, or samples. */
 static EW_APART void sum_tap(const tap *p, int32_t rows, int32_t columns)
 {
-    const int32_t wide = ew_max(1, ew_min(EW_PRODUCTS, p->n[2])), high = ew_max(1, ew_min(EW_PRODUCTS / wide, p->n[1]));
+    const int32_t wide = ew_max(1, ew_min(EW_PRODUCTS, p->n[2])),
+                  high = ew_max(1, ew_min(EW_PRODUCTS / wide, p->n[1]));
     const int32_t deep = high < p->n[1] ? 1 : ew_max(1, EW_PRODUCTS / (wide * high));
-    ew_tile t = {{0, 0, 0},
-                 {p->dy_step[0], p->dy_step[1], p->dy_step[2]},
-                 {p->x_step[0], p->x_step[1], p->x_step[2]},
-                 p->dy_next, p->x_next};
+    ew_tile t = {.w_step = {p->dy_step[0], p->dy_step[1], p->dy_step[2]},
+                 .x_step = {p->x_step[0], p->x_step[1], p->x_step[2]},
+                 .w_next = p->dy_next,
+                 .x_next = p->x_next};
     ew_tile_total total;
     ew_tile_total_begin(&total);
     for (int32_t i = 0; i < p->n[0]; i += deep)
@@ -50,7 +51,8 @@ static void sum_taps(const ew_tensor *dw, tap *p, const ew_convolution_settings 
 {
     for (int32_t kh = 0; kh < dw->size[2]; ++kh)
         for (int32_t kw = 0; kw < dw->size[3]; ++kw) {
-            const int32_t down = s->dilation[0] * kh - s->padding[0], right = s->dilation[1] * kw - s->padding[1];
+            const int32_t down = s->dilation[0] * kh - s->padding[0],
+                          right = s->dilation[1] * kw - s->padding[1];
             int32_t row[2], column[2];
             meeting(s->stride[0], down, x->size[2], dy->size[2], &row[0], &row[1]);
             meeting(s->stride[1], right, x->size[3], dy->size[3], &column[0], &column[1]);
@@ -70,10 +72,12 @@ void ew_convolution_weight_gradient(const ew_tensor *dw, const ew_tensor *dy, co
                                     const ew_convolution_settings *s)
 {
     const int32_t each = dw->size[0] / s->groups;
-    tap p = {NULL, NULL, NULL, {dy->size[0], 0, 0},
-             {dy->stride[0], dy->stride[2], dy->stride[3]},
-             {x->stride[0], s->stride[0] * x->stride[2], s->stride[1] * x->stride[3]},
-             {dw->stride[0], dw->stride[1]}, dy->stride[1], x->stride[1]};
+    tap p = {.n = {dy->size[0], 0, 0},
+             .dy_step = {dy->stride[0], dy->stride[2], dy->stride[3]},
+             .x_step = {x->stride[0], s->stride[0] * x->stride[2], s->stride[1] * x->stride[3]},
+             .dw_step = {dw->stride[0], dw->stride[1]},
+             .dy_next = dy->stride[1],
+             .x_next = x->stride[1]};
     int32_t o[2], c[2];
     for (int32_t g = 0; g < s->groups; ++g)
         for (o[0] = g * each; o[0] < (g + 1) * each; o[0] += o[1]) {

@@ -1,7 +1,7 @@
 #include "numbers.h"
 #include "rows.h"
 
-/* -- filling, copying and casting ----------------------------------------------------------------------------- */
+/* -- filling, copying and casting ------------------------------------------------------------------------ */
 
 static size_t item(ew_type type)
 {
@@ -10,8 +10,7 @@ static size_t item(ew_type type)
 
 void ew_fill(const ew_tensor *out, float value)
 {
-    ROWS(w, 1, out)
-    {
+    ROWS (w, 1, out) {
         float *o = ew_floats(out, w.at[0]);
         for (int32_t i = 0; i < w.n; ++i, o += w.step[0])
             *o = value;
@@ -52,8 +51,7 @@ static int64_t get(const void *from, ew_type type)
 void ew_fill_bytes(const ew_tensor *out, ew_type type, int64_t value)
 {
     const size_t size = item(type);
-    ROWS(w, 1, out)
-    {
+    ROWS (w, 1, out) {
         char *o = (char *)out->data + (ptrdiff_t)size * w.at[0];
         for (int32_t i = 0; i < w.n; ++i, o += (ptrdiff_t)size * w.step[0])
             put(o, type, value);
@@ -81,10 +79,10 @@ void ew_copy(const ew_tensor *out, const ew_tensor *x, ew_type type)
     const size_t size = item(type);
     if (out->data == x->data)
         return; /* in place */
-    ROWS(w, 2, out, x)
-    {
-        copy_row((char *)out->data + (ptrdiff_t)size * w.at[0], (const char *)x->data + (ptrdiff_t)size * w.at[1],
-                 w.n, w.step[0], w.step[1], size);
+    ROWS (w, 2, out, x) {
+        char *const o = (char *)out->data + (ptrdiff_t)size * w.at[0];
+        const char *const p = (const char *)x->data + (ptrdiff_t)size * w.at[1];
+        copy_row(o, p, w.n, w.step[0], w.step[1], size);
     }
 }
 
@@ -115,8 +113,7 @@ void ew_cast(const ew_tensor *out, ew_type to, const ew_tensor *x, ew_type from)
         ew_copy(out, x, to);
         return;
     }
-    ROWS(w, 2, out, x)
-    {
+    ROWS (w, 2, out, x) {
         char *o = (char *)out->data + (ptrdiff_t)item(to) * w.at[0];
         const char *p = (const char *)x->data + (ptrdiff_t)item(from) * w.at[1];
         for (int32_t i = 0; i < w.n; ++i) {
@@ -127,7 +124,7 @@ void ew_cast(const ew_tensor *out, ew_type to, const ew_tensor *x, ew_type from)
     }
 }
 
-/* -- one or two operands ---------------------------------------------------------------------------------------- */
+/* -- one or two operands --------------------------------------------------------------------------------- */
 
 BINARY(ew_add, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, float alpha), u + alpha * v)
 BINARY(ew_sub, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, float alpha), u - alpha * v)
@@ -197,7 +194,7 @@ void ew_pow_scalar(const ew_tensor *out, const ew_tensor *x, float s)
         power(out, x, s);
 }
 
-/* -- comparing and choosing --------------------------------------------------------------------------------------- */
+/* -- comparing and choosing ------------------------------------------------------------------------------ */
 
 static int holds(int less, int equal, int more, ew_relation r)
 {
@@ -232,13 +229,13 @@ static int relate(const char *a, const char *b, ew_type type, ew_relation r)
 void ew_compare(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, ew_type type, ew_relation r)
 {
     const ptrdiff_t size = (ptrdiff_t)item(type);
-    ROWS(w, 3, out, a, b)
-    {
+    ROWS (w, 3, out, a, b) {
         uint8_t *const o = (uint8_t *)out->data + w.at[0];
         const char *const p = (const char *)a->data + size * w.at[1];
         const char *const q = (const char *)b->data + size * w.at[2];
         for (int32_t i = 0; i < w.n; ++i)
-            o[i * w.step[0]] = (uint8_t)relate(p + size * (i * w.step[1]), q + size * (i * w.step[2]), type, r);
+            o[i * w.step[0]] =
+                (uint8_t)relate(p + size * (i * w.step[1]), q + size * (i * w.step[2]), type, r);
     }
 }
 
@@ -259,8 +256,7 @@ void ew_compare_scalar(const ew_tensor *out, const ew_tensor *a, ew_type type, d
 
 void ew_where(const ew_tensor *out, const ew_tensor *condition, const ew_tensor *a, const ew_tensor *b)
 {
-    ROWS(w, 4, out, condition, a, b)
-    {
+    ROWS (w, 4, out, condition, a, b) {
         float *const o = ew_floats(out, w.at[0]);
         const uint8_t *const c = (const uint8_t *)condition->data + w.at[1];
         const float *const p = ew_floats(a, w.at[2]), *const q = ew_floats(b, w.at[3]);
@@ -271,8 +267,7 @@ void ew_where(const ew_tensor *out, const ew_tensor *condition, const ew_tensor 
 
 void ew_masked_fill(const ew_tensor *out, const ew_tensor *x, const ew_tensor *mask, float value)
 {
-    ROWS(w, 3, out, x, mask)
-    {
+    ROWS (w, 3, out, x, mask) {
         float *const o = ew_floats(out, w.at[0]);
         const float *const p = ew_floats(x, w.at[1]);
         const uint8_t *const m = (const uint8_t *)mask->data + w.at[2];
@@ -283,8 +278,7 @@ void ew_masked_fill(const ew_tensor *out, const ew_tensor *x, const ew_tensor *m
 
 void ew_masked_scale(const ew_tensor *out, const ew_tensor *x, const ew_tensor *mask, float scale)
 {
-    ROWS(w, 3, out, x, mask)
-    {
+    ROWS (w, 3, out, x, mask) {
         float *const o = ew_floats(out, w.at[0]);
         const float *const p = ew_floats(x, w.at[1]);
         const uint8_t *const m = (const uint8_t *)mask->data + w.at[2];
@@ -313,8 +307,7 @@ MASKS(ew_logical_or, u != 0 || v != 0)
 
 void ew_logical_not(const ew_tensor *out, const ew_tensor *x)
 {
-    ROWS(w, 2, out, x)
-    {
+    ROWS (w, 2, out, x) {
         uint8_t *const o = (uint8_t *)out->data + w.at[0];
         const uint8_t *const p = (const uint8_t *)x->data + w.at[1];
         for (int32_t i = 0; i < w.n; ++i)
@@ -323,8 +316,8 @@ void ew_logical_not(const ew_tensor *out, const ew_tensor *x)
 }
 
 /* Row i of the last but one dim: kept are `left` columns from `kept` on, and the others are zero. */
-static EW_APART void triangle_row(const ew_tensor *out, const ew_tensor *x, ew_type type, int32_t i, int32_t kept,
-                                  int32_t left)
+static EW_APART void triangle_row(const ew_tensor *out, const ew_tensor *x, ew_type type, int32_t i,
+                                  int32_t kept, int32_t left)
 {
     const int32_t rows = out->dims - 2, width = out->size[rows + 1];
     const ew_tensor o = ew_narrow(out, rows, i, 1, item(type)), p = ew_narrow(x, rows, i, 1, item(type));

@@ -48,7 +48,8 @@ void ew_embedding_backward_rows(const ew_tensor *dw, const ew_tensor *dy, const 
     }
 }
 
-void ew_embedding_backward(const ew_tensor *dw, const ew_tensor *dy, const ew_tensor *index, int64_t padding_index)
+void ew_embedding_backward(const ew_tensor *dw, const ew_tensor *dy, const ew_tensor *index,
+                           int64_t padding_index)
 {
     ew_embedding_backward_rows(dw, dy, index, padding_index, 0);
 }

@@ -10,10 +10,10 @@ void ew_arange(const ew_tensor *out, int64_t start, int64_t step)
 
 void ew_add_scalar_i64(const ew_tensor *out, const ew_tensor *x, int64_t s)
 {
-    ROWS(w, 2, out, x)
-    {
+    ROWS (w, 2, out, x) {
         for (int32_t i = 0; i < w.n; ++i)
-            ((int64_t *)out->data)[w.at[0] + i * w.step[0]] = ((const int64_t *)x->data)[w.at[1] + i * w.step[1]] + s;
+            ((int64_t *)out->data)[w.at[0] + i * w.step[0]] =
+                ((const int64_t *)x->data)[w.at[1] + i * w.step[1]] + s;
     }
 }
 
@@ -31,8 +31,7 @@ void ew_gather(const ew_tensor *out, const ew_tensor *x, ew_type type, int32_t d
     const int32_t rows = x->size[dim], step = x->stride[dim];
     ew_tensor places = *x; /* of the elements with index 0 */
     places.stride[dim] = 0;
-    ROWS(w, 3, out, index, &places)
-    {
+    ROWS (w, 3, out, index, &places) {
         for (int32_t i = 0; i < w.n; ++i) {
             const int64_t picked = ((const int64_t *)index->data)[w.at[1] + i * w.step[1]];
             const int there = picked >= 0 && picked < rows;

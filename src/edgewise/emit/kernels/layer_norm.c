@@ -1,7 +1,7 @@
 /* Layer norm (arXiv 1607.06450): rows of the last dims, each with its own statistics. */
 #include "row_norm.h"
 
-static float ONE = 1.0f, ZERO = 0.0f; /* only read */
+static const float ONE = 1.0f, ZERO = 0.0f;
 
 /* The row of t that begins at `at`, as a tensor of the normalized dims. */
 static ew_tensor row_of(const ew_tensor *t, int32_t normalized, int32_t at)
@@ -41,7 +41,8 @@ static EW_APART void begin(ew_walk *k, int32_t normalized, int32_t count, const 
 static EW_APART void norm_row(const ew_tensor *y, const ew_tensor *x, const ew_tensor *w, const ew_tensor *b,
                               int32_t normalized, float eps, const ew_walk *k, float statistics[2])
 {
-    const ew_tensor to = row_of(y, normalized, ew_walk_at(k, 0)), from = row_of(x, normalized, ew_walk_at(k, 1));
+    const ew_tensor to = row_of(y, normalized, ew_walk_at(k, 0)),
+                    from = row_of(x, normalized, ew_walk_at(k, 1));
     const ew_tensor scale = w != NULL ? *w : ew_constant(&ONE, &from);
     const ew_tensor shift = b != NULL ? *b : ew_constant(&ZERO, &from);
     ew_norm_row(&to, &from, &scale, &shift, eps, statistics);
@@ -66,7 +67,8 @@ static EW_APART void norm_row_backward(const ew_tensor *dx, const ew_tensor *dy,
                                        const ew_tensor *w, int32_t normalized, const ew_walk *k, float mean,
                                        float rstd)
 {
-    const ew_tensor to = row_of(dx, normalized, ew_walk_at(k, 0)), given = row_of(dy, normalized, ew_walk_at(k, 1));
+    const ew_tensor to = row_of(dx, normalized, ew_walk_at(k, 0)),
+                    given = row_of(dy, normalized, ew_walk_at(k, 1));
     const ew_tensor from = row_of(x, normalized, ew_walk_at(k, 2));
     const ew_tensor scale = w != NULL ? *w : ew_constant(&ONE, &from);
     ew_norm_row_backward(&to, &given, &from, &scale, mean, rstd);
@@ -84,8 +86,9 @@ static EW_APART void input_gradient(const ew_tensor *dx, const ew_tensor *dy, co
 }
 
 /* The sums over all rows for the place of a row that k has come to. */
-static EW_APART void sum_columns(float sums[2], const ew_tensor *dy, const ew_tensor *x, const ew_tensor *mean,
-                                 const ew_tensor *rstd, int32_t normalized, const ew_walk *k)
+static EW_APART void sum_columns(float sums[2], const ew_tensor *dy, const ew_tensor *x,
+                                 const ew_tensor *mean, const ew_tensor *rstd, int32_t normalized,
+                                 const ew_walk *k)
 {
     const ew_tensor given = column_of(dy, normalized, ew_walk_at(k, 0));
     const ew_tensor from = column_of(x, normalized, ew_walk_at(k, 1));
@@ -101,9 +104,9 @@ static EW_APART void begin_columns(ew_walk *k, int32_t normalized, const ew_tens
     ew_walk_begin(k, 4, operands);
 }
 
-void ew_layer_norm_backward(const ew_tensor *dx, const ew_tensor *dw, const ew_tensor *db, const ew_tensor *dy,
-                            const ew_tensor *x, const ew_tensor *mean, const ew_tensor *rstd, const ew_tensor *w,
-                            int32_t normalized)
+void ew_layer_norm_backward(const ew_tensor *dx, const ew_tensor *dw, const ew_tensor *db,
+                            const ew_tensor *dy, const ew_tensor *x, const ew_tensor *mean,
+                            const ew_tensor *rstd, const ew_tensor *w, int32_t normalized)
 {
     const ew_tensor *const tensors[] = {dy, x, dw, db};
     float sums[2];

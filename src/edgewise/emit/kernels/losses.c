@@ -1,7 +1,7 @@
 #include "numbers.h"
 #include "sums.h"
 
-/* -- negative log likelihood -------------------------------------------------------------------------------------- */
+/* -- negative log likelihood ----------------------------------------------------------------------------- */
 
 /* All targets: [n] or [n, h, w], with logp [n, c] or [n, c, h, w] seen without its classes. */
 typedef struct {
@@ -32,11 +32,13 @@ static float weight_of(const targets *t, const ew_tensor *w, int64_t class)
 
 static float likelihood_of(const targets *t, const ew_tensor *logp, int64_t class)
 {
-    return class < 0 || class >= t->classes ? 0.0f : *ew_floats(logp, ew_walk_at(&t->w, 1) + (int32_t)class * t->class_step);
+    return class < 0 || class >= t->classes
+               ? 0.0f
+               : *ew_floats(logp, ew_walk_at(&t->w, 1) + (int32_t)class * t->class_step);
 }
 
-void ew_nll_loss(const ew_tensor *loss, const ew_tensor *total, const ew_tensor *logp, const ew_tensor *target,
-                 const ew_tensor *w, ew_reduction reduction, int64_t ignore_index)
+void ew_nll_loss(const ew_tensor *loss, const ew_tensor *total, const ew_tensor *logp,
+                 const ew_tensor *target, const ew_tensor *w, ew_reduction reduction, int64_t ignore_index)
 {
     ew_total sum, weights;
     targets t;
@@ -60,8 +62,9 @@ void ew_nll_loss(const ew_tensor *loss, const ew_tensor *total, const ew_tensor 
         *ew_floats(loss, 0) = reduction == EW_MEAN ? result / all : result;
 }
 
-void ew_nll_loss_backward(const ew_tensor *dlogp, const ew_tensor *dloss, const ew_tensor *target, const ew_tensor *w,
-                          const ew_tensor *total, ew_reduction reduction, int64_t ignore_index)
+void ew_nll_loss_backward(const ew_tensor *dlogp, const ew_tensor *dloss, const ew_tensor *target,
+                          const ew_tensor *w, const ew_tensor *total, ew_reduction reduction,
+                          int64_t ignore_index)
 {
     targets t;
     ew_fill(dlogp, 0.0f);
@@ -72,11 +75,12 @@ void ew_nll_loss_backward(const ew_tensor *dlogp, const ew_tensor *dloss, const 
             continue;
         if (reduction == EW_MEAN)
             slope /= *ew_floats(total, 0);
-        *ew_floats(dlogp, ew_walk_at(&t.w, 1) + (int32_t)class * t.class_step) = slope * weight_of(&t, w, class);
+        *ew_floats(dlogp, ew_walk_at(&t.w, 1) + (int32_t)class * t.class_step) =
+            slope * weight_of(&t, w, class);
     }
 }
 
-/* -- squared error ------------------------------------------------------------------------------------------------ */
+/* -- squared error --------------------------------------------------------------------------------------- */
 
 void ew_mse_loss(const ew_tensor *loss, const ew_tensor *x, const ew_tensor *target, ew_reduction reduction)
 {
@@ -86,7 +90,8 @@ void ew_mse_loss(const ew_tensor *loss, const ew_tensor *x, const ew_tensor *tar
     ew_total_begin(&total);
     for (ew_walk_begin_in_order(&w, reduction == EW_NONE ? 3 : 2, operands); w.n > 0; ew_walk_next(&w))
         for (int32_t i = 0; i < w.n; ++i) {
-            const float d = *ew_floats(x, w.at[0] + i * w.step[0]) - *ew_floats(target, w.at[1] + i * w.step[1]);
+            const float d =
+                *ew_floats(x, w.at[0] + i * w.step[0]) - *ew_floats(target, w.at[1] + i * w.step[1]);
             if (reduction == EW_NONE)
                 *ew_floats(loss, w.at[2] + i * w.step[2]) = d * d;
             else
@@ -96,8 +101,8 @@ void ew_mse_loss(const ew_tensor *loss, const ew_tensor *x, const ew_tensor *tar
         *ew_floats(loss, 0) = ew_total_end(&total) / (reduction == EW_MEAN ? (float)ew_elements(x) : 1.0f);
 }
 
-void ew_mse_loss_backward(const ew_tensor *dx, const ew_tensor *dloss, const ew_tensor *x, const ew_tensor *target,
-                          ew_reduction reduction)
+void ew_mse_loss_backward(const ew_tensor *dx, const ew_tensor *dloss, const ew_tensor *x,
+                          const ew_tensor *target, ew_reduction reduction)
 {
     const float scale = reduction == EW_MEAN ? 2.0f / (float)ew_elements(x) : 2.0f;
     const ew_tensor given = reduction == EW_NONE ? *dloss : ew_constant(dloss->data, x);

@@ -1,7 +1,8 @@
 /* Functions of one number from + - * / and moves of bits: the same bits on every target.
  *
- * The polynomials are minimax fits (iteratively reweighted least squares) over the interval that is written at each,
- * their coefficients rounded to float32; the error of each, rounded, is far below half a unit in the last place. */
+ * The polynomials are minimax fits (iteratively reweighted least squares) over the interval that is
+ * written at each, their coefficients rounded to float32; the error of each, rounded, is far below half a
+ * unit in the last place. */
 #include "numbers.h"
 
 #define NOT_A_NUMBER ew_float(0x7fc00000u)
@@ -48,7 +49,8 @@ float ew_expm1f(float x)
 static float log_of(float f, float more)
 {
     float q = -1.178980768e-01f + f * 6.915368140e-02f;
-    q = 2.000222653e-01f + f * (-1.666925102e-01f + f * (1.421865821e-01f + f * (-1.238434836e-01f + f * (1.187297627e-01f + f * q))));
+    q = -1.238434836e-01f + f * (1.187297627e-01f + f * q);
+    q = 2.000222653e-01f + f * (-1.666925102e-01f + f * (1.421865821e-01f + f * q));
     q = 3.333331048e-01f + f * (-2.499998659e-01f + f * q);
     const float square = f * f;
     return f - (0.5f * square - (f * square * q + more));
@@ -142,8 +144,9 @@ float ew_erff(float x)
     if (!(a < 4.0f))
         return a == a ? ew_with_sign(1.0f, x) : x;
     if (a < 0.9f) {
-        const float e = 5.204435904e-03f + z * (-8.181927260e-04f + z * 8.538839029e-05f);
-        return x + x * (1.283791661e-01f + z * (-3.761263490e-01f + z * (1.128371954e-01f + z * (-2.686075307e-02f + z * e))));
+        float e = 5.204435904e-03f + z * (-8.181927260e-04f + z * 8.538839029e-05f);
+        e = 1.128371954e-01f + z * (-2.686075307e-02f + z * e);
+        return x + x * (1.283791661e-01f + z * (-3.761263490e-01f + z * e));
     }
     float p = -2.509149723e-02f + a * (4.160527140e-03f + a * (-4.323030007e-04f + a * 2.090955604e-05f));
     p = -1.705520408e-04f + a * (1.129495144e+00f + a * (6.333866715e-01f + a * (1.082366183e-01f + a * p)));
@@ -155,8 +158,9 @@ float ew_tanhf(float x)
 {
     const float a = ew_absf(x), z = a * a;
     if (a < 0.625f) {
-        const float t = 2.170296758e-02f + z * (-8.182673715e-03f + z * 2.147536958e-03f);
-        return ew_with_sign(a + a * z * (-3.333333135e-01f + z * (1.333321035e-01f + z * (-5.394720286e-02f + z * t))), x);
+        float t = 2.170296758e-02f + z * (-8.182673715e-03f + z * 2.147536958e-03f);
+        t = -3.333333135e-01f + z * (1.333321035e-01f + z * (-5.394720286e-02f + z * t));
+        return ew_with_sign(a + a * z * t, x);
     }
     if (!(a < 10.0f))
         return a == a ? ew_with_sign(1.0f, x) : x;
@@ -167,22 +171,24 @@ float ew_tanhf(float x)
 void ew_turn(int32_t quarters, float r, float *sine, float *cosine)
 {
     const float z = r * r;
-    const float s = r + r * z * (-1.666666716e-01f + z * (8.333329111e-03f + z * (-1.983925758e-04f + z * 2.717568123e-06f)));
-    const float c = 1.0f - (0.5f * z - z * z * (4.166664556e-02f + z * (-1.388730598e-03f + z * 2.443123958e-05f)));
+    float s = -1.983925758e-04f + z * 2.717568123e-06f, c = -1.388730598e-03f + z * 2.443123958e-05f;
+    s = r + r * z * (-1.666666716e-01f + z * (8.333329111e-03f + z * s));
+    c = 1.0f - (0.5f * z - z * z * (4.166664556e-02f + z * c));
     const float u = (quarters & 1) != 0 ? c : s, v = (quarters & 1) != 0 ? -s : c;
     *sine = (quarters & 2) != 0 ? -u : u;
     *cosine = (quarters & 2) != 0 ? -v : v;
 }
 
-/* Less the nearest multiple of a quarter turn, in four parts, of which three are exact up to MOST_RADIANS (Cody and
- * Waite). */
+/* Less the nearest multiple of a quarter turn, in four parts, of which three are exact up to MOST_RADIANS
+ * (Cody and Waite). */
 static const float MOST_RADIANS = 6000.0f;
 
 static void sine_and_cosine(float x, float *sine, float *cosine)
 {
     const int32_t k = nearest(x * 0.636619772f);
     const float n = (float)k;
-    const float r = (((x - n * 1.5703125000e+00f) - n * 4.8375129700e-04f) - n * 7.5495336205e-08f) - n * 2.5633440683e-12f;
+    const float r = (((x - n * 1.5703125000e+00f) - n * 4.8375129700e-04f) - n * 7.5495336205e-08f)
+                    - n * 2.5633440683e-12f;
     ew_turn(k, r, sine, cosine);
 }
 
@@ -205,8 +211,12 @@ float ew_cosf(float x)
 }
 
 static const float TWO_LOG2_E = 2.8853900433e+00f, TWO_LOG2_E_LOW = 3.8519260670e-08f; /* 2 / ln 2 */
-static const float LOG2_ABOVE = 3.5766601562e-01f, LOG2_ABOVE_LOW = -1.1401100346e-04f; /* of 1.28125; 12 bits, and the rest */
-static const float LOG2_BELOW = -3.5620117188e-01f, LOG2_BELOW_LOW = 5.7361648942e-05f; /* of 0.78125 */
+/* Numbers near which logarithms are taken, and theirs to base 2: 12 bits, and the rest. */
+static const struct {
+    float number, log2, log2_low;
+} NEAR[] = {{0.78125f, -3.5620117188e-01f, 5.7361648942e-05f},
+            {1.0f, 0.0f, 0.0f},
+            {1.28125f, 3.5766601562e-01f, -1.1401100346e-04f}};
 
 /* a b as the sum of two floats (Dekker, Numerische Mathematik 18, 1971). */
 static float product(float a, float b, float *rest)
@@ -217,22 +227,20 @@ static float product(float a, float b, float *rest)
     return p;
 }
 
-/* log2(x) as the sum of two floats: with s = (m - c) / (m + c), log2(m) = log2(c) + 2 s / ln 2 + s^3 R(s^2), where c
- * is near m, so that what comes after the first two terms is small. */
+/* log2(x) as the sum of two floats. With s = (m - c) / (m + c), log2(m) = log2(c) + 2 s / ln 2 + s^3 R(s^2),
+ * where c is near m, so that what comes after the first two terms is small. */
 static float log2_of(float x, float *rest)
 {
     int32_t e;
     float tail, lost;
     const float m = split(x, &e);
-    const int32_t side = m > 1.13f ? 1 : m < 0.885f ? -1 : 0;
-    const float c = side > 0 ? 1.28125f : side < 0 ? 0.78125f : 1.0f;
-    const float whole = (float)e + (side > 0 ? LOG2_ABOVE : side < 0 ? LOG2_BELOW : 0.0f); /* exact */
+    const int32_t i = m > 1.13f ? 2 : m > 0.885f ? 1 : 0;
+    const float c = NEAR[i].number, whole = (float)e + NEAR[i].log2; /* exact */
     const float d = m - c, q = m + c, q_low = m - (q - c), s = d / q, back = product(s, q, &lost);
     const float s_low = (((d - back) - lost) - s * q_low) / q, z = s * s;
+    const float r = 9.617967010e-01f + z * (5.770831704e-01f + z * 4.116855264e-01f);
     const float high = product(TWO_LOG2_E, s, &tail);
-    tail += TWO_LOG2_E * s_low + TWO_LOG2_E_LOW * s
-            + (side > 0 ? LOG2_ABOVE_LOW : side < 0 ? LOG2_BELOW_LOW : 0.0f)
-            + s * z * (9.617967010e-01f + z * (5.770831704e-01f + z * 4.116855264e-01f));
+    tail += TWO_LOG2_E * s_low + TWO_LOG2_E_LOW * s + NEAR[i].log2_low + s * z * r;
     const float sum = whole + high;
     tail += high - (sum - whole);
     const float both = sum + tail;

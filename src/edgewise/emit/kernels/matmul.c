@@ -27,7 +27,11 @@ static void store(const product *p, const float *sums, int32_t i, int32_t j, int
 
 static void multiply(const product *p)
 {
-    ew_tile t = {{1, 1, 0}, {0, 0, p->a_inner}, {0, 0, p->b_inner}, p->a_row, p->b_column};
+    ew_tile t = {.n = {1, 1, 0},
+                 .w_step = {0, 0, p->a_inner},
+                 .x_step = {0, 0, p->b_inner},
+                 .w_next = p->a_row,
+                 .x_next = p->b_column};
     int32_t rows, columns;
     for (int32_t i = 0; i < p->m; i += rows) {
         rows = ew_tile_rows(p->m - i);
@@ -57,13 +61,21 @@ static product transposed(const product *p)
     return q;
 }
 
-void ew_matmul_add(const ew_tensor *out, const ew_tensor *c, const ew_tensor *a, const ew_tensor *b, float beta,
-                   float alpha)
+void ew_matmul_add(const ew_tensor *out, const ew_tensor *c, const ew_tensor *a, const ew_tensor *b,
+                   float beta, float alpha)
 {
     const int32_t d = out->dims - 2, batches = d > 0 ? out->size[0] : 1;
-    product p = {NULL, NULL, NULL, NULL, out->size[d], out->size[d + 1], a->size[d + 1],
-                 out->stride[d], out->stride[d + 1], 0, 0,
-                 a->stride[d], a->stride[d + 1], b->stride[d], b->stride[d + 1], beta, alpha};
+    product p = {.m = out->size[d],
+                 .n = out->size[d + 1],
+                 .k = a->size[d + 1],
+                 .out_row = out->stride[d],
+                 .out_column = out->stride[d + 1],
+                 .a_row = a->stride[d],
+                 .a_inner = a->stride[d + 1],
+                 .b_inner = b->stride[d],
+                 .b_column = b->stride[d + 1],
+                 .beta = beta,
+                 .alpha = alpha};
     if (c != NULL)
         p.c_row = c->stride[d], p.c_column = c->stride[d + 1];
     for (int32_t i = 0; i < batches; ++i) {

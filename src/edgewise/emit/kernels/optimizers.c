@@ -1,7 +1,8 @@
 /* Updates as PyTorch makes them (torch/optim/sgd.py and adamw.py, 2.13), element by element. */
 #include "numbers.h"
 
-void ew_sgd(const ew_tensor *parameter, const ew_tensor *gradient, const ew_tensor *momentum, const ew_sgd_settings *s)
+void ew_sgd(const ew_tensor *parameter, const ew_tensor *gradient, const ew_tensor *momentum,
+            const ew_sgd_settings *s)
 {
     const ew_tensor *const operands[] = {parameter, gradient, momentum};
     ew_walk w;
@@ -39,8 +40,8 @@ static double root(double x)
     return 0.5 * (y + x / y);
 }
 
-void ew_adamw(const ew_tensor *parameter, const ew_tensor *gradient, const ew_tensor *first, const ew_tensor *second,
-              const ew_adamw_settings *s, uint64_t step)
+void ew_adamw(const ew_tensor *parameter, const ew_tensor *gradient, const ew_tensor *first,
+              const ew_tensor *second, const ew_adamw_settings *s, uint64_t step)
 {
     const ew_tensor *const operands[] = {parameter, gradient, first, second};
     const float decay = (float)(1.0 - s->lr * s->weight_decay), beta2 = (float)s->beta2, eps = (float)s->eps;

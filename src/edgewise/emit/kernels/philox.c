@@ -63,7 +63,8 @@ void ew_uniform(const ew_tensor *out, const ew_key *key)
     stream s = {{0, 0, 0, 0}, 0, key};
     ew_walk w;
     for (ew_walk_begin_in_order(&w, 1, operands); w.n > 0; ew_walk_step(&w), ++s.next)
-        *ew_floats(out, ew_walk_at(&w, 0)) = (float)(words_of(&s, s.next)[s.next % 4] >> 8) * 5.9604644775390625e-8f;
+        *ew_floats(out, ew_walk_at(&w, 0)) =
+            (float)(words_of(&s, s.next)[s.next % 4] >> 8) * 5.9604644775390625e-8f;
 }
 
 /* The root of -2 log(u), u = (word + 1/2) / 2^32. Near 1 it is 1 - u that is known exactly. */
@@ -81,7 +82,8 @@ void ew_normal_pair(const uint32_t words[2], float normal[2])
     const float radius = radius_of(words[0]);
     const int32_t quarters = (int32_t)((words[1] + 0x20000000u) >> 30);
     const int32_t rest = (int32_t)(words[1] + 0x20000000u - ((uint32_t)quarters << 30)) - 0x20000000;
-    ew_turn(quarters, ((float)rest + 0.5f) * 1.46291807926715968e-9f, &normal[1], &normal[0]); /* 2 pi / 2^32 */
+    ew_turn(quarters, ((float)rest + 0.5f) * 1.46291807926715968e-9f, &normal[1],
+            &normal[0]); /* 2 pi / 2^32 */
     normal[0] *= radius;
     normal[1] *= radius;
 }

@@ -1,7 +1,7 @@
 #include "walk.h"
 
-/* A window of the input along one axis: elements from + i step, i < count, of which all are there; `padded` is how
- * many elements it has with the padding around. */
+/* A window of the input along one axis: elements from + i step, i < count, of which all are there;
+ * `padded` is how many elements it has with the padding around. */
 typedef struct {
     int32_t from, step, count, padded;
 } window;
@@ -30,16 +30,18 @@ static int32_t offset(const ew_tensor *t, int32_t n, int32_t c, int32_t h, int32
     return n * t->stride[0] + c * t->stride[1] + h * t->stride[2] + w * t->stride[3];
 }
 
-#define EACH_OF(T)                                                                                           \
-    for (int32_t n = 0; n < (T)->size[0]; ++n)                                                               \
-        for (int32_t c = 0; c < (T)->size[1]; ++c)                                                           \
-            for (int32_t h = 0; h < (T)->size[2]; ++h)                                                       \
+#define EACH_OF(T)                                     \
+    for (int32_t n = 0; n < (T)->size[0]; ++n)         \
+        for (int32_t c = 0; c < (T)->size[1]; ++c)     \
+            for (int32_t h = 0; h < (T)->size[2]; ++h) \
                 for (int32_t w = 0; w < (T)->size[3]; ++w)
 
-/* -- maximum ------------------------------------------------------------------------------------------------------ */
+/* -- maximum --------------------------------------------------------------------------------------------- */
 
-/* The greatest of a window, the first of equals, and its place among h * w; what is not a number is the greatest. */
-static float greatest(const float *plane, const ew_tensor *x, const window *v, const window *u, int64_t *index)
+/* The greatest of a window, the first of equals, and its place among h * w; what is not a number is the
+ * greatest. */
+static float greatest(const float *plane, const ew_tensor *x, const window *v, const window *u,
+                      int64_t *index)
 {
     float most = ew_float(0xff800000u);
     int32_t at = v->from * x->size[3] + u->from;
@@ -58,8 +60,7 @@ static float greatest(const float *plane, const ew_tensor *x, const window *v, c
 
 void ew_max_pool(const ew_tensor *y, const ew_tensor *index, const ew_tensor *x, const ew_pool_settings *s)
 {
-    EACH_OF(y)
-    {
+    EACH_OF (y) {
         const window v = window_of(s, 0, h, x->size[2]), u = window_of(s, 1, w, x->size[3]);
         int64_t at;
         *ew_floats(y, offset(y, n, c, h, w)) = greatest(ew_floats(x, offset(x, n, c, 0, 0)), x, &v, &u, &at);
@@ -71,8 +72,7 @@ void ew_max_pool(const ew_tensor *y, const ew_tensor *index, const ew_tensor *x,
 void ew_max_pool_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *index)
 {
     ew_fill(dx, 0.0f);
-    EACH_OF(dy)
-    {
+    EACH_OF (dy) {
         const int32_t at = (int32_t)((const int64_t *)index->data)[offset(index, n, c, h, w)];
         if (at >= 0 && at < dx->size[2] * dx->size[3])
             *ew_floats(dx, offset(dx, n, c, at / dx->size[3], at % dx->size[3])) +=
@@ -80,7 +80,7 @@ void ew_max_pool_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_ten
     }
 }
 
-/* -- average ------------------------------------------------------------------------------------------------------ */
+/* -- average --------------------------------------------------------------------------------------------- */
 
 static float sum(const float *plane, const ew_tensor *x, const window *v, const window *u)
 {
@@ -109,31 +109,30 @@ static float divisor_of(const window *v, const window *u, int count_padding, int
 void ew_average_pool(const ew_tensor *y, const ew_tensor *x, const ew_pool_settings *s, int count_padding,
                      int32_t divisor)
 {
-    EACH_OF(y)
-    {
+    EACH_OF (y) {
         const window v = window_of(s, 0, h, x->size[2]), u = window_of(s, 1, w, x->size[3]);
         const float all = sum(ew_floats(x, offset(x, n, c, 0, 0)), x, &v, &u);
         *ew_floats(y, offset(y, n, c, h, w)) = all / divisor_of(&v, &u, count_padding, divisor);
     }
 }
 
-void ew_average_pool_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_pool_settings *s, int count_padding,
-                              int32_t divisor)
+void ew_average_pool_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_pool_settings *s,
+                              int count_padding, int32_t divisor)
 {
     ew_fill(dx, 0.0f);
-    EACH_OF(dy)
-    {
+    EACH_OF (dy) {
         const window v = window_of(s, 0, h, dx->size[2]), u = window_of(s, 1, w, dx->size[3]);
-        const float part = *ew_floats(dy, offset(dy, n, c, h, w)) / divisor_of(&v, &u, count_padding, divisor);
+        const float part =
+            *ew_floats(dy, offset(dy, n, c, h, w)) / divisor_of(&v, &u, count_padding, divisor);
         add(ew_floats(dx, offset(dx, n, c, 0, 0)), dx, &v, &u, part);
     }
 }
 
 void ew_adaptive_average_pool(const ew_tensor *y, const ew_tensor *x)
 {
-    EACH_OF(y)
-    {
-        const window v = adaptive_window(h, y->size[2], x->size[2]), u = adaptive_window(w, y->size[3], x->size[3]);
+    EACH_OF (y) {
+        const window v = adaptive_window(h, y->size[2], x->size[2]),
+                     u = adaptive_window(w, y->size[3], x->size[3]);
         const float all = sum(ew_floats(x, offset(x, n, c, 0, 0)), x, &v, &u);
         *ew_floats(y, offset(y, n, c, h, w)) = all / (float)(v.count * u.count);
     }
@@ -142,9 +141,9 @@ void ew_adaptive_average_pool(const ew_tensor *y, const ew_tensor *x)
 void ew_adaptive_average_pool_backward(const ew_tensor *dx, const ew_tensor *dy)
 {
     ew_fill(dx, 0.0f);
-    EACH_OF(dy)
-    {
-        const window v = adaptive_window(h, dy->size[2], dx->size[2]), u = adaptive_window(w, dy->size[3], dx->size[3]);
+    EACH_OF (dy) {
+        const window v = adaptive_window(h, dy->size[2], dx->size[2]),
+                     u = adaptive_window(w, dy->size[3], dx->size[3]);
         const float part = *ew_floats(dy, offset(dy, n, c, h, w)) / (float)(v.count * u.count);
         add(ew_floats(dx, offset(dx, n, c, 0, 0)), dx, &v, &u, part);
     }

@@ -1,4 +1,5 @@
-/* Private to the kernels: a row of layer norm, or a group of group norm. All tensors have the shape of the row. */
+/* Private to the kernels: a row of layer norm, or a group of group norm. All tensors have the shape of the
+ * row. */
 #ifndef EW_ROW_NORM_H
 #define EW_ROW_NORM_H
 

@@ -1,5 +1,5 @@
-/* Private to the kernels: functions that do the same to every element. `v` (and `u`) are the operands' elements in
- * EXPRESSION; dense rows have a loop of their own, since a compiler can do more with it. */
+/* Private to the kernels: functions that do the same to every element. `v` (and `u`) are the operands'
+ * elements in EXPRESSION; dense rows have a loop of their own, since a compiler can do more with it. */
 #ifndef EW_ROWS_H
 #define EW_ROWS_H
 

@@ -1,8 +1,10 @@
-/* Softmax and its logarithm along one dim, row by row; what a row loses by subtracting its maximum is nothing. */
+/* Softmax and its logarithm along one dim, row by row; what a row loses by subtracting its maximum is
+ * nothing. */
 #include "numbers.h"
 #include "sums.h"
 
-/* All rows along a dim of a few tensors of one shape: `heads` walks over the places of their first elements. */
+/* All rows along a dim of a few tensors of one shape: `heads` walks over the places of their first
+ * elements. */
 typedef struct {
     ew_walk heads;
     int32_t n, step[3];

@@ -1,21 +1,21 @@
 #include "sums.h"
 
-#define SUM(TOTAL, TERM, N, ...)                                                                             \
-    const ew_tensor *const operands[] = {__VA_ARGS__};                                                       \
-    ew_walk w;                                                                                               \
-    ew_total_begin(&TOTAL);                                                                                  \
-    for (ew_walk_begin_in_order(&w, N, operands); w.n > 0; ew_walk_next(&w)) {                               \
-        const float *p = ew_floats(operands[0], w.at[0]), *q = ew_floats(operands[N - 1], w.at[N - 1]);      \
-        for (int32_t left = w.n; left > 0;) {                                                                \
-            const int32_t n = ew_min(left, TOTAL.left);                                                      \
-            float block = TOTAL.block;                                                                       \
-            for (int32_t i = 0; i < n; ++i, p += w.step[0], q += w.step[N - 1])                              \
-                block += (TERM);                                                                             \
-            TOTAL.block = block;                                                                             \
-            left -= n;                                                                                       \
-            if ((TOTAL.left -= n) == 0)                                                                      \
-                ew_total_flush(&TOTAL);                                                                      \
-        }                                                                                                    \
+#define SUM(TOTAL, TERM, N, ...)                                                                        \
+    const ew_tensor *const operands[] = {__VA_ARGS__};                                                  \
+    ew_walk w;                                                                                          \
+    ew_total_begin(&TOTAL);                                                                             \
+    for (ew_walk_begin_in_order(&w, N, operands); w.n > 0; ew_walk_next(&w)) {                          \
+        const float *p = ew_floats(operands[0], w.at[0]), *q = ew_floats(operands[N - 1], w.at[N - 1]); \
+        for (int32_t left = w.n; left > 0;) {                                                           \
+            const int32_t n = ew_min(left, TOTAL.left);                                                 \
+            float block = TOTAL.block;                                                                  \
+            for (int32_t i = 0; i < n; ++i, p += w.step[0], q += w.step[N - 1])                         \
+                block += (TERM);                                                                        \
+            TOTAL.block = block;                                                                        \
+            left -= n;                                                                                  \
+            if ((TOTAL.left -= n) == 0)                                                                 \
+                ew_total_flush(&TOTAL);                                                                 \
+        }                                                                                               \
     }
 
 float ew_sum_of(const ew_tensor *x)
@@ -59,7 +59,8 @@ void ew_sums_of_gradient(float sums[2], const ew_tensor *dy, const ew_tensor *x,
     sums[1] = ew_total_end(&product);
 }
 
-void ew_sums_of_weighted(float sums[2], const ew_tensor *dy, const ew_tensor *w, const ew_tensor *x, float mean)
+void ew_sums_of_weighted(float sums[2], const ew_tensor *dy, const ew_tensor *w, const ew_tensor *x,
+                         float mean)
 {
     const ew_tensor *const operands[] = {dy, w, x};
     ew_total plain, product;
@@ -77,10 +78,10 @@ void ew_sums_of_weighted(float sums[2], const ew_tensor *dy, const ew_tensor *w,
     sums[1] = ew_total_end(&product);
 }
 
-ew_tensor ew_constant(float *value, const ew_tensor *x)
+ew_tensor ew_constant(const float *value, const ew_tensor *x)
 {
     ew_tensor t = *x;
-    t.data = value;
+    t.data = (void *)value;
     for (int32_t d = 0; d < t.dims; ++d)
         t.stride[d] = 0;
     return t;

@@ -11,10 +11,11 @@ float ew_sum_of_products(const ew_tensor *a, const ew_tensor *b);
 void ew_sums_of_gradient(float sums[2], const ew_tensor *dy, const ew_tensor *x, const ew_tensor *mean,
                          const ew_tensor *rstd);
 /* The sums of dy w and of dy w (x - mean). */
-void ew_sums_of_weighted(float sums[2], const ew_tensor *dy, const ew_tensor *w, const ew_tensor *x, float mean);
+void ew_sums_of_weighted(float sums[2], const ew_tensor *dy, const ew_tensor *w, const ew_tensor *x,
+                         float mean);
 
-/* `value`, seen as a tensor of the shape of x. */
-ew_tensor ew_constant(float *value, const ew_tensor *x);
+/* `value`, seen as a tensor of the shape of x; to be read only. */
+ew_tensor ew_constant(const float *value, const ew_tensor *x);
 
 int32_t ew_elements(const ew_tensor *x);
 

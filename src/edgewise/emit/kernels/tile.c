@@ -1,29 +1,30 @@
 #include "tile.h"
 
-#define LOOPS(...)                                                                                           \
-    for (int32_t i = 0; i < t->n[0]; ++i, w += t->w_step[0], x += t->x_step[0]) {                            \
-        const float *w1 = w, *x1 = x;                                                                        \
-        for (int32_t j = 0; j < t->n[1]; ++j, w1 += t->w_step[1], x1 += t->x_step[1]) {                      \
-            const float *p = w1, *q = x1;                                                                    \
-            for (int32_t k = t->n[2]; k > 0; --k, p += w_step, q += x_step) {                                \
-                __VA_ARGS__                                                                                  \
-            }                                                                                                \
-        }                                                                                                    \
+#define LOOPS(...)                                                                      \
+    for (int32_t i = 0; i < t->n[0]; ++i, w += t->w_step[0], x += t->x_step[0]) {       \
+        const float *w1 = w, *x1 = x;                                                   \
+        for (int32_t j = 0; j < t->n[1]; ++j, w1 += t->w_step[1], x1 += t->x_step[1]) { \
+            const float *p = w1, *q = x1;                                               \
+            for (int32_t k = t->n[2]; k > 0; --k, p += w_step, q += x_step) {           \
+                __VA_ARGS__                                                             \
+            }                                                                           \
+        }                                                                               \
     }
 
-#define ROW_4(S, W)                                                                                          \
-    v = (W);                                                                                                 \
-    S##0 += v * q0;                                                                                          \
-    S##1 += v * q1;                                                                                          \
-    S##2 += v * q2;                                                                                          \
+#define ROW_4(S, W) \
+    v = (W);        \
+    S##0 += v * q0; \
+    S##1 += v * q1; \
+    S##2 += v * q2; \
     S##3 += v * q3;
 
-#define ROW_2(S, W)                                                                                          \
-    v = (W);                                                                                                 \
-    S##0 += v * q0;                                                                                          \
+#define ROW_2(S, W) \
+    v = (W);        \
+    S##0 += v * q0; \
     S##1 += v * q1;
 
-#define KEEP_4(S, R) sums[4 * R] = S##0, sums[4 * R + 1] = S##1, sums[4 * R + 2] = S##2, sums[4 * R + 3] = S##3
+#define KEEP_4(S, R) \
+    sums[4 * R] = S##0, sums[4 * R + 1] = S##1, sums[4 * R + 2] = S##2, sums[4 * R + 3] = S##3
 #define KEEP_2(S, R) sums[4 * R] = S##0, sums[4 * R + 1] = S##1
 
 #define ALWAYS static inline __attribute__((always_inline))
@@ -80,7 +81,8 @@ static void sums_1x1(const ew_tile *t, const float *w, const float *x, float *su
     sums[0] = a;
 }
 
-void ew_tile_sums(const ew_tile *t, int32_t rows, int32_t columns, const float *w, const float *x, float *sums)
+void ew_tile_sums(const ew_tile *t, int32_t rows, int32_t columns, const float *w, const float *x,
+                  float *sums)
 {
     if (columns == 1)
         rows == 1 ? sums_1x1(t, w, x, sums) : sums_4x1(t, w, x, sums);

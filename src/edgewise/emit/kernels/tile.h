@@ -7,8 +7,8 @@
 #define EW_TILE 4
 #define EW_PRODUCTS 128 /* so many products are summed before their rounding error is looked after */
 
-/* Sum (r, c) of a tile is that of w[r w_next + s w_step] x[c x_next + s x_step] over the steps s: three nested
- * loops, of which the last one runs fastest. */
+/* Sum (r, c) of a tile is that of w[r w_next + s w_step] x[c x_next + s x_step] over the steps s: three
+ * nested loops, of which the last one runs fastest. */
 typedef struct {
     int32_t n[3], w_step[3], x_step[3];
     int32_t w_next, x_next;
@@ -26,7 +26,8 @@ static inline int32_t ew_tile_columns(int32_t left)
 }
 
 /* sums[4 r + c] for a tile of such a size. */
-void ew_tile_sums(const ew_tile *t, int32_t rows, int32_t columns, const float *w, const float *x, float *sums);
+void ew_tile_sums(const ew_tile *t, int32_t rows, int32_t columns, const float *w, const float *x,
+                  float *sums);
 
 /* Sums of many blocks of products. */
 typedef struct {

@@ -9,8 +9,8 @@
 /* A function whose frame is not to become part of its caller's. */
 #define EW_APART __attribute__((noinline))
 
-/* The elements of a few tensors of one shape, as rows of `n`; n is 0 at the end. Row by row, `at` says where the
- * row begins in each operand and `step` how far apart neighbours are, in elements. */
+/* The elements of a few tensors of one shape, as rows of `n`; n is 0 at the end. Row by row, `at` says
+ * where the row begins in each operand and `step` how far apart neighbours are, in elements. */
 typedef struct {
     int32_t n;
     int32_t i; /* the element of the row where ew_walk_step is */
@@ -75,8 +75,8 @@ static inline float ew_float(uint32_t bits)
     return x;
 }
 
-/* A long sum: blocks of EW_BLOCK terms one after another, and the blocks' sums with their rounding errors kept
- * (Neumaier, ZAMM 54, 1974), so that the error does not grow with the number of terms. */
+/* A long sum: blocks of EW_BLOCK terms one after another, and the blocks' sums with their rounding errors
+ * kept (Neumaier, ZAMM 54, 1974), so that the error does not grow with the number of terms. */
 #define EW_BLOCK 64
 
 typedef struct {

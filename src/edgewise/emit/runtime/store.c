@@ -249,8 +249,9 @@ int ew_store_open(const ew_store *store)
     journal_end = 0;
     journal_last = NOWHERE;
     memset(written, 0, sizeof written);
-    if (store->count > EW_STORE_SLOTS)
-        return EW_STORE_MISUSED;
+    for (uint32_t i = EW_STORE_SLOTS; i < store->count; i++)
+        if (store->slots[i].kind == EW_DOUBLE)
+            return EW_STORE_MISUSED;
     if (ew_medium_open(store->bytes) || read_record(0, &found) || read_record(1, &found))
         return EW_MEDIUM_FAILED;
     return found ? undo() : EW_STORE_CORRUPT;

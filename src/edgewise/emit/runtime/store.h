@@ -13,13 +13,12 @@
 #include <stdint.h>
 
 #ifndef EW_STORE_SLOTS
-#define EW_STORE_SLOTS 1024 /* at most this many slots, at a quarter of a byte of RAM each; up to EW_RECORD_SLOTS */
+#define EW_STORE_SLOTS 1024 /* double slots are among the first so many: a quarter of a byte of RAM each */
 #endif
 
 enum {
     EW_SECTOR_BYTES = 512,
-    EW_RECORD_SLOTS = 3968,                    /* one bit each in a record */
-    EW_STORE_RECORDS_BYTES = 2 * EW_SECTOR_BYTES /* where the journal may begin */
+    EW_RECORD_SLOTS = 3968 /* bits in a record */
 };
 
 typedef enum {
@@ -54,7 +53,7 @@ enum {
     EW_MEDIUM_FAILED = 1,
     EW_STORE_CORRUPT = 2, /* no commit record, or that of a store with other slots */
     EW_JOURNAL_FULL = 3,
-    EW_STORE_MISUSED = 4 /* no such slot, or bytes outside of it, or more slots than EW_STORE_SLOTS */
+    EW_STORE_MISUSED = 4 /* no such slot, or bytes outside of it, or a double one behind EW_STORE_SLOTS */
 };
 
 /* Find the last commit, and undo what an interrupted step wrote in journal slots. */
