@@ -14,6 +14,7 @@ from edgewise.emit.rules import copy
 from edgewise.emit.views import View, whole
 from edgewise.methods.fixed_point import operators as ops
 from edgewise.methods.fixed_point.arithmetic import Factor
+from edgewise.methods.fixed_point.inference import ScoresKernel
 from edgewise.methods.fixed_point.loss import unit_in_nats
 from edgewise.methods.fixed_point.moves import Mover, Perturbation, Shift, Update
 from edgewise.methods.fixed_point.network import moves
@@ -22,7 +23,9 @@ from edgewise.methods.fixed_point.probe import Probe
 from edgewise.methods.fixed_point.step import JoinKernel, LossKernel, MeanKernel, SignKernel
 
 Layouts = Mapping[str, Layout]
-Integer = NodeKernel | Shift | Update | Probe | LossKernel | SignKernel | MeanKernel | JoinKernel
+Integer = (
+    NodeKernel | Shift | Update | Probe | LossKernel | SignKernel | MeanKernel | JoinKernel | ScoresKernel
+)
 _NONE = Factor(0, 0)
 
 
@@ -160,6 +163,13 @@ def _mean(run: MeanKernel, made: list[View], layouts: Layouts, room: str) -> tup
     return (*calls, Call("ew_integer_real", (made[0], total, c_number(unit_in_nats(run.samples)))))
 
 
+def _scores(run: ScoresKernel, made: list[View], layouts: Layouts, room: str) -> tuple[Call, ...]:
+    del room
+    (scores,) = made
+    logits = _dense(run.logits, layouts[run.logits].dtype, run.shape)
+    return copy(scores, logits), Call("ew_mul_scalar", (scores, scores, float(run.scale)))
+
+
 def _probe(run: Probe, made: list[View], layouts: Layouts, room: str) -> tuple[Call, ...]:
     x = whole(run.x, layouts)
     x = _dense(run.x, x.dtype, (layouts[run.x].size[0], run.shapes[0][1]))
@@ -292,4 +302,5 @@ _RULES: Mapping[type, Callable[..., tuple[Call, ...]]] = {
     SignKernel: _sign,
     MeanKernel: _mean,
     JoinKernel: _join,
+    ScoresKernel: _scores,
 }
