@@ -21,6 +21,7 @@ from edgewise.emit.rooms import operand_bytes, operands, workspace_bytes
 from edgewise.emit.rules import packet_of
 from edgewise.emit.slots import Access
 from edgewise.emit.statements import aligned, statements
+from edgewise.emit.views import C_TYPES
 from edgewise.errors import ModelUnsupported
 from edgewise.graph import Graph, Op, Option, Stream, Value, validate
 
@@ -47,6 +48,11 @@ def prepare(captured: Captured) -> Captured:
 
 def _missing(captured: Captured) -> Iterator[str]:
     for op in captured.graph.ops:
+        strange = {captured.layouts[name].dtype for name in (*op.reads, *op.writes)} - set(C_TYPES)
+        if strange:
+            named = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in strange))
+            yield f"{op.layer or 'the model itself'}: {_called(captured, op)}: no kernel in C for {named}"
+            continue
         try:
             for call in statements(captured.kernels[op.name], op, captured.layouts, first=True, room="room"):
                 render(call, lambda _: "place")
