@@ -30,8 +30,8 @@ TYPES = {
     torch.bool: 2,
     torch.int32: 3,
     torch.int8: 4,
-    torch.int16: 5,
 }
+WEIGHTS = {torch.int8: 4, torch.int16: 5}  # of fixed point
 
 
 class Tensor(ctypes.Structure):
@@ -48,7 +48,7 @@ class Tensor(ctypes.Structure):
     def of(cls, tensor: torch.Tensor) -> "Tensor":
         """A tensor of at most six dims, where it lies."""
         assert tensor.dim() <= DIMS
-        assert tensor.dtype in TYPES
+        assert tensor.dtype in {**TYPES, **WEIGHTS}
         six = ctypes.c_int32 * DIMS
         return cls(tensor.data_ptr(), tensor.dim(), six(*tensor.shape), six(*tensor.stride()))
 

@@ -37,6 +37,18 @@ def test_quotients(shape: tuple[int, ...], divisor: int, seed: int, layout: int)
     assert torch.equal(rest, x.remainder(divisor))
 
 
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple), st.data(), seeds, layouts)
+def test_sum_i8(shape: tuple[int, ...], data: st.DataObject, seed: int, layout: int) -> None:
+    over = data.draw(st.sets(st.integers(0, len(shape) - 1), min_size=1))
+    x = torch.randint(-128, 128, shape, generator=torch.Generator().manual_seed(seed)).to(torch.int8)
+    expected = x.sum(sorted(over), keepdim=True)
+    out = empty(expected.shape, layout, torch.int64)
+
+    kernels().ew_sum_i8(out, place(x, layout // 3))
+
+    assert torch.equal(out, expected)
+
+
 @given(st.integers(1, 40), st.integers(2, 12), st.data(), seeds)
 def test_wrong_labels(samples: int, classes: int, data: st.DataObject, seed: int) -> None:
     count, step = data.draw(st.integers(1, classes + 2)), data.draw(st.integers(0, 2**63 - 1))

@@ -29,7 +29,7 @@ from edgewise.methods.fixed_point.probe import Probe
 from tests.emit.layouts import empty, layouts, normal, place, seeds
 from tests.emit.native import (
     KERNELS,
-    TYPES,
+    WEIGHTS,
     IntegerDirections,
     Pool,
     ProbeSettings,
@@ -110,7 +110,7 @@ def test_shift(count: int, seed: int, dtype: torch.dtype, kind: str, times: int,
     own = case.mover.parameter
     rate = CFactor(*rate_of(own.rho if key.sign else own.epsilon))
 
-    kernels().ew_shift(case.w, TYPES[dtype], case.kept, case.last, signs, times, rate, case.c)
+    kernels().ew_shift(case.w, WEIGHTS[dtype], case.kept, case.last, signs, times, rate, case.c)
 
     expected = case.tensors["w"]
     case.mover.shift(expected, {key: times}, case.tensors)
@@ -130,7 +130,7 @@ def test_follow(
     room = (ctypes.c_int64 * directions)()
     given_ = (case.kept, last, case.tensors["signs"], settings, case.c, room)
 
-    kernels().ew_follow(case.w, TYPES[dtype], *given_)
+    kernels().ew_follow(case.w, WEIGHTS[dtype], *given_)
 
     update = Update(case.mover, {}, "w", "signs", rate, 77, [range(directions)])
     update(case.tensors, "whole", True, None)  # type: ignore[arg-type]
@@ -178,7 +178,7 @@ def test_linear(
     y = room_for(output, (rows, made))
 
     b = given_[1] if biased else None
-    kernels().ew_integer_linear(y, x, w, TYPES[dtype], b, requantize(output, bias))
+    kernels().ew_integer_linear(y, x, w, WEIGHTS[dtype], b, requantize(output, bias))
 
     assert torch.equal(y, ops.Linear(output, bias)([x], given_))
 
@@ -194,7 +194,7 @@ def test_convolution(case: Any, output: ops.Output, dtype: torch.dtype, biased: 
     y = room_for(output, tuple(expected.shape))
 
     b = given_[1] if biased else None
-    kernels().ew_integer_convolution(y, x, w, TYPES[dtype], b, requantize(output, bias), c)
+    kernels().ew_integer_convolution(y, x, w, WEIGHTS[dtype], b, requantize(output, bias), c)
 
     assert torch.equal(y, expected)
 
@@ -284,7 +284,7 @@ def test_probe(
     def run(bias: Tensor | None, rates: Any, offset: CFactor) -> None:
         rest = (b.kept, b.last, b.c) if bias is not None else (None, None, None)
         settings = ProbeSettings(rates, offset, logits)
-        kernels().ew_probe(signs, losses, x, w.w.view(classes, features), bias, TYPES[torch.int16], targets,
+        kernels().ew_probe(signs, losses, x, w.w.view(classes, features), bias, WEIGHTS[torch.int16], targets,
                            w.kept, w.last, w.c, *rest, settings, room)  # fmt: skip
 
     run(None, (CFactor * 2)(rate, nothing), nothing)

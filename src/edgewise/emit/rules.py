@@ -200,6 +200,8 @@ def _not(given: Given) -> tuple[Call, ...]:
 def copy(target: View, source: View) -> Call:
     """`target = source`, of one type or of two."""
     source = source.expand(target.size)
+    if torch.int16 in (source.dtype, target.dtype):
+        raise Unsupported("no kernel in C for int16")
     if source.dtype == target.dtype:
         return Call("ew_copy", (target, source, source.c_type))
     return Call("ew_cast", (target, target.c_type, source, source.c_type))

@@ -1,6 +1,4 @@
 /* Random directions, drawn where they are needed: no more of one is ever there than a piece on the stack. */
-#include <string.h>
-
 #include "numbers.h"
 #include "philox.h"
 #include "pieces.h"
@@ -56,7 +54,7 @@ static uint64_t step_of(const combination *c, int32_t i)
 static void combine(float *total, int32_t n, uint32_t first, const float *w, const void *source)
 {
     const combination *const c = source;
-    memset(total, 0, (size_t)n * sizeof *total);
+    __builtin_memset(total, 0, (size_t)n * sizeof *total);
     for (int32_t i = 0; i < c->d->count; ++i) {
         const float scale = coefficient_of(c, i);
         const ew_key key = {c->d->seed, step_of(c, i), c->d->streams[i]};

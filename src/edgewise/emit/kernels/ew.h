@@ -24,7 +24,7 @@ typedef struct {
     int32_t stride[EW_DIMS];
 } ew_tensor;
 
-typedef enum { EW_F32, EW_I64, EW_U8, EW_I32, EW_I8, EW_I16 } ew_type;
+typedef enum { EW_F32, EW_I64, EW_U8, EW_I32, EW_I8, EW_I16 /* weights of fixed point alone */ } ew_type;
 
 /* -- numbers (math.c): the same bits on every target; float32 within 2 units in the last place ------------------ */
 

@@ -4,7 +4,7 @@
 
 #include "integers.h"
 
-#define EW_DRAWN 32 /* z that are drawn at once */
+#define EW_DRAWN 16 /* z that are drawn at once */
 
 /* What z of a parameter are drawn from. */
 typedef struct {

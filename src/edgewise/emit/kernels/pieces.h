@@ -4,7 +4,7 @@
 
 #include "ew.h"
 
-#define EW_PIECE 64
+#define EW_PIECE 32
 
 /* Makes `n` elements of a gradient, in the order of the parameter's storage, from element `first` on. */
 typedef struct {
