@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from edgewise.emit.fixed_point import rate_of
 from edgewise.methods.fixed_point import operators as ops
 from edgewise.methods.fixed_point.arithmetic import Factor, factor_of
 from edgewise.methods.fixed_point.draws import Directions, Guidance, Mask, packed, table
+from edgewise.methods.fixed_point.in_c import rate_of
 from edgewise.methods.fixed_point.loss import (
     _LOGARITHMS,
     _POWERS,

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from edgewise.capture import SGD, AdamW, Captured, Optimizer
-from edgewise.emit import Made, emit, find_board, fixed_point
+from edgewise.emit import Made, emit, find_board
 from edgewise.emit.prepare import prepare
 from edgewise.errors import ModelUnsupported
 from edgewise.methods import capture_with
+from edgewise.methods.fixed_point import in_c
 from edgewise.plan import Budget
 from edgewise.train.method_names import parse_method
 from edgewise.zoo import resolve_task
@@ -129,8 +130,8 @@ def test_a_model_in_half_precision_is_refused() -> None:
 
 def test_moves_that_no_factor_makes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     captured, _ = captured_by("mlp", "fixed-point", PLAIN)
-    monkeypatch.setattr(fixed_point, "moves", lambda size: tuple((z * z * size) % 7 for z in range(255)))
-    fixed_point.rate_of.cache_clear()
+    monkeypatch.setattr(in_c, "moves", lambda size: tuple((z * z * size) % 7 for z in range(255)))
+    in_c.rate_of.cache_clear()
     with pytest.raises(ModelUnsupported, match="no factor makes moves of"):
         prepare(captured)
-    fixed_point.rate_of.cache_clear()
+    in_c.rate_of.cache_clear()

@@ -1,5 +1,6 @@
 """`emit`: a captured step, planned for the RAM of a device, as a folder of C."""
 
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,6 @@ from edgewise.emit.flash import Flash, flash_of, without
 from edgewise.emit.folder import STACK_BYTES, Emitted, Planned, write_folder
 from edgewise.emit.prepare import prepare
 from edgewise.errors import BudgetInfeasible
-from edgewise.methods.fixed_point import IntegerModel, capture_inference
 from edgewise.plan import Budget, Certificate, Plan, ProgressCallback, check, make_plan
 
 RESERVED_BYTES = STACK_BYTES + FAULT_STACK_BYTES + 1024
@@ -73,9 +73,9 @@ def _forward(captured: Captured) -> Captured:
     tensors = tuple(captured.empty(name)[0].zero_() for name in captured.batch)
     leaves = fill(list(captured.batch_leaves), tensors)
     batch = pytree.tree_unflatten(leaves, captured.batch_spec)
-    if isinstance(captured.model, IntegerModel):
-        return capture_inference(captured.model, batch, name=captured.graph.name)
-    return capture_forward(captured.model, batch, name=captured.graph.name)
+    own = getattr(captured.model, "capture_forward", None)  # of a model that no tracer can follow
+    found: Captured = (own or partial(capture_forward, captured.model))(batch, name=captured.graph.name)
+    return found
 
 
 def _planned(

@@ -1,6 +1,9 @@
 """What methods beside plain backprop execute, as calls of C kernels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import NamedTuple
 
 from edgewise.capture.directions import AlongKernel, DirectionKernel, NudgeKernel, PerturbedKernel
 from edgewise.capture.effects import DrawKernel
@@ -12,9 +15,28 @@ from edgewise.capture.schedules import RefreshKernel
 from edgewise.capture.updates import Nudge, Piecewise
 from edgewise.emit import directions, integers
 from edgewise.emit.calls import Call, Unsupported
-from edgewise.emit.fixed_point import Integer, fixed_point_call, fixed_point_workspace
 from edgewise.emit.integers import integer_call, integer_workspace
 from edgewise.emit.views import whole
+
+
+class KernelRule(NamedTuple):
+    """How kernels of a type are called in C."""
+
+    calls: Callable[..., tuple[Call, ...]]
+    """`calls(run, made, layouts, room)`."""
+    workspace: Callable[..., int]
+    """`workspace(run, layouts)`: bytes that the calls need at `room`."""
+
+
+RULES: dict[type, KernelRule] = {}
+"""Rules for kernels of later rooms, by their types: a module `in_c` beside these enters them."""
+
+
+def _rule_of(kernel: type) -> KernelRule | None:
+    package = kernel.__module__.rpartition(".")[0]
+    if kernel not in RULES and package and find_spec(f"{package}.in_c"):
+        import_module(f"{package}.in_c")
+    return RULES.get(kernel)
 
 
 def method_calls(
@@ -37,8 +59,9 @@ def method_calls(
             return integer_call(run, made, layouts, room)
         case WeightGradientKernel():
             return (integers.weight_gradient(run, made[0], layouts),)
-    if isinstance(run, Integer):
-        return fixed_point_call(run, made, layouts, room)
+    rule = _rule_of(type(run))
+    if rule is not None:
+        return rule.calls(run, made, layouts, room)
     raise Unsupported(f"no kernel in C for {type(run).__name__}")
 
 
@@ -46,7 +69,8 @@ def method_workspace(run: Run, layouts: Mapping[str, Layout]) -> int:
     """Bytes that `run` needs at its `room`."""
     if isinstance(run, IntegerKernel):
         return integer_workspace(run, layouts)
-    return fixed_point_workspace(run, layouts) if isinstance(run, Integer) else 0
+    rule = _rule_of(type(run))
+    return rule.workspace(run, layouts) if rule is not None else 0
 
 
 def by_pieces(producer: Piecewise, update: Call, layouts: Mapping[str, Layout]) -> Call:

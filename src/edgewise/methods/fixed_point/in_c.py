@@ -1,4 +1,4 @@
-"""Training in integers as calls of C kernels: the kernels of `edgewise.methods.fixed_point`, to the bit."""
+"""Training in integers as calls of C kernels, to the bit; `edgewise.emit` finds this beside the kernels."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -10,6 +10,7 @@ import torch
 from edgewise.capture.lowering import Layout
 from edgewise.emit.calls import Call, Settings, Table, Unsupported, c_number
 from edgewise.emit.directions import LAWS
+from edgewise.emit.methods import RULES, KernelRule
 from edgewise.emit.rules import copy
 from edgewise.emit.views import View, whole
 from edgewise.methods.fixed_point import operators as ops
@@ -29,12 +30,7 @@ Integer = (
 _NONE = Factor(0, 0)
 
 
-def fixed_point_call(run: Integer, made: list[View], layouts: Layouts, room: str) -> tuple[Call, ...]:
-    """The calls of one execution of `run`, which makes `made` and works in what is at `room`."""
-    return _RULES[type(run)](run, made, layouts, room)
-
-
-def fixed_point_workspace(run: Integer, layouts: Layouts) -> int:
+def _workspace(run: Integer, layouts: Layouts) -> int:
     """Bytes that `run` works in."""
     match run:
         case MeanKernel():
@@ -304,3 +300,6 @@ _RULES: Mapping[type, Callable[..., tuple[Call, ...]]] = {
     JoinKernel: _join,
     ScoresKernel: _scores,
 }
+
+for _kernel, _rule in _RULES.items():
+    RULES[_kernel] = KernelRule(_rule, _workspace)
