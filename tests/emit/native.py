@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +23,15 @@ STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-ffp-contr
 SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 LIBRARY = "EDGEWISE_KERNELS"  # in the environment: a library that is built already, with the sanitizers
 DIMS = 6
-TYPES = {torch.float32: 0, torch.int64: 1, torch.uint8: 2, torch.bool: 2, torch.int32: 3, torch.int8: 4}
+TYPES = {
+    torch.float32: 0,
+    torch.int64: 1,
+    torch.uint8: 2,
+    torch.bool: 2,
+    torch.int32: 3,
+    torch.int8: 4,
+}
+WEIGHTS = {torch.int8: 4, torch.int16: 5}  # of fixed point
 
 
 class Tensor(ctypes.Structure):
@@ -40,7 +48,7 @@ class Tensor(ctypes.Structure):
     def of(cls, tensor: torch.Tensor) -> "Tensor":
         """A tensor of at most six dims, where it lies."""
         assert tensor.dim() <= DIMS
-        assert tensor.dtype in TYPES
+        assert tensor.dtype in {**TYPES, **WEIGHTS}
         six = ctypes.c_int32 * DIMS
         return cls(tensor.data_ptr(), tensor.dim(), six(*tensor.shape), six(*tensor.stride()))
 
@@ -76,6 +84,80 @@ class Key(ctypes.Structure):
     _fields_ = (("seed", ctypes.c_uint64), ("step", ctypes.c_uint64), ("stream", ctypes.c_uint32))
 
 
+class Directions(ctypes.Structure):
+    """`ew_directions`."""
+
+    _fields_ = (
+        ("seed", ctypes.c_uint64),
+        ("step", ctypes.c_uint64),
+        ("law", ctypes.c_int),
+        ("count", ctypes.c_int32),
+        ("streams", ctypes.POINTER(ctypes.c_uint32)),
+    )
+
+    @classmethod
+    def of(cls, seed: int, step: int, law: str, streams: Sequence[int]) -> "Directions":
+        """Of a law by its name."""
+        held = (ctypes.c_uint32 * len(streams))(*streams)
+        return cls(seed, step, ("rademacher", "normal").index(law), len(streams), held)
+
+
+class IntegerDirections(ctypes.Structure):
+    """`ew_integer_directions`."""
+
+    _fields_ = (
+        ("seed", ctypes.c_uint64),
+        ("step", ctypes.c_uint64),
+        ("law", ctypes.c_int),
+        ("count", ctypes.c_int32),
+        ("streams", ctypes.POINTER(ctypes.c_uint32)),
+        ("mask", ctypes.c_uint32),
+        ("below", ctypes.c_uint32),
+        ("spread", ctypes.c_int32),
+        ("rest", ctypes.c_int32),
+        ("after", ctypes.c_uint64),
+    )
+
+    @classmethod
+    def of(cls, drawn: Any, step: int) -> "IntegerDirections":
+        """As those of a parameter that trains in fixed point."""
+        held = (ctypes.c_uint32 * len(drawn.streams))(*drawn.streams)
+        chance = (drawn.mask.stream, drawn.mask.below) if drawn.mask else (0, 0)
+        guidance = (*drawn.guidance.shares, drawn.guidance.after) if drawn.guidance else (0, 0, 0)
+        law = ("rademacher", "normal").index(drawn.law)
+        return cls(drawn.seed, step, law, len(drawn.streams), held, *chance, *guidance)
+
+
+class Factor(ctypes.Structure):
+    """`ew_factor`."""
+
+    _fields_ = (("m", ctypes.c_int64), ("k", ctypes.c_int32))
+
+
+class RateSettings(ctypes.Structure):
+    """`ew_rate`."""
+
+    _fields_ = (
+        ("units", ctypes.c_int64),
+        ("decay_steps", ctypes.c_uint64),
+        ("normalized", ctypes.c_int32),
+        ("most", ctypes.c_int32),
+        ("noise", ctypes.c_uint32),
+    )
+
+
+class Requantize(ctypes.Structure):
+    """`ew_requantize`."""
+
+    _fields_ = (("factor", Factor), ("low", ctypes.c_int32), ("high", ctypes.c_int32), ("bias", Factor))
+
+
+class ProbeSettings(ctypes.Structure):
+    """`ew_probe_settings`."""
+
+    _fields_ = (("rates", Factor * 2), ("bias", Factor), ("logits", Factor))
+
+
 class Sgd(ctypes.Structure):
     """`ew_sgd_settings`."""
 
@@ -103,6 +185,15 @@ C_TYPES: dict[str, Any] = {
     "ew_convolution_settings *": ctypes.POINTER(Convolution),
     "ew_pool_settings *": ctypes.POINTER(Pool),
     "ew_key *": ctypes.POINTER(Key),
+    "ew_directions *": ctypes.POINTER(Directions),
+    "float []": ctypes.POINTER(ctypes.c_float),
+    "int8_t []": ctypes.POINTER(ctypes.c_int8),
+    "void *": ctypes.c_void_p,
+    "ew_integer_directions *": ctypes.POINTER(IntegerDirections),
+    "ew_factor *": ctypes.POINTER(Factor),
+    "ew_rate *": ctypes.POINTER(RateSettings),
+    "ew_requantize *": ctypes.POINTER(Requantize),
+    "ew_probe_settings *": ctypes.POINTER(ProbeSettings),
     "ew_sgd_settings *": ctypes.POINTER(Sgd),
     "ew_adamw_settings *": ctypes.POINTER(Adamw),
     "uint32_t []": ctypes.POINTER(ctypes.c_uint32),
@@ -117,7 +208,7 @@ def declared() -> dict[str, tuple[str, list[str]]]:
 
 
 def _type_of(parameter: str) -> str:
-    found = re.fullmatch(r"(\w+)\s+(\*?)(\w+(?:\[\d+\])?)", parameter.replace("const", "").strip())
+    found = re.fullmatch(r"(\w+)\s+(\*?)(\w+(?:\[\d*\])?)", parameter.replace("const", "").strip())
     assert found, f"ew.h: cannot read `{parameter}`"
     base, star, name = found.groups()
     suffix = " *" if star else " []" if name.endswith("]") else ""
@@ -194,4 +285,21 @@ def kernels() -> Native:
     return Native(Path(ready)) if ready else build("-O2")
 
 
-__all__ = ["Adamw", "Convolution", "Key", "Native", "Pool", "Sgd", "Tensor", "build", "compilers", "kernels"]
+__all__ = [
+    "Adamw",
+    "Convolution",
+    "Directions",
+    "Factor",
+    "IntegerDirections",
+    "Key",
+    "Native",
+    "Pool",
+    "ProbeSettings",
+    "RateSettings",
+    "Requantize",
+    "Sgd",
+    "Tensor",
+    "build",
+    "compilers",
+    "kernels",
+]

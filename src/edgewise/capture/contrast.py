@@ -1,5 +1,6 @@
 """Ops of forward-forward: wrong labels that are drawn, and the loss that tells them from right ones."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ They are spread evenly, so that no two of a sample are the same (with at most `c
 
 
 def wrong_labels_of(
-    targets: Tensor, step: Tensor, classes: int, count: int, stream: int, seed: int
+    targets: Tensor, step: Tensor, classes: int, count: int, *, stream: int, seed: int
 ) -> Tensor:
     """What `wrong_labels` makes."""
     u = philox.uniform((len(targets),), torch.float32, int(step), stream, seed)
@@ -55,11 +56,8 @@ contrast = computed_op(
 
 
 def _wrong_labels(low: Lowering, node: fx.Node) -> None:
-    stream, seed, drawn = low.next_stream(), low.seed, low.fake[node]
-
-    def function(targets: Tensor, step: Tensor, classes: int, count: int) -> Tensor:
-        return wrong_labels_of(targets, step, classes, count, stream, seed)
-
+    drawn = low.fake[node]
+    function = partial(wrong_labels_of, stream=low.next_stream(), seed=low.seed)
     scratch = philox.scratch_bytes(drawn.shape[1]) + 16 * drawn.numel()
     add_op(low, node, function, "random", flops=4 * drawn.numel(), scratch_bytes=scratch)
 

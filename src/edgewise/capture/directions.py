@@ -157,6 +157,8 @@ class PerturbedKernel:
     law: str
     scale: float | None
     seed: int
+    like: Layout
+    """Layout of the parameter."""
 
     def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
         """The whole sum."""
@@ -281,7 +283,7 @@ def _moved(low: Lowering, node: fx.Node, read: tuple[fx.Node, ...], settings: tu
     program, _ = low.program(read)
     assert not program.views  # noqa: S101  # what is perturbed is a parameter, not a view of one
     fake, output = low.fake[node], low.new_value(node, low.fake[node])
-    kernel = PerturbedKernel(program.operands, *settings, low.seed)
+    kernel = PerturbedKernel(program.operands, *settings, low.seed, Layout.of(fake))
     option = Option("whole", workspace_bytes=kernel.scratch_bytes(fake.numel()))
     inputs = (*program.operands, STEP)
     op = Op(output, inputs, (output,), 2 * fake.numel(), "random", options=(option,))

@@ -13,6 +13,7 @@ factor of row i goes into g before it is rounded, so that the sum over rows is a
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -182,7 +183,7 @@ weight_gradient = traced_op(
 def gradient_of(
     y: Tensor, c: Tensor, p: Tensor | None, squares: Tensor, dither: Dither | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What `relu_gradient` makes; rounded to nearest without a dither."""
+    """What `relu_gradient` makes of c = 2 slope / (unit n); rounded to nearest without a dither."""
     factor = squares.clamp(min=_LEAST).rsqrt()
     bound = c.abs() * y.amax(1) + (0 if p is None else p.abs().amax())
     largest = (bound * factor).amax()
@@ -203,6 +204,23 @@ def gradient_of(
             g.add_(dither.fill(u[: len(part)], begin)).floor_()
         out[begin:end] = g
     return out, scale, total
+
+
+def drawn_gradient(  # noqa: PLR0913  # those of `relu_gradient`
+    y: Tensor,
+    slope: Tensor,
+    p: Tensor | None,
+    squares: Tensor,
+    step: Tensor,
+    unit: float,
+    stochastic: bool,
+    *,
+    stream: int,
+    seed: int,
+) -> tuple[Tensor, ...]:
+    """What `relu_gradient` makes, with the u of this training step."""
+    dither = Dither(y.shape[0], y.shape[1], int(step), stream, seed) if stochastic else None
+    return gradient_of(y, slope * (2 / (unit * y.shape[1])), p, squares, dither)
 
 
 @dataclass(frozen=True)
@@ -260,20 +278,8 @@ def _linear_relu(low: Lowering, node: fx.Node) -> None:
 
 
 def _relu_gradient(low: Lowering, node: fx.Node) -> None:
-    y, stream, seed = operand(low, node, 0), low.next_stream(), low.seed
-
-    def function(
-        y: Tensor,
-        slope: Tensor,
-        p: Tensor | None,
-        squares: Tensor,
-        step: Tensor,
-        unit: float,
-        stochastic: bool,
-    ) -> tuple[Tensor, ...]:
-        dither = Dither(y.shape[0], y.shape[1], int(step), stream, seed) if stochastic else None
-        return gradient_of(y, slope * (2 / (unit * y.shape[1])), p, squares, dither)
-
+    y = operand(low, node, 0)
+    function = partial(drawn_gradient, stream=low.next_stream(), seed=low.seed)
     scratch = chunk_bytes(y) + dither_bytes(*y.shape)
     add_op(low, node, function, "random", flops=5 * y.numel(), scratch_bytes=scratch)
 

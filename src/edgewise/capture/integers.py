@@ -13,6 +13,7 @@ Products are exact: whatever adds them up, int32, or floats where no sum can lea
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -101,6 +102,11 @@ def round_stochastic(x: Tensor, scale: Tensor, dither: Dither) -> Tensor:
         dither.fill(scratch, begin).add_(part, alpha=inverse)
         out[begin : begin + len(part)] = scratch.floor_().clamp_(-LEVELS, LEVELS)
     return out.view(x.shape)
+
+
+def round_drawn(x: Tensor, scale: Tensor, step: Tensor, *, stream: int, seed: int) -> Tensor:
+    """As `round_stochastic`, with the u of this training step."""
+    return round_stochastic(x, scale, Dither(x.shape[0], x[0].numel(), int(step), stream, seed))
 
 
 @torch.library.custom_op("edgewise::int8_nearest", mutates_args=())
@@ -311,12 +317,9 @@ def _nearest(low: Lowering, node: fx.Node) -> None:
 
 
 def _stochastic(low: Lowering, node: fx.Node) -> None:
-    x, stream, seed = operand(low, node, 0), low.next_stream(), low.seed
+    x = operand(low, node, 0)
     rows, columns = x.shape[0], x.numel() // max(1, x.shape[0])
-
-    def function(x: Tensor, scale: Tensor, step: Tensor) -> Tensor:
-        return round_stochastic(x, scale, Dither(rows, columns, int(step), stream, seed))
-
+    function = partial(round_drawn, stream=low.next_stream(), seed=low.seed)
     scratch = chunk_bytes(x) + dither_bytes(rows, columns)
     add_op(low, node, function, "random", flops=3 * x.numel(), scratch_bytes=scratch)
 

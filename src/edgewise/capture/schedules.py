@@ -7,7 +7,6 @@ zero. They stand here for tracing; `REWRITES` says how they are lowered. What th
 read in the step and copied back into it: that copy costs nothing.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,18 +41,19 @@ threshold = traced_op(
 
 @dataclass(frozen=True)
 class RefreshKernel:
-    """`state <- body(source)` in the steps that `every` divides."""
+    """`state <- source` in the steps that `every` divides; or the `count`-th largest magnitude in it."""
 
     state: str
     source: str
     every: int
-    body: Callable[[Tensor], Tensor]
+    count: int | None = None
 
     def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
         """Change the state; nothing is returned."""
         del option, first, memory
         if int(tensors[STEP]) % self.every == 0:
-            tensors[self.state].copy_(self.body(tensors[self.source]))
+            source = tensors[self.source]
+            tensors[self.state].copy_(source if self.count is None else kth_magnitude(source, self.count))
         return ()
 
 
@@ -79,20 +79,19 @@ def kth_magnitude(w: Tensor, count: int) -> Tensor:
 
 def _snapshot(low: Lowering, node: fx.Node) -> None:
     every: Any = node.args[2]
-    _refresh(low, node, every, lambda w: w, 1)
+    _refresh(low, node, every, None)
 
 
 def _threshold(low: Lowering, node: fx.Node) -> None:
     count: Any
     every: Any
     _, _, count, every = node.args
-    _refresh(low, node, every, lambda w: kth_magnitude(w, count), 2 * PASSES)
+    _refresh(low, node, every, count)
 
 
-def _refresh(
-    low: Lowering, node: fx.Node, every: int, body: Callable[[Tensor], Tensor], flops_per_element: int
-) -> None:
+def _refresh(low: Lowering, node: fx.Node, every: int, count: int | None) -> None:
     """An update of the state; its cost is that of a step on average."""
+    flops_per_element = 1 if count is None else 2 * PASSES
     arguments: Any = node.args[:2]
     state, source = (low.base[arg, None] for arg in arguments)
     new = low.next_version(state)
@@ -101,7 +100,7 @@ def _refresh(
     flops = -(-flops_per_element * low.layouts[source].count // every)
     op = Op(f"{new}:refresh", (source, STEP), (), flops, "copy", recomputable=False,
             updates=((state, new),), layer=source.rpartition(".")[0])  # fmt: skip
-    low.add(op, RefreshKernel(state, source, every, body), backward=False)
+    low.add(op, RefreshKernel(state, source, every, count), backward=False)
 
 
 def _copy(low: Lowering, node: fx.Node) -> None:

@@ -6,8 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from edgewise.emit.views import Extent, View
+
+
+@dataclass(frozen=True)
+class Table:
+    """A constant C array of this type of element."""
+
+    kind: str
+    numbers: tuple[int | float | str, ...]
 
 
 @dataclass(frozen=True)
@@ -16,15 +25,15 @@ class Settings:
 
     kind: str
     fields: tuple[Any, ...]
-    """Numbers, C expressions, or tuples of them."""
+    """Numbers, C expressions, tables, or tuples of them."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """`function(arguments)`: views and settings by address, `None` as NULL, floats as float32."""
+    """`function(arguments)`: views, settings and tables by address, `None` as NULL, floats as float32."""
 
     function: str
-    arguments: tuple[View | Settings | int | float | str | None, ...]
+    arguments: tuple[View | Settings | Table | int | float | str | None, ...]
     checked: bool = False
     """Whether it returns what went wrong in the store."""
 
@@ -56,6 +65,13 @@ Rule = Callable[[Given], tuple[Call, ...]]
 
 class Unsupported(Exception):  # never leaves the room: `coverage` turns it into ModelUnsupported
     """Why an op has no C: one clause. `prepare` makes a `ModelUnsupported` of it."""
+
+
+def only_floats(*views: View | None) -> None:
+    """Raises `Unsupported` unless all are float32."""
+    for view in views:
+        if view is not None and view.dtype != torch.float32:
+            raise Unsupported(f"no kernel in C for {str(view.dtype).removeprefix('torch.')}")
 
 
 def c_number(value: Any) -> str:

@@ -1,5 +1,6 @@
 """`emit`: a captured step, planned for the RAM of a device, as a folder of C."""
 
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,7 +73,9 @@ def _forward(captured: Captured) -> Captured:
     tensors = tuple(captured.empty(name)[0].zero_() for name in captured.batch)
     leaves = fill(list(captured.batch_leaves), tensors)
     batch = pytree.tree_unflatten(leaves, captured.batch_spec)
-    return capture_forward(captured.model, batch, name=captured.graph.name)
+    own = getattr(captured.model, "capture_forward", None)  # of a model that no tracer can follow
+    found: Captured = (own or partial(capture_forward, captured.model))(batch, name=captured.graph.name)
+    return found
 
 
 def _planned(

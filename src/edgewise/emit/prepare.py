@@ -12,15 +12,17 @@ import msgspec
 from edgewise.capture import Captured
 from edgewise.capture.kernels import AtenKernel
 from edgewise.capture.tiling.nest import Loop
-from edgewise.capture.updates import UpdateKernel
+from edgewise.capture.updates import Piecewise, UpdateKernel
 from edgewise.emit.calls import Unsupported
 from edgewise.emit.loops import Execution
+from edgewise.emit.methods import method_workspace
 from edgewise.emit.render import render
 from edgewise.emit.rooms import operand_bytes, operands, workspace_bytes
 from edgewise.emit.rules import packet_of
 from edgewise.emit.slots import Access
 from edgewise.emit.statements import aligned, statements
 from edgewise.emit.touched_rows import loop_body
+from edgewise.emit.views import C_TYPES
 from edgewise.errors import ModelUnsupported
 from edgewise.graph import Graph, Op, Option, Stream, Value, validate
 
@@ -47,6 +49,11 @@ def prepare(captured: Captured) -> Captured:
 
 def _missing(captured: Captured) -> Iterator[str]:
     for op in captured.graph.ops:
+        strange = {captured.layouts[name].dtype for name in (*op.reads, *op.writes)} - set(C_TYPES)
+        if strange:
+            named = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in strange))
+            yield f"{op.layer or 'the model itself'}: {_called(captured, op)}: no kernel in C for {named}"
+            continue
         try:
             for call in statements(captured.kernels[op.name], op, captured.layouts, first=True, room="room"):
                 render(call, lambda _: "place")
@@ -80,10 +87,14 @@ def _for_c(captured: Captured, op: Op) -> Op:
 
 
 def _whole_workspace(captured: Captured, op: Op) -> int:
-    """Gradients that an update makes for itself; no kernel works in anything else."""
+    """Gradients that an update makes for itself, and what a few kernels work in."""
     kernel = captured.kernels[op.name]
-    if not isinstance(kernel, UpdateKernel) or kernel.producer is None:
+    if not isinstance(kernel, UpdateKernel):
+        return aligned(method_workspace(kernel, captured.layouts))
+    if kernel.producer is None:
         return 0
+    if isinstance(kernel.producer.run, Piecewise):
+        return 0  # pieces of it are on the stack
     return sum(aligned(captured.layouts[name].storage_bytes) for name in kernel.producer.op.outputs)
 
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edgewise.capture import Captured
+from edgewise.capture.kernels import AtenKernel
+from edgewise.capture.lowering import STEP
 from edgewise.emit.arena import Moment, Replay
 from edgewise.emit.flash import Flash
 from edgewise.emit.loops import Execution
@@ -72,14 +74,21 @@ def program(captured: Captured, plan: Plan, slots: Slots, flash: Flash, prefix: 
     result_bytes = math.prod(n for n in result.size if isinstance(n, int)) * result.dtype.itemsize
     place = replay.at[result.value] + result.offset * result.dtype.itemsize
     inputs = {name: begin[name] for name in captured.batch if name in begin}
+    counted = [f"memcpy(model_arena + {begin[STEP]}, &step, sizeof step);"] if _reads_step(captured) else []
     return Program(
         tuple(writer.functions),
-        tuple(writer.body),
+        (*counted, *writer.body),
         inputs,
         resident,
         (place, result_bytes),
         _arena(captured, plan),
     )
+
+
+def _reads_step(captured: Captured) -> bool:
+    """Whether some op wants the number of the step as a tensor; all others get it as it is."""
+    kernels = [kernel for kernel in captured.kernels.values() if isinstance(kernel, AtenKernel)]
+    return any(STEP in kernel.program.operands for kernel in kernels)
 
 
 def _arena(captured: Captured, plan: Plan) -> int:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from edgewise.emit.calls import Call, Settings, c_number, extents, single
+from edgewise.emit.calls import Call, Settings, Table, c_number, extents, single
 from edgewise.emit.views import MOST_DIMS, View, plus, times
 
 INDENT = "    "
@@ -21,24 +21,30 @@ def render(call: Call, place: Place) -> list[str]:
     Tensors of numbers alone are constants, and cost no stack.
     """
     declared: list[str] = []
-    seen: dict[View, str] = {}
+    seen: dict[View | Settings | Table, str] = {}
     words = []
     for argument in call.arguments:
-        if isinstance(argument, View):
-            if argument not in seen:
-                seen[argument] = f"t{len(seen)}"
-                declared.append(tensor(seen[argument], argument, place))
-            words.append(f"&{seen[argument]}")
-        elif isinstance(argument, Settings):
-            declared.append(_settings(argument))
-            words.append("&s")
-        else:
+        if not isinstance(argument, (View, Settings, Table)):
             words.append(_literal(argument))
+            continue
+        if argument not in seen:
+            kind, letter = type(argument), {View: "t", Settings: "s", Table: "a"}[type(argument)]
+            seen[argument] = f"{letter}{sum(isinstance(other, kind) for other in seen)}"
+            declared += _declared(seen[argument], argument, place)
+        words.append(seen[argument] if isinstance(argument, Table) else f"&{seen[argument]}")
     made = f"{call.function}({', '.join(words)})"
     lines = [*declared, f"TRY({made});" if call.checked else f"{made};"]
     if not declared:
         return lines
     return ["{", *(INDENT + line for line in lines), "}"]
+
+
+def _declared(name: str, argument: View | Settings | Table, place: Place) -> list[str]:
+    if isinstance(argument, View):
+        return [tensor(name, argument, place)]
+    if isinstance(argument, Table):
+        return [_table(name, argument)]
+    return _settings(name, argument)
 
 
 def tensor(name: str, view: View, place: Place) -> str:
@@ -58,10 +64,21 @@ def comment(text: str) -> str:
     return text.replace("*/", "* /").replace("\n", " ")
 
 
-def _settings(settings: Settings) -> str:
+def _table(name: str, table: Table) -> str:
+    numbers = ", ".join(map(c_number, table.numbers))
+    return f"static const {table.kind} {name}[] = {{{numbers}}};"
+
+
+def _settings(name: str, settings: Settings) -> list[str]:
+    """The tables in it, and itself."""
+    tables = {f: f"{name}_{i}" for i, f in enumerate(settings.fields) if isinstance(f, Table)}
+    fields = [tables[f] if isinstance(f, Table) else _field(f) for f in settings.fields]
     dynamic = any(isinstance(f, str) and not f.rstrip("u").isdigit() for f in _flat(settings.fields))
     storage = "const" if dynamic else "static const"
-    return f"{storage} {settings.kind} s = {{{', '.join(map(_field, settings.fields))}}};"
+    return [
+        *(_table(name, table) for table, name in tables.items()),
+        f"{storage} {settings.kind} {name} = {{{', '.join(fields)}}};",
+    ]
 
 
 def _flat(fields: tuple[Any, ...]) -> list[Any]:

@@ -5,7 +5,7 @@ dims where the kernel expects them; it never looks at addresses, so that it serv
 """
 
 from collections.abc import Callable, Mapping
-from itertools import product
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from edgewise.emit.convolutions import (
     convolution_input_gradient,
     convolution_parameter_gradients,
 )
+from edgewise.emit.counting import WHOLE, arange, remainder, rounded_quotient, whole_numbers
 from edgewise.emit.norms import (
     batch_norm_backward,
     batch_norm_given,
@@ -34,10 +35,7 @@ from edgewise.emit.pooling import (
     max_pool,
     max_pool_backward,
 )
-from edgewise.emit.views import View
-
-MOST_COPIES = 64
-"""Copies that one op may become."""
+from edgewise.emit.views import MOST_DIMS, View
 
 _UNLIMITED = 3.4028234663852886e38
 """The largest float32."""
@@ -110,13 +108,8 @@ def _binary(function: str, scalar: str, *, alpha: bool = False) -> Rule:
     def rule(given: Given) -> tuple[Call, ...]:
         a, b = given.args[:2]
         factor = given.kwargs.get("alpha", 1)
-        if (
-            isinstance(a, View)
-            and a.dtype == torch.int64
-            and not isinstance(b, View)
-            and function == "ew_add"
-        ):
-            return (Call("ew_add_scalar_i64", (given.out, a.expand(given.out.size), int(b) * int(factor))),)
+        if any(isinstance(x, View) and x.dtype in WHOLE for x in (a, b)):
+            return whole_numbers(function, rule, given)
         _floats(a, b, given.out)
         if not isinstance(b, View):
             number = float(b) * factor * (-1 if function == "ew_sub" else 1)
@@ -125,6 +118,12 @@ def _binary(function: str, scalar: str, *, alpha: bool = False) -> Rule:
         return (Call(function, (*views, *((float(factor),) if alpha else ()))),)
 
     return rule
+
+
+def _div(given: Given) -> tuple[Call, ...]:
+    if given.kwargs.get("rounding_mode") is not None:
+        return rounded_quotient(given)
+    return _binary("ew_div", "ew_div_scalar")(given)
 
 
 def _rsub(given: Given) -> tuple[Call, ...]:
@@ -201,6 +200,8 @@ def _not(given: Given) -> tuple[Call, ...]:
 def copy(target: View, source: View) -> Call:
     """`target = source`, of one type or of two."""
     source = source.expand(target.size)
+    if torch.int16 in (source.dtype, target.dtype):
+        raise Unsupported("no kernel in C for int16")
     if source.dtype == target.dtype:
         return Call("ew_copy", (target, source, source.c_type))
     return Call("ew_cast", (target, target.c_type, source, source.c_type))
@@ -215,6 +216,11 @@ def fill(target: View, number: float) -> Call:
 
 def _copied(given: Given) -> tuple[Call, ...]:
     return (copy(given.out, given.args[0]),)
+
+
+def _copied_over(given: Given) -> tuple[Call, ...]:
+    """`copy(old, new)` is `new`."""
+    return (copy(given.out, given.args[1]),)
 
 
 def _constant(position: int | None, number: float = 0.0) -> Rule:
@@ -244,24 +250,31 @@ def _concatenation(given: Given) -> tuple[Call, ...]:
 
 def _stack(given: Given) -> tuple[Call, ...]:
     dim = given.arg(1, "dim", 0) % given.out.dims
-    parts = enumerate(given.args[0])
-    return tuple(copy(given.out.narrow(dim, at, 1).squeeze(dim), part) for at, part in parts)
+    return tuple(
+        copy(given.out.narrow(dim, at, 1).squeeze(dim), part) for at, part in enumerate(given.args[0])
+    )
 
 
 def _repeat(given: Given) -> tuple[Call, ...]:
-    """Each copy of x is a slice of the result; dims that x does not have come first."""
-    x, times_ = given.args[:2]
-    calls = []
-    for _ in range(given.out.dims - x.dims):
-        x = x.unsqueeze(0)
-    for place in product(*(range(n) for n in times_)):
-        target = given.out
-        for dim, at in enumerate(place):
-            target = target.narrow(dim, at * x.size[dim], x.size[dim])
-        calls.append(copy(target, x))
-    if len(calls) > MOST_COPIES:
-        raise Unsupported(f"it repeats its input {len(calls)} times")
-    return tuple(calls)
+    """Each dim that repeats is two of the result."""
+    x, times = given.args
+    out, size = given.out, [1] * (len(times) - x.dims) + list(x.size)
+    x = x.expand(size)
+    for dim in reversed(range(len(times))):
+        if times[dim] > 1:
+            n, stride = out.size[dim], out.stride[dim]
+            if n != size[dim] * times[dim]:
+                raise Unsupported("its result is cut")
+            split = (times[dim], size[dim]), (stride * size[dim], stride)
+            out = replace(
+                out,
+                size=(*out.size[:dim], *split[0], *out.size[dim + 1 :]),
+                stride=(*out.stride[:dim], *split[1], *out.stride[dim + 1 :]),
+            )
+            x = x.unsqueeze(dim)
+    if out.dims > MOST_DIMS:
+        raise Unsupported(f"no kernel in C for {out.dims} dims")
+    return (copy(out, x),)
 
 
 def _pad(given: Given) -> tuple[Call, ...]:
@@ -274,14 +287,6 @@ def _pad(given: Given) -> tuple[Call, ...]:
         source = source.narrow(dim, max(-before, 0), length)
         target = target.narrow(dim, max(before, 0), length)
     return fill(given.out, float(given.arg(2, "value", 0) or 0)), copy(target, source)
-
-
-def _arange(given: Given) -> tuple[Call, ...]:
-    numbers = [arg for arg in given.args if isinstance(arg, int)]
-    start, step = (numbers[0] if len(numbers) > 1 else 0), (numbers[2] if len(numbers) > 2 else 1)
-    if given.out.dtype != torch.int64 or len(numbers) != len(given.args):
-        raise Unsupported("no kernel in C but for whole numbers")
-    return (Call("ew_arange", (given.out, start, step)),)
 
 
 def _nothing(given: Given) -> tuple[Call, ...]:
@@ -383,7 +388,8 @@ def _mse_backward(given: Given) -> tuple[Call, ...]:
 def _reduction(function: str) -> Rule:
     def rule(given: Given) -> tuple[Call, ...]:
         x = given.args[0]
-        _floats(x, given.out)
+        exact = function == "ew_sum" and x.dtype == torch.int8
+        _floats(*(() if exact else (x, given.out)))
         asked = given.arg(1, "dim")
         dims = [asked] if isinstance(asked, int) else asked
         over = sorted(d % max(x.dims, 1) for d in (dims or range(x.dims)))
@@ -391,7 +397,7 @@ def _reduction(function: str) -> Rule:
         if not given.arg(2, "keepdim", False):
             for dim in over if x.dims else ():
                 out = out.unsqueeze(dim)
-        return (Call(function, (out, x)),)
+        return (Call("ew_sum_i8" if exact else function, (out, x)),)
 
     return rule
 
@@ -420,6 +426,22 @@ def _both(function: str) -> Rule:
         return (Call(function, (given.out, a.expand(given.out.size), b.expand(given.out.size))),)
 
     return rule
+
+
+def _amin(given: Given) -> tuple[Call, ...]:
+    _floats(given.args[0])
+    if given.arg(1, "dim"):
+        raise Unsupported("no kernel in C for the least along a dim")
+    return (Call("ew_amin", (given.out, given.args[0])),)
+
+
+def _argmax(given: Given) -> tuple[Call, ...]:
+    x, dim = given.args[0], given.arg(1, "dim")
+    _floats(x)
+    if dim is None:
+        raise Unsupported("no kernel in C for the largest of all")
+    out = given.out if given.arg(2, "keepdim", False) else given.out.unsqueeze(dim % x.dims)
+    return (Call("ew_argmax", (out, x)),)
 
 
 def _embedding(given: Given) -> tuple[Call, ...]:
@@ -483,6 +505,7 @@ RULES: Mapping[str, Rule] = {
     "abs": _unary("ew_abs"),
     "sign": _unary("ew_sign"),
     "sgn": _unary("ew_sign"),
+    "cos": _unary("ew_cos"),
     "exp": _unary("ew_exp"),
     "log": _unary("ew_log"),
     "sqrt": _unary("ew_sqrt"),
@@ -492,7 +515,8 @@ RULES: Mapping[str, Rule] = {
     "sub": _binary("ew_sub", "ew_add_scalar", alpha=True),
     "rsub": _rsub,
     "mul": _mul,
-    "div": _binary("ew_div", "ew_div_scalar"),
+    "div": _div,
+    "remainder": remainder,
     "pow": _unary("ew_pow_scalar", _at(1)),
     "maximum": _binary("ew_maximum", ""),
     "minimum": _binary("ew_minimum", ""),
@@ -511,8 +535,11 @@ RULES: Mapping[str, Rule] = {
     "logical_and": _both("ew_logical_and"),
     "logical_or": _both("ew_logical_or"),
     "bitwise_not": _not,
+    "arange": arange,
+    "repeat": _repeat,
+    "expand": _copied,
     "clone": _copied,
-    "copy": _copied,
+    "copy": _copied_over,
     "_to_copy": _copied,
     "zeros": _constant(None, 0),
     "ones": _constant(None, 1),
@@ -527,9 +554,7 @@ RULES: Mapping[str, Rule] = {
     "triu": _triangle(1),
     "cat": _concatenation,
     "stack": _stack,
-    "repeat": _repeat,
     "constant_pad_nd": _pad,
-    "arange": _arange,
     "empty": _nothing,
     "empty_like": _nothing,
     "new_empty": _nothing,
@@ -569,6 +594,8 @@ RULES: Mapping[str, Rule] = {
     "sum": _reduction("ew_sum"),
     "mean": _reduction("ew_mean"),
     "amax": _reduction("ew_amax"),
+    "amin": _amin,
+    "argmax": _argmax,
     "gather": _gather,
     "embedding": _embedding,
     "embedding_dense_backward": _embedding_backward,

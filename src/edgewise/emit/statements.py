@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from edgewise.capture import philox
-from edgewise.capture.effects import BatchNormKernel, DrawKernel, ProductKernel
+from edgewise.capture.effects import BatchNormKernel, ProductKernel
 from edgewise.capture.kernels import AtenKernel, Run, resolve
 from edgewise.capture.lowering import Layout
 from edgewise.capture.optimizers import SGD, AdamW, Optimizer
-from edgewise.capture.updates import CarryKernel, Change, UpdateKernel
+from edgewise.capture.updates import CarryKernel, Change, Piecewise, UpdateKernel
 from edgewise.emit.calls import Call, Given, Settings, Unsupported, single
+from edgewise.emit.methods import by_pieces, method_calls
 from edgewise.emit.rules import copy, rule_of
 from edgewise.emit.views import View, slots_of, whole
 from edgewise.graph import Op
@@ -50,13 +50,12 @@ def statements(run: Run, op: Op, layouts: Layouts, *, first: bool, room: str) ->
         case ProductKernel():
             x = slots_of(run.program, layouts)[run.slot]
             return (Call("ew_masked_scale", (made[0], x, whole(run.mask, layouts), run.scale)),)
-        case DrawKernel():
-            return _draw(run, made[0])
         case CarryKernel():
             return (copy(whole(run.old, layouts), slots_of(run.program, layouts)[run.new.index]),)
-        case UpdateKernel(nudge=None):
+        case UpdateKernel():
             return _update(run, layouts, room)
-    raise Unsupported(f"no kernel in C for {type(run).__name__}")
+        case _:
+            return method_calls(run, op.outputs, layouts, room)
 
 
 def aten_call(
@@ -87,17 +86,6 @@ def batch_norm(
     return (Call("ew_batch_norm", (*views, float(kernel.momentum), float(kernel.eps))),)
 
 
-def _draw(kernel: DrawKernel, out: View) -> tuple[Call, ...]:
-    key = Settings("ew_key", (f"{kernel.seed}u", "step", f"{kernel.stream}u"))
-    if kernel.fill is philox.bernoulli:
-        threshold = f"{round(kernel.parameters[0] * 2**32)}u"
-        return (Call("ew_bernoulli", (out, out.c_type, threshold, key)),)
-    if out.dtype != torch.float32:
-        raise Unsupported("no kernel in C that draws but float32")
-    function = {philox.uniform: "ew_uniform", philox.normal: "ew_normal"}[kernel.fill]
-    return (Call(function, (out, key)),)
-
-
 # -- updates --------------------------------------------------------------------------------------------
 
 
@@ -105,6 +93,8 @@ def _update(run: UpdateKernel, layouts: Layouts, room: str) -> tuple[Call, ...]:
     """The update of each parameter, by gradients that are values or are made in the workspace."""
     calls: list[Call] = []
     places: dict[str, str] = {}
+    if run.producer is not None and isinstance(run.producer.run, Piecewise):
+        return _update_by_pieces(run, run.producer.run, layouts)
     if run.producer is not None:
         begin = 0
         for name in run.producer.op.outputs:
@@ -117,6 +107,16 @@ def _update(run: UpdateKernel, layouts: Layouts, room: str) -> tuple[Call, ...]:
         gradient = _placed(slots[change.gradient.index], places)
         calls.extend(_changes(change, gradient, run.optimizer, layouts))
     return tuple(calls)
+
+
+def _update_by_pieces(run: UpdateKernel, producer: Piecewise, layouts: Layouts) -> tuple[Call, ...]:
+    """The update by a gradient that is made piece by piece, after the nudge that belongs to it."""
+    (change,) = run.changes
+    parameter = whole(change.parameter, layouts)
+    states = [whole(name, layouts) for name in change.states.values()]
+    update = optimizer_call(run.optimizer, parameter, parameter, states)
+    before = method_calls(run.nudge.run, (), layouts, "") if run.nudge is not None else ()
+    return (*before, by_pieces(producer, update, layouts))
 
 
 def _placed(argument: Any, places: Mapping[str, str]) -> Any:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edgewise.capture import gradients
+from edgewise.capture.directions import AlongKernel, DirectionKernel, PerturbedKernel
 from edgewise.capture.effects import BatchNormKernel, ProductKernel
 from edgewise.capture.kernels import AtenKernel, Run, Slot, resolve
 from edgewise.capture.tiling.convolution import GROUPS, INPUTS, ROWS
@@ -17,6 +18,7 @@ from edgewise.emit.convolutions import (
     convolution_input_gradient,
     convolution_parameter_gradients,
 )
+from edgewise.emit.directions import draw_tile
 from edgewise.emit.rules import packet_of
 from edgewise.emit.statements import aten_call, batch_norm
 from edgewise.emit.views import Extent, View
@@ -79,6 +81,8 @@ def tile_statements(run: Run, tile: Tile, *, first: bool) -> list[Guarded]:
             return [Guarded("", batch_norm(run, tile.slots, tile.made, running), _all(tile))]
         case AtenKernel():
             return _aten(run, tile)
+        case DirectionKernel() | PerturbedKernel() | AlongKernel():
+            return [Guarded("", draw_tile(run, tile.made[0], tile.slots, tile.values, tile.at))]
     raise Unsupported(f"no kernel in C for {type(run).__name__} in slices")
 
 

@@ -27,6 +27,7 @@ C_TYPES = {
     torch.uint8: ("uint8_t", "EW_U8"),
     torch.int32: ("int32_t", "EW_I32"),
     torch.int8: ("int8_t", "EW_I8"),
+    torch.int16: ("int16_t", "EW_I16"),
 }
 """Of what is emitted: the type of an element, and its name in ew.h."""
 
@@ -124,6 +125,11 @@ def product(extents: Sequence[Extent]) -> Extent:
     for extent in extents:
         found = times(found, extent)
     return found
+
+
+def run_of(view: View) -> View:
+    """All elements of a dense view in the order of memory, as one dim."""
+    return replace(view, size=(product(view.size),), stride=(1,))
 
 
 def whole(name: str, layouts: Mapping[str, Layout]) -> View:

@@ -24,7 +24,7 @@ typedef struct {
     int32_t stride[EW_DIMS];
 } ew_tensor;
 
-typedef enum { EW_F32, EW_I64, EW_U8, EW_I32, EW_I8 } ew_type;
+typedef enum { EW_F32, EW_I64, EW_U8, EW_I32, EW_I8, EW_I16 /* weights of fixed point alone */ } ew_type;
 
 /* -- numbers (math.c): the same bits on every target; float32 within 2 units in the last place ------------------ */
 
@@ -250,5 +250,169 @@ typedef struct {
 } ew_adamw_settings;
 void ew_adamw(const ew_tensor *parameter, const ew_tensor *gradient, const ew_tensor *first, const ew_tensor *second,
               const ew_adamw_settings *s, uint64_t step);
+
+/* -- random directions (directions.c): as edgewise.capture.directions ---------------------------------------------- */
+
+/* Tensors here have one dim, dense: `n` elements of a parameter in the order of its storage, from element `first` on. */
+typedef enum { EW_RADEMACHER, EW_STANDARD_NORMAL } ew_law;
+typedef struct {
+    uint64_t seed, step;
+    ew_law law;
+    int32_t count;
+    const uint32_t *streams; /* of `count` directions z_i */
+} ew_directions;
+
+/* Where a threshold is given, z is zero for the elements of `w` whose magnitude is below it. */
+void ew_direction(const ew_tensor *out, const ew_tensor *w, const ew_tensor *threshold, int32_t first,
+                  const ew_directions *d);
+void ew_perturbed(const ew_tensor *out, const ew_tensor *w, const ew_tensor *threshold, float scale, int32_t first,
+                  const ew_directions *d); /* w + scale z; in place */
+void ew_nudge(const ew_tensor *w, const float scales[], const ew_directions *d); /* w = w + sum of scales[i] z_i */
+/* The sum of coefficients[i] z_i, where z_i is that of step steps[i] (i64) if steps are given. */
+void ew_along(const ew_tensor *out, const ew_tensor *coefficients, const ew_tensor *steps, const ew_tensor *w,
+              const ew_tensor *threshold, int32_t first, const ew_directions *d);
+/* Updates of a whole parameter by the gradient that ew_along makes, which is never there as a whole. */
+void ew_sgd_along(const ew_tensor *parameter, const ew_tensor *coefficients, const ew_tensor *steps,
+                  const ew_tensor *threshold, const ew_directions *d, const ew_tensor *momentum,
+                  const ew_sgd_settings *s);
+void ew_adamw_along(const ew_tensor *parameter, const ew_tensor *coefficients, const ew_tensor *steps,
+                    const ew_tensor *threshold, const ew_directions *d, const ew_tensor *first,
+                    const ew_tensor *second, const ew_adamw_settings *s, uint64_t step);
+
+/* -- states that are made anew in the steps that `every` divides (schedules.c) --------------------------------------- */
+
+void ew_snapshot(const ew_tensor *state, const ew_tensor *w, uint64_t step, uint32_t every); /* w, dense */
+void ew_threshold(const ew_tensor *state, const ew_tensor *w /* one dim */, int32_t count, uint64_t step,
+                  uint32_t every); /* the `count`-th largest magnitude */
+
+/* -- whole numbers that count (counting.c): i64, any strides --------------------------------------------------------- */
+
+void ew_add_i64(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, int64_t alpha); /* a + alpha b */
+void ew_floor_divide_i64(const ew_tensor *out, const ew_tensor *x, int64_t s); /* rounded down */
+void ew_remainder_i64(const ew_tensor *out, const ew_tensor *x, int64_t s);    /* with the sign of s */
+void ew_sum_i8(const ew_tensor *out, const ew_tensor *x /* i8 */); /* as ew_sum */
+/* For each of the targets [n] other labels, out [count, n], as edgewise.capture.contrast draws them. */
+void ew_wrong_labels(const ew_tensor *out, const ew_tensor *targets, int32_t classes, const ew_key *key);
+
+/* -- int8 (integer_rounding.c, integer_products.c): as edgewise.capture.integers ------------------------------------- */
+
+void ew_amin(const ew_tensor *out /* one number */, const ew_tensor *x);
+void ew_round_nearest(const ew_tensor *out /* i8 */, const ew_tensor *x, const ew_tensor *scale); /* x / scale */
+/* Rounded down, after adding a u in [0, 1) that is drawn for each row (of dim 0) and column of x. */
+void ew_round_stochastic(const ew_tensor *out /* i8 */, const ew_tensor *x, const ew_tensor *scale, const ew_key *key);
+
+/* Results are i32, operands i8; otherwise as the float32 kernels of the same names. */
+void ew_matmul_i8(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b);
+void ew_convolution_i8(const ew_tensor *y, const ew_tensor *x, const ew_tensor *w, const ew_convolution_settings *s);
+void ew_convolution_input_gradient_i8(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *w,
+                                      const ew_convolution_settings *s);
+void ew_convolution_weight_gradient_i8(const ew_tensor *dw, const ew_tensor *dy, const ew_tensor *x,
+                                       const ew_convolution_settings *s);
+
+/* -- layers on int8 (integer_layers.c): as edgewise.capture.integer_layers, labelled_layer and contrast --------------- */
+
+/* q [rows, n], y and g [rows, outputs] are i8; squares are mean squares of rows. `room` holds a row of q. */
+void ew_round_rows(const ew_tensor *out, const ew_tensor *x); /* each at the scale of its largest element */
+void ew_mean_squares(const ew_tensor *out, const ew_tensor *q);
+void ew_linear_relu_i8(const ew_tensor *y, const ew_tensor *y_squares, const ew_tensor *q, const ew_tensor *squares,
+                       const ew_tensor *w, const ew_tensor *b /* or NULL */, float step, void *room);
+/* Samples x with each of the labels (i64 [labels, samples]) in turn. */
+void ew_labelled_rows(const ew_tensor *q, const ew_tensor *squares, const ew_tensor *x, const ew_tensor *labels,
+                      int32_t classes, float height);
+/* Samples, and what the layer makes of them, with their right labels (labels[0]), and then with that of the wrong
+ * ones in which it finds most. `room` holds an int32 for each wrong label of a sample, and a row of q. */
+void ew_first_layer_i8(const ew_tensor *q, const ew_tensor *squares, const ew_tensor *y, const ew_tensor *y_squares,
+                       const ew_tensor *x, const ew_tensor *labels, const ew_tensor *w, const ew_tensor *b,
+                       int32_t classes, float height, float step, void *room);
+/* Of a loss with this slope in the squares of y, and in the first half of the rows with the slope p in y; rounded
+ * at random if there is a key. `total` is the sum over rows. */
+void ew_relu_gradient_i8(const ew_tensor *g, const ew_tensor *scale, const ew_tensor *total, const ew_tensor *y,
+                         const ew_tensor *slope, const ew_tensor *p /* or NULL */, const ew_tensor *squares,
+                         float unit, const ew_key *key /* or NULL */);
+/* scale g^T q: as a dense tensor of one dim, or within the update of such a parameter. */
+void ew_weight_gradient_i8(const ew_tensor *out, const ew_tensor *g, const ew_tensor *q, const ew_tensor *scale);
+void ew_sgd_i8(const ew_tensor *parameter, const ew_tensor *g, const ew_tensor *q, const ew_tensor *scale,
+               const ew_tensor *momentum, const ew_sgd_settings *s);
+void ew_adamw_i8(const ew_tensor *parameter, const ew_tensor *g, const ew_tensor *q, const ew_tensor *scale,
+                 const ew_tensor *first, const ew_tensor *second, const ew_adamw_settings *s, uint64_t step);
+/* The loss that tells right labels (the first half) from wrong ones by their goodness, and its slope. */
+void ew_contrast(const ew_tensor *loss, const ew_tensor *slope, const ew_tensor *goodness, float sharpness,
+                 float threshold, int pairs);
+
+/* -- fixed point (fixed_point_*.c): as edgewise.methods.fixed_point, to the bit --------------------------------------- */
+
+/* Tensors are dense. Weights are i16 or i8 (`type`), activations i8, accumulators and logits i32. */
+
+/* The integers z from -127 to 127 of a parameter, in the order of its elements. */
+typedef struct {
+    uint64_t seed, step;
+    ew_law law;
+    int32_t count;
+    const uint32_t *streams; /* of `count` directions */
+    /* Which elements are moved: where a byte of this stream is less than `below`, if that is not 0. */
+    uint32_t mask, below;
+    /* From step `after` on (spread z + rest last) / 2^14 in the place of z, if there is a `last`. */
+    int32_t spread, rest;
+    uint64_t after;
+} ew_integer_directions;
+
+/* The real number m / 2^k. */
+typedef struct {
+    int64_t m;
+    int32_t k;
+} ew_factor;
+
+/* w = w + times round(rate z): along the one direction of d, `sign` times if there is one (i8). `kept` are bits
+ * (u8) of elements that are moved, `last` (i8) the direction that was followed last; both may be NULL. */
+void ew_shift(const ew_tensor *w, ew_type type, const ew_tensor *kept, const ew_tensor *last, const ew_tensor *sign,
+              int32_t times, const ew_factor *rate, const ew_integer_directions *d);
+
+typedef struct {
+    int64_t units;        /* of 2^-16, that a z moves a weight by; or the share of the norms, if normalized */
+    uint64_t decay_steps; /* in which that falls to nothing; 0: it stays */
+    int32_t normalized;
+    int32_t most;   /* of a weight */
+    uint32_t noise; /* the stream of what rounds at random */
+} ew_rate;
+/* The update by the sum of all directions of d, each times its sign (i8 [directions]). */
+void ew_follow(const ew_tensor *w, ew_type type, const ew_tensor *kept, const ew_tensor *last, const ew_tensor *signs,
+               const ew_rate *rate, const ew_integer_directions *d, void *room); /* int64_t for each direction */
+
+/* What accumulators become: i8 from `low` to `high` at another scale, or i32 as they are if factor.k is 0. The bias
+ * comes at a scale of its own. */
+typedef struct {
+    ew_factor factor;
+    int32_t low, high;
+    ew_factor bias;
+} ew_requantize;
+void ew_quantize(const ew_tensor *out, const ew_tensor *x, float scale); /* i8, of float */
+void ew_integer_linear(const ew_tensor *y, const ew_tensor *x, const ew_tensor *w, ew_type type, const ew_tensor *b,
+                       const ew_requantize *s); /* x [rows, n], w [outputs, n], b [outputs] or NULL */
+void ew_integer_convolution(const ew_tensor *y, const ew_tensor *x, const ew_tensor *w, ew_type type,
+                            const ew_tensor *b, const ew_requantize *s, const ew_convolution_settings *c);
+void ew_integer_max_pool(const ew_tensor *y, const ew_tensor *x, const ew_pool_settings *p);
+void ew_integer_mean_pool(const ew_tensor *y, const ew_tensor *x, const ew_requantize *s, const ew_pool_settings *p);
+void ew_integer_sum(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, int64_t of_a, int64_t of_b,
+                    const ew_requantize *s); /* (of_a a + of_b b) / 2^k; any strides */
+void ew_integer_product(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, const ew_requantize *s);
+void ew_integer_scale(const ew_tensor *out, const ew_tensor *x, const ew_requantize *s); /* any strides */
+void ew_lookup(const ew_tensor *out, const ew_tensor *x, const int8_t table[]); /* table[x + 127] */
+
+/* The sum over samples of the cross entropy of logits [n, c], in units of 2^-20 bits (i64). */
+void ew_integer_cross_entropy(const ew_tensor *loss, const ew_tensor *logits, const ew_tensor *targets,
+                              const ew_factor *f);
+void ew_integer_sign(const ew_tensor *out /* i8 */, const ew_tensor *a /* i64 */, const ew_tensor *b); /* of a - b */
+void ew_integer_real(const ew_tensor *out, const ew_tensor *x /* i64 */, double scale);
+
+/* All directions of a linear head in turn: signs [directions] (i8) of the differences of losses at w + d and at
+ * w - d, and the sum of all losses. `room` holds 2 n c + c numbers of 32 bits. */
+typedef struct {
+    ew_factor rates[2]; /* of the weight and of the bias; m is 0 for one that stays */
+    ew_factor bias, logits;
+} ew_probe_settings;
+void ew_probe(const ew_tensor *signs, const ew_tensor *losses, const ew_tensor *x, const ew_tensor *w,
+              const ew_tensor *b, ew_type type, const ew_tensor *targets, const ew_tensor *kept_w,
+              const ew_tensor *last_w, const ew_integer_directions *d_w, const ew_tensor *kept_b,
+              const ew_tensor *last_b, const ew_integer_directions *d_b, const ew_probe_settings *s, void *room);
 
 #endif

@@ -1,4 +1,6 @@
 /* Philox4x32-10 (Salmon et al., SC 2011): random numbers as a function of a key and a counter. */
+#include "philox.h"
+
 #include "numbers.h"
 
 void ew_philox(uint32_t words[4], uint32_t counter, const ew_key *key)
@@ -75,7 +77,7 @@ static float radius_of(uint32_t word)
 }
 
 /* Two numbers of two words: Box and Muller, Annals of Mathematical Statistics 29, 1958. */
-static void pair_of(const uint32_t words[2], float normal[2])
+void ew_normal_pair(const uint32_t words[2], float normal[2])
 {
     const float radius = radius_of(words[0]);
     const int32_t quarters = (int32_t)((words[1] + 0x20000000u) >> 30);
@@ -94,7 +96,7 @@ void ew_normal(const ew_tensor *out, const ew_key *key)
     ew_walk w;
     for (ew_walk_begin_in_order(&w, 1, operands); w.n > 0; ew_walk_step(&w), ++s.next) {
         if (s.next % 2 == 0)
-            pair_of(words_of(&s, s.next) + s.next % 4, normal);
+            ew_normal_pair(words_of(&s, s.next) + s.next % 4, normal);
         *ew_floats(out, ew_walk_at(&w, 0)) = normal[s.next % 2];
     }
 }

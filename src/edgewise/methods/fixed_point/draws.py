@@ -85,12 +85,19 @@ class Guidance:
     after: int
     """Steps that are drawn without it first."""
 
-    def apply(self, fresh: Tensor, last: Tensor) -> Tensor:
-        """The guided z_q, from a fresh one (int64, changed in place) and the last."""
+    @property
+    def shares(self) -> tuple[int, int]:
+        """Of a fresh z_q and of the last one, in units of 2^-14."""
         spread = math.hypot(self.beta * self.alpha**0.25, (1 - self.beta) * (1 - self.alpha) ** 0.25)
         one = 1 << _GUIDANCE_BITS
-        fresh.mul_(round(spread * one)).add_(last.to(torch.int64), alpha=round((1 - self.beta) * one))
-        return fresh.add_(one >> 1).bitwise_right_shift_(_GUIDANCE_BITS).clamp_(-127, 127)
+        return round(spread * one), round((1 - self.beta) * one)
+
+    def apply(self, fresh: Tensor, last: Tensor) -> Tensor:
+        """The guided z_q, from a fresh one (int64, changed in place) and the last."""
+        spread, rest = self.shares
+        fresh.mul_(spread).add_(last.to(torch.int64), alpha=rest)
+        half = 1 << (_GUIDANCE_BITS - 1)
+        return fresh.add_(half).bitwise_right_shift_(_GUIDANCE_BITS).clamp_(-127, 127)
 
 
 @dataclass(frozen=True)

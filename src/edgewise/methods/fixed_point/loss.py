@@ -63,4 +63,9 @@ def _log2(total: Tensor) -> Tensor:
 
 def in_nats(units: Tensor, samples: int) -> Tensor:
     """The mean over `samples` for people, float32."""
-    return (units.to(torch.float64) * (math.log(2) / _ONE / samples)).to(torch.float32)
+    return (units.to(torch.float64) * unit_in_nats(samples)).to(torch.float32)
+
+
+def unit_in_nats(samples: int) -> float:
+    """What a unit of the sum is in the mean over `samples`."""
+    return math.log(2) / _ONE / samples

@@ -1,7 +1,7 @@
 """The integer network as a module: what a fixed-point step trains, and what can be evaluated and saved."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,9 @@ from edgewise.methods.fixed_point.network import Network
 from edgewise.methods.fixed_point.reading import read
 from edgewise.methods.fixed_point.rules import RULES
 from edgewise.methods.settings import FixedPoint
+
+if TYPE_CHECKING:
+    from edgewise.capture import Captured
 
 
 class IntegerModel(nn.Module):
@@ -38,6 +41,12 @@ class IntegerModel(nn.Module):
                 values.pop(name, None)
         logits = values[network.logits.value].view(x.shape[0], *network.logits.shape[1:])
         return logits.to(torch.float32) * network.logit_scale
+
+    def capture_forward(self, batch: tuple[Any, Any], *, name: str) -> "Captured":
+        """The forward pass as a step that changes nothing."""
+        from edgewise.methods.fixed_point.inference import capture_inference  # noqa: PLC0415  # imports this
+
+        return capture_inference(self, batch, name=name)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "IntegerModel":
         """A copy of the integers; the network itself never changes."""

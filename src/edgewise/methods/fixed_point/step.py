@@ -100,7 +100,7 @@ def _check_targets(network: Network, targets: Any) -> None:
 
 
 @dataclass(frozen=True)
-class _LossKernel:
+class LossKernel:
     """The sum of cross entropies in units of 2^-20 bits."""
 
     logits: str
@@ -108,24 +108,26 @@ class _LossKernel:
     factor: Factor
 
     def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
+        """The sum."""
         del option, first, memory
         return (cross_entropy(tensors[self.logits].view(self.shape), tensors["batch.1"], self.factor),)
 
 
 @dataclass(frozen=True)
-class _SignKernel:
+class SignKernel:
     """Which of two losses is larger: 1, -1, or 0."""
 
     plus: str
     minus: str
 
     def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
+        """The sign."""
         del option, first, memory
         return ((tensors[self.plus] - tensors[self.minus]).sign().to(torch.int8),)
 
 
 @dataclass(frozen=True)
-class _MeanKernel:
+class MeanKernel:
     """The mean loss for people."""
 
     losses: tuple[str, ...]
@@ -133,18 +135,20 @@ class _MeanKernel:
     """In all of them together."""
 
     def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
+        """The mean."""
         del option, first, memory
         total = torch.stack([tensors[name] for name in self.losses]).sum()
         return (in_nats(total, self.samples),)
 
 
 @dataclass(frozen=True)
-class _JoinKernel:
+class JoinKernel:
     """Signs in one tensor `[m]`."""
 
     signs: tuple[str, ...]
 
     def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
+        """All signs."""
         del option, first, memory
         return (torch.cat([tensors[name].view(-1) for name in self.signs]),)
 
@@ -249,14 +253,14 @@ class _Step:
             return name
         labels = [f"{part.label}.{i}" for i in range(part.directions)]
         signs = [self._sign(label, Perturbation(i), part, base) for i, label in enumerate(labels)]
-        passes.add(name, _JoinKernel(tuple(signs)), signs, (name,))
+        passes.add(name, JoinKernel(tuple(signs)), signs, (name,))
         return name
 
     def _sign(self, label: str, direction: Perturbation, part: Part, base: Displacement) -> str:
         plus = self._pass(f"{label}+", part, base, {**base, direction: 1})
         minus = self._pass(f"{label}-", part, base, {**base, direction: -1})
         sign = self.passes.declare(f"sign.{label}", (), torch.int8)
-        self.passes.add(sign, _SignKernel(plus, minus), (plus, minus), (sign,))
+        self.passes.add(sign, SignKernel(plus, minus), (plus, minus), (sign,))
         return sign
 
     def _pass(self, label: str, part: Part, base: Displacement, place: Displacement) -> str:
@@ -266,7 +270,7 @@ class _Step:
             self._apply(node, label, {name: place if name in part.names else base for name in node.weights})
         logits = passes.value_of(network.logits.value, label)
         loss = passes.declare(f"loss.{label}", (), torch.int64)
-        kernel = _LossKernel(logits, network.logits.shape, factor_of_logits(network.logit_scale))
+        kernel = LossKernel(logits, network.logits.shape, factor_of_logits(network.logit_scale))
         passes.add(loss, kernel, (logits, "batch.1"), (loss,), cost=self._cost_of_losses())
         self.losses[loss] = 1
         return loss
@@ -327,10 +331,10 @@ class _Step:
     def _results(self, signs: Iterable[str], samples: int) -> None:
         passes = self.passes
         passes.declare("loss", (), torch.float32)
-        mean = _MeanKernel(tuple(self.losses), samples * sum(self.losses.values()))
+        mean = MeanKernel(tuple(self.losses), samples * sum(self.losses.values()))
         passes.add("loss", mean, self.losses, ("loss",))
         passes.declare("signs", (sum(part.directions for part in self.parts),), torch.int8)
-        passes.add("signs", _JoinKernel(tuple(signs)), signs, ("signs",))
+        passes.add("signs", JoinKernel(tuple(signs)), signs, ("signs",))
 
     def _update(self, name: str, mover: Mover, signs: str, part: Part) -> None:
         back = between(self.places[name], {})

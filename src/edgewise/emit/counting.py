@@ -1,0 +1,57 @@
+"""Whole numbers in ATen calls: those that count steps and samples, and sums of integer products."""
+
+from dataclasses import replace
+
+import torch
+
+from edgewise.emit.calls import Call, Given, Rule, Unsupported
+from edgewise.emit.views import View
+
+WHOLE = (torch.int64, torch.int32)
+"""Types that have kernels of their own, or are cast to float32 first."""
+
+
+def whole_numbers(function: str, floats: Rule, given: Given) -> tuple[Call, ...]:
+    """`function`, a sum, difference or product: in int64, or by the rule for `floats` once one is cast.
+
+    Raises:
+        Unsupported: the result is neither int64 nor float32, or two operands had to be cast.
+    """
+    a, b = given.args[:2]
+    if given.out.dtype == torch.float32 and isinstance(a, View) and a.dtype in WHOLE:
+        cast = Call("ew_cast", (given.out, "EW_F32", a.expand(given.out.size), a.c_type))
+        return (cast, *floats(replace(given, args=(given.out, *given.args[1:]))))
+    if given.out.dtype != torch.int64 or function not in ("ew_add", "ew_sub"):
+        raise Unsupported(f"no kernel in C for {str(given.out.dtype).removeprefix('torch.')}")
+    alpha = int(given.kwargs.get("alpha", 1)) * (1 if function == "ew_add" else -1)
+    a = a.expand(given.out.size)
+    if isinstance(b, View):
+        return (Call("ew_add_i64", (given.out, a, b.expand(given.out.size), alpha)),)
+    return (Call("ew_add_scalar_i64", (given.out, a, int(b) * alpha)),)
+
+
+def _by_number(function: str, given: Given) -> tuple[Call, ...]:
+    x, number = given.args[:2]
+    if isinstance(number, View) or given.out.dtype != torch.int64:
+        raise Unsupported("no kernel in C but for int64 by a number")
+    return (Call(function, (given.out, x.expand(given.out.size), int(number))),)
+
+
+def remainder(given: Given) -> tuple[Call, ...]:
+    """`remainder(x, number)`."""
+    return _by_number("ew_remainder_i64", given)
+
+
+def rounded_quotient(given: Given) -> tuple[Call, ...]:
+    """`div(x, number, rounding_mode="floor")`."""
+    if given.kwargs["rounding_mode"] != "floor":
+        raise Unsupported("no kernel in C for a quotient that is cut")
+    return _by_number("ew_floor_divide_i64", given)
+
+
+def arange(given: Given) -> tuple[Call, ...]:
+    """`arange(end)`, or `arange(start, end, step)`."""
+    if given.out.dtype != torch.int64:
+        raise Unsupported("no kernel in C but for int64")
+    start, step = (given.args[0] if len(given.args) > 1 else 0), (given.args[2:3] or (1,))[0]
+    return (Call("ew_arange", (given.out, int(start), int(step))),)

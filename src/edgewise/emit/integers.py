@@ -1,0 +1,163 @@
+"""Ops on int8 operands as calls of C kernels: `capture.integers`, `integer_layers` and `contrast`."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+
+from edgewise.capture import contrast, integer_layers, integers, labelled_layer
+from edgewise.capture.integer_layers import WeightGradientKernel
+from edgewise.capture.integers import IntegerKernel
+from edgewise.capture.kernels import resolve
+from edgewise.capture.lowering import Layout
+from edgewise.emit.calls import Call, Settings, Unsupported, only_floats
+from edgewise.emit.views import View, run_of, slots_of
+
+Layouts = Mapping[str, Layout]
+_WHOLE = (torch.int8, torch.int32, torch.int64)
+
+
+def integer_call(run: IntegerKernel, made: list[View], layouts: Layouts, room: str) -> tuple[Call, ...]:
+    """The call that `run` stands for, with its workspace at `room`.
+
+    Raises:
+        Unsupported: there is none.
+    """
+    function = run.function.func if isinstance(run.function, partial) else run.function
+    if function not in {*_CALLS, *_WITH_ROOM}:
+        raise Unsupported("no kernel in C")
+    key = _key(run.function) if isinstance(run.function, partial) else None
+    args = resolve(run.args, slots_of(run.program, layouts))
+    views = [view for view in (*made, *args) if isinstance(view, View)]
+    only_floats(*(view for view in views if view.dtype not in _WHOLE))
+    if function in _WITH_ROOM:
+        return _WITH_ROOM[function](made, args, room)
+    return _CALLS[function](made, args, key)
+
+
+def integer_workspace(run: IntegerKernel, layouts: Layouts) -> int:
+    """Bytes that the call works in: a row of weights as int8, and the goodness of every wrong label."""
+    args = resolve(run.args, slots_of(run.program, layouts))
+    if run.function is integer_layers.apply_linear_relu:
+        return int(args[2].size[1])
+    if run.function is labelled_layer.apply_first_layer:
+        _, labels, w, *_ = args
+        return int((labels.size[0] - 1) * labels.size[1] * 4 + w.size[1])
+    return 0
+
+
+def _key(function: partial[Any]) -> Settings:
+    return Settings("ew_key", (f"{function.keywords['seed']}u", "step", f"{function.keywords['stream']}u"))
+
+
+Rule = Callable[[list[View], tuple[Any, ...], Settings | None], tuple[Call, ...]]
+
+
+def _wrong_labels(made: list[View], args: tuple[Any, ...], key: Settings | None) -> tuple[Call, ...]:
+    targets, _, classes, _ = args
+    return (Call("ew_wrong_labels", (made[0], targets, classes, key)),)
+
+
+def _nearest(made: list[View], args: tuple[Any, ...], _: Settings | None) -> tuple[Call, ...]:
+    return (Call("ew_round_nearest", (made[0], *args)),)
+
+
+def _stochastic(made: list[View], args: tuple[Any, ...], key: Settings | None) -> tuple[Call, ...]:
+    x, scale, _ = args
+    return (Call("ew_round_stochastic", (made[0], x, scale, key)),)
+
+
+def _product(made: list[View], args: tuple[Any, ...], _: Settings | None) -> tuple[Call, ...]:
+    return (Call("ew_matmul_i8", (made[0], *args)),)
+
+
+def _convolution(function: str) -> Rule:
+    """Two operands; the four settings are the last of the arguments."""
+
+    def rule(made: list[View], args: tuple[Any, ...], _: Settings | None) -> tuple[Call, ...]:
+        *pairs, groups = args[-4:]
+        settings = Settings("ew_convolution_settings", (*map(tuple, pairs), groups))
+        return (Call(function, (made[0], *args[:2], settings)),)
+
+    return rule
+
+
+def _rows(view: View) -> View:
+    """Rows of numbers, whatever shape a row had."""
+    return view if view.dims == 2 else view.flat(1)
+
+
+def _round_rows(made: list[View], args: tuple[Any, ...], _: Settings | None) -> tuple[Call, ...]:
+    return (Call("ew_round_rows", (made[0], *args)),)
+
+
+def _mean_squares(made: list[View], args: tuple[Any, ...], _: Settings | None) -> tuple[Call, ...]:
+    return (Call("ew_mean_squares", (made[0], _rows(args[0]))),)
+
+
+def _labelled_rows(made: list[View], args: tuple[Any, ...], _: Settings | None) -> tuple[Call, ...]:
+    x, labels, classes, height = args
+    return (Call("ew_labelled_rows", (*made, x, labels, classes, float(height))),)
+
+
+def _relu_gradient(made: list[View], args: tuple[Any, ...], key: Settings | None) -> tuple[Call, ...]:
+    y, slope, p, squares, _, unit, stochastic = args
+    views = (*made, y, slope, p, squares)
+    return (Call("ew_relu_gradient_i8", (*views, float(unit), key if stochastic else None)),)
+
+
+def _contrast(made: list[View], args: tuple[Any, ...], _: Settings | None) -> tuple[Call, ...]:
+    goodness, sharpness, threshold = args
+    settings = (float(sharpness), float(threshold or 0), int(threshold is None))
+    return (Call("ew_contrast", (*made, goodness, *settings)),)
+
+
+def _linear_relu(made: list[View], args: tuple[Any, ...], room: str) -> tuple[Call, ...]:
+    *views, step = args
+    return (Call("ew_linear_relu_i8", (*made, *views, float(step), room)),)
+
+
+def _first_layer(made: list[View], args: tuple[Any, ...], room: str) -> tuple[Call, ...]:
+    *views, classes, height, step = args
+    return (Call("ew_first_layer_i8", (*made, *views, classes, float(height), float(step), room)),)
+
+
+def weight_gradient(run: WeightGradientKernel, out: View, layouts: Layouts) -> Call:
+    """The gradient of a weight."""
+    return Call("ew_weight_gradient_i8", (run_of(out), *_factors(run, layouts)))
+
+
+def update(run: WeightGradientKernel, optimizer: Call, layouts: Layouts) -> Call:
+    """The call `optimizer`, which updates a parameter by a gradient, by the gradient that `run` makes."""
+    parameter, _, *states = optimizer.arguments
+    assert isinstance(parameter, View)  # noqa: S101  # so are all calls of optimizers
+    rest = (run_of(state) if isinstance(state, View) else state for state in states)
+    return Call(f"{optimizer.function}_i8", (run_of(parameter), *_factors(run, layouts), *rest))
+
+
+def _factors(run: WeightGradientKernel, layouts: Layouts) -> tuple[View, View, View]:
+    slots = slots_of(run.program, layouts)
+    g, q, scale = (slots[slot.index] for slot in run.args)
+    return _rows(g), _rows(q), scale
+
+
+_WITH_ROOM: Mapping[Callable[..., Any], Callable[[list[View], tuple[Any, ...], str], tuple[Call, ...]]] = {
+    integer_layers.apply_linear_relu: _linear_relu,
+    labelled_layer.apply_first_layer: _first_layer,
+}
+
+_CALLS: Mapping[Callable[..., Any], Rule] = {
+    contrast.wrong_labels_of: _wrong_labels,
+    integers.round_nearest: _nearest,
+    integers.round_drawn: _stochastic,
+    integers.multiply: _product,
+    contrast.contrast_of: _contrast,
+    integer_layers.round_rows: _round_rows,
+    integer_layers.mean_squares: _mean_squares,
+    integer_layers.drawn_gradient: _relu_gradient,
+    labelled_layer.label_rows: _labelled_rows,
+    torch.ops.edgewise.int8_convolution.default: _convolution("ew_convolution_i8"),
+    torch.ops.edgewise.int8_convolution_input.default: _convolution("ew_convolution_input_gradient_i8"),
+    torch.ops.edgewise.int8_convolution_weight.default: _convolution("ew_convolution_weight_gradient_i8"),
+}
