@@ -498,7 +498,6 @@ RULES: Mapping[str, Rule] = {
     "log1p": _unary("ew_log1p"),
     "erf": _unary("ew_erf"),
     "sin": _unary("ew_sin"),
-    "cos": _unary("ew_cos"),
     "floor": _unary("ew_floor"),
     "cumsum": _cumsum,
     "neg": _unary("ew_neg"),
