@@ -1,4 +1,4 @@
-"""A large table in the store: a step reads and writes the rows that it looks up, and leaves the others alone."""
+"""A large table in the store: a step reads and writes the rows that it looks up, and no others."""
 
 from pathlib import Path
 
