@@ -132,8 +132,16 @@ def figures(rows: Rows, shape: str, few: str) -> tuple[Figure, ...]:
         if (network, "FF-INT8") in rows.accuracy:
             below = rows.below(network, "forward-forward", "backprop")
             rounding = rows.below(network, "FF-INT8", "forward-forward")
-            found.append(Figure(4, f"float32 below backprop, points{words}", below, 2.0, is_mean=True))
-            found.append(Figure(4, f"INT8 below float32, points{words}", rounding, 0.5, is_mean=True))
+            found.append(
+                Figure(
+                    4, f"forward-forward below backprop in float32, points{words}", below, 2.0, is_mean=True
+                )
+            )
+            found.append(
+                Figure(
+                    4, f"FF-INT8 below forward-forward in float32, points{words}", rounding, 0.5, is_mean=True
+                )
+            )
     if (shape, 64, "FF-INT8") in rows.memory:
         backprop, int8, ours = (
             rows.memory[shape, 64, n]["plain"] for n in ("backprop", "INT8 backprop", "FF-INT8")

@@ -28,6 +28,7 @@ from edgewise.graph import Graph, Op  # noqa: E402
 from edgewise.plan import Budget, Certificate, Plan, check, make_plan, minimum_ram, plain_plan  # noqa: E402
 from edgewise.run import Executor, StepResult  # noqa: E402
 from edgewise.zoo import resolve_task  # noqa: E402
+from tests.emit.cases import minilm  # noqa: E402
 from tests.numerics.eager import relative_difference, train_eagerly  # noqa: E402
 
 PAGE = ROOT / "docs" / "benchmarks" / "tiling.md"
@@ -91,36 +92,6 @@ def from_zoo(name: str) -> Callable[[], tuple[nn.Module, Any, Any]]:
         return task.model, task.loss, task.example_batch
 
     return make
-
-
-class SentenceClassifier(nn.Module):
-    """MiniLM-L6 (arXiv 2002.10957): 6 layers, 384 wide, 12 heads, 30,522 tokens; a head of two classes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        from transformers import BertConfig, BertForSequenceClassification  # noqa: PLC0415
-
-        config = BertConfig(
-            vocab_size=30_522,
-            hidden_size=384,
-            num_hidden_layers=6,
-            num_attention_heads=12,
-            intermediate_size=1536,
-            num_labels=2,
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
-        )
-        self.bert = BertForSequenceClassification(config)
-
-    def forward(self, tokens_BT: Tensor) -> Tensor:
-        scores: Tensor = self.bert(tokens_BT).logits
-        return scores
-
-
-def minilm() -> tuple[nn.Module, Any, Any]:
-    torch.manual_seed(0)
-    model = SentenceClassifier()
-    return model, "cross_entropy", (torch.randint(0, 30_522, (1, 32)), torch.randint(0, 2, (1,)))
 
 
 CASES = {

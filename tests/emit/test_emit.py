@@ -1,11 +1,12 @@
 """The emitted step against PyTorch, against itself under other plans, and on every board."""
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgewise.capture import SGD, AdamW, capture
 from edgewise.emit import BOARDS, HOST, Board, Made, build, run
@@ -77,9 +78,9 @@ def test_any_plan_gives_the_same_bits_or_says_otherwise(name: str, tmp_path: Pat
             found, _ = run_in_c(made, folder, batches)
             assert found.losses == plain.losses
             assert same_bits(found.state, plain.state)
-        else:  # sums were taken in parts
+        else:  # sums were taken in parts: 1e-6 in an op, which grows a little on its way through the step
             found, _ = run_in_c(made, folder, batches[:1])
-            assert distance(found.state, once.state) < 1e-6
+            assert distance(found.state, once.state) < 3e-6
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +140,7 @@ class _Odd(nn.Module):
         super().__init__()
         self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 2)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         return self.second(torch.special.i0(self.first(x)).cumsum(1))
 
 
@@ -152,3 +153,59 @@ def test_ops_without_c_are_refused_all_at_once() -> None:
     assert "cumsum: no kernel in C" in text
     assert "special_i0: no kernel in C" in text or "i0" in text
     assert len(caught.value.parts) >= 2
+
+
+class _Squeezed(nn.Module):
+    """Gates on channels, a transposed convolution, and norms that the zoo does not have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(1, 4, 3, padding=1), nn.InstanceNorm2d(4, affine=True)
+        self.gate, self.up = nn.Conv2d(4, 4, 1), nn.ConvTranspose2d(4, 2, 2, stride=2)
+        self.last = nn.Linear(2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.silu(self.norm(self.first(x)))
+        x = x * torch.sigmoid(self.gate(nn.functional.adaptive_avg_pool2d(x, 1)))
+        x = nn.functional.elu(self.up(nn.functional.avg_pool2d(x, 2)))
+        return self.last(nn.functional.pad(x, (1, 1)).mean((2, 3)))
+
+
+class _Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.last = nn.LSTM(5, 8, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.layer(x)[0][:, -1])
+
+
+class _Attending(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(20, 8)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.2)
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.layer(self.embed(x)).mean(1))
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs"),
+    [
+        (_Squeezed, lambda: torch.randn(2, 1, 8, 8)),
+        (_Recurrent, lambda: torch.randn(2, 4, 5)),
+        (_Attending, lambda: torch.randint(0, 20, (2, 6))),
+    ],
+)
+def test_models_from_elsewhere(model: type[nn.Module], inputs: Callable[[], Tensor], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    batch = (inputs(), torch.tensor([0, 2]))
+    captured = capture(model(), "cross_entropy", SGD(lr=0.05, momentum=0.9), batch)
+    expected = in_pytorch(captured, [batch] * 2)
+    least, most = budgets(captured)
+    made = made_in_c(captured, tmp_path, least + (most - least) // 4)
+    found, _ = run_in_c(made, tmp_path, [batch] * 2)
+    assert found.losses == pytest.approx(expected.losses, rel=1e-5)
+    assert distance(found.state, expected.state) < 1e-5

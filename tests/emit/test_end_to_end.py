@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.microcontroller import CASES
 from edgewise.capture import capture
 from edgewise.devices import load_device
 from edgewise.emit import RESERVED_BYTES, emit, find_board
 from edgewise.plan import Budget
+from tests.emit.cases import CASES
 from tests.emit.trained import in_pytorch, run_in_c, same_bits
 
 SLOW = ("ResNet-18", "MiniLM", "ResNet-8, SGD")

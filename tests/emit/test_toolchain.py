@@ -3,11 +3,13 @@
 import importlib.util
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 from edgewise.emit import BOARDS, HOST, build, find_compiler, toolchain
+from edgewise.emit.elf import read_elf
 from edgewise.errors import BudgetInfeasible, DeviceError, UsageError
 from tests.emit.regression import RAM_BYTES, write_folder
 from tests.emit.test_emulators import COMPILERS
@@ -130,3 +132,11 @@ def test_more_ram_than_the_board_has(folder: Path) -> None:
 def test_a_medium_that_the_board_has_not(folder: Path) -> None:
     with pytest.raises(UsageError, match=r"Board `stm32f405` has no medium `sd`. It has: file."):
         build(folder, M4, ram_bytes=RAM_BYTES, medium="sd")
+
+
+def test_without_what_reads_programs_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "elftools.elf.elffile", None)
+    with pytest.raises(DeviceError, match=r"pip install edgewise\[mcu\]"), read_elf(tmp_path / "model.elf"):
+        pass

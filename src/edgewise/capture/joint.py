@@ -235,10 +235,27 @@ def trace_friendly() -> Iterator[None]:
     before = fake_tensor_tls.allow_non_fake_inputs_override
     fake_tensor_tls.allow_non_fake_inputs_override = True
     try:
-        with sdpa_kernel(SDPBackend.MATH), torch.compiler._compile_session_context():  # noqa: SLF001
+        with ExitStack() as stack:
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            stack.enter_context(_without_onednn())
+            stack.enter_context(torch.compiler._compile_session_context())  # noqa: SLF001
             yield
     finally:
         fake_tensor_tls.allow_non_fake_inputs_override = before
+
+
+@contextmanager
+def _without_onednn() -> Iterator[None]:
+    """Recurrent layers by their parts: oneDNN has one op for a whole one, which keeps what no graph shows.
+
+    `torch.backends.mkldnn.flags` sets more than it is asked for, and warns of it.
+    """
+    enabled = torch._C._get_mkldnn_enabled()  # noqa: SLF001
+    torch._C._set_mkldnn_enabled(False)  # noqa: SLF001
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(enabled)  # noqa: SLF001
 
 
 @contextmanager

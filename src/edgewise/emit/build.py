@@ -8,10 +8,10 @@ import json
 import shutil
 from pathlib import Path
 
-from elftools.elf.elffile import ELFFile
 from msgspec import Struct
 
 from edgewise.emit.boards import BOARDS, STACK_BYTES, Board, linker_script
+from edgewise.emit.elf import read_elf
 from edgewise.emit.toolchain import compile_objects, compile_program, find_compiler
 from edgewise.errors import UsageError
 
@@ -140,8 +140,8 @@ def _sizes(elf: Path, board: Board) -> tuple[int, int]:
     if board.is_host:
         return 0, 0
     flash = ram = 0
-    with elf.open("rb") as file:
-        for section in ELFFile(file).iter_sections():
+    with read_elf(elf) as program:
+        for section in program.iter_sections():
             if not section["sh_flags"] & 2:  # SHF_ALLOC
                 continue
             in_ram = section["sh_addr"] >= board.ram_start

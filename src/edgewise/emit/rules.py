@@ -5,7 +5,7 @@ dims where the kernel expects them; it never looks at addresses, so that it serv
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from edgewise.emit.convolutions import (
     convolution_input_gradient,
     convolution_parameter_gradients,
 )
-from edgewise.emit.counting import WHOLE, arange, remainder, rounded_quotient, whole_numbers
+from edgewise.emit.counting import WHOLE, remainder, rounded_quotient, whole_numbers
 from edgewise.emit.norms import (
     batch_norm_backward,
     batch_norm_given,
@@ -35,7 +35,10 @@ from edgewise.emit.pooling import (
     max_pool,
     max_pool_backward,
 )
-from edgewise.emit.views import MOST_DIMS, View
+from edgewise.emit.views import View
+
+MOST_COPIES = 64
+"""Copies that one op may become."""
 
 _UNLIMITED = 3.4028234663852886e38
 """The largest float32."""
@@ -250,31 +253,50 @@ def _concatenation(given: Given) -> tuple[Call, ...]:
 
 def _stack(given: Given) -> tuple[Call, ...]:
     dim = given.arg(1, "dim", 0) % given.out.dims
-    return tuple(
-        copy(given.out.narrow(dim, at, 1).squeeze(dim), part) for at, part in enumerate(given.args[0])
-    )
+    parts = enumerate(given.args[0])
+    return tuple(copy(given.out.narrow(dim, at, 1).squeeze(dim), part) for at, part in parts)
 
 
 def _repeat(given: Given) -> tuple[Call, ...]:
-    """Each dim that repeats is two of the result."""
-    x, times = given.args
-    out, size = given.out, [1] * (len(times) - x.dims) + list(x.size)
-    x = x.expand(size)
-    for dim in reversed(range(len(times))):
-        if times[dim] > 1:
-            n, stride = out.size[dim], out.stride[dim]
-            if n != size[dim] * times[dim]:
-                raise Unsupported("its result is cut")
-            split = (times[dim], size[dim]), (stride * size[dim], stride)
-            out = replace(
-                out,
-                size=(*out.size[:dim], *split[0], *out.size[dim + 1 :]),
-                stride=(*out.stride[:dim], *split[1], *out.stride[dim + 1 :]),
-            )
-            x = x.unsqueeze(dim)
-    if out.dims > MOST_DIMS:
-        raise Unsupported(f"no kernel in C for {out.dims} dims")
-    return (copy(out, x),)
+    """Each copy of x is a slice of the result; dims that x does not have come first."""
+    x, times_ = given.args[:2]
+    calls = []
+    for _ in range(given.out.dims - x.dims):
+        x = x.unsqueeze(0)
+    for place in product(*(range(n) for n in times_)):
+        target = given.out
+        for dim, at in enumerate(place):
+            target = target.narrow(dim, at * x.size[dim], x.size[dim])
+        calls.append(copy(target, x))
+    if len(calls) > MOST_COPIES:
+        raise Unsupported(f"it repeats its input {len(calls)} times")
+    return tuple(calls)
+
+
+def _pad(given: Given) -> tuple[Call, ...]:
+    """Where padding is below zero, x is cut; so is the gradient of one that is above."""
+    source, pads = given.args[:2]
+    target = given.out
+    for back, (before, behind) in enumerate(zip(pads[::2], pads[1::2], strict=True)):
+        dim = source.dims - 1 - back
+        length = source.size[dim] + min(before, 0) + min(behind, 0)
+        source = source.narrow(dim, max(-before, 0), length)
+        target = target.narrow(dim, max(before, 0), length)
+    return fill(given.out, float(given.arg(2, "value", 0) or 0)), copy(target, source)
+
+
+def _arange(given: Given) -> tuple[Call, ...]:
+    numbers = [arg for arg in given.args if isinstance(arg, int)]
+    start, step = (numbers[0] if len(numbers) > 1 else 0), (numbers[2] if len(numbers) > 2 else 1)
+    if given.out.dtype != torch.int64 or len(numbers) != len(given.args):
+        raise Unsupported("no kernel in C but for whole numbers")
+    return (Call("ew_arange", (given.out, start, step)),)
+
+
+def _nothing(given: Given) -> tuple[Call, ...]:
+    """A tensor whose content does not matter."""
+    del given
+    return ()
 
 
 def _slice_backward(given: Given) -> tuple[Call, ...]:
@@ -384,6 +406,32 @@ def _reduction(function: str) -> Rule:
     return rule
 
 
+def _elu_backward(given: Given) -> tuple[Call, ...]:
+    dy, alpha, scale, input_scale, of_result, kept = given.args
+    _floats(dy, kept)
+    settings = (float(alpha), float(scale), float(input_scale), int(of_result))
+    return (Call("ew_elu_backward", (given.out, dy.expand(given.out.size), kept, *settings)),)
+
+
+def _cumsum(given: Given) -> tuple[Call, ...]:
+    x, dim = given.args[:2]
+    if x.dtype != given.out.dtype:
+        raise Unsupported("no kernel in C that adds up in another type")
+    return (Call("ew_cumsum", (given.out, x, x.c_type, dim % max(x.dims, 1))),)
+
+
+def _both(function: str) -> Rule:
+    """A logical op of two masks."""
+
+    def rule(given: Given) -> tuple[Call, ...]:
+        a, b = given.args
+        if torch.bool not in (a.dtype, b.dtype) or a.dtype != b.dtype:
+            raise Unsupported("no kernel in C but for masks")
+        return (Call(function, (given.out, a.expand(given.out.size), b.expand(given.out.size))),)
+
+    return rule
+
+
 def _amin(given: Given) -> tuple[Call, ...]:
     _floats(given.args[0])
     if given.arg(1, "dim"):
@@ -447,6 +495,15 @@ RULES: Mapping[str, Rule] = {
     "leaky_relu_backward": _kept("ew_leaky_relu_backward", _at(2)),
     "softplus": _unary("ew_softplus", _at(1, "beta", 1.0), _at(2, "threshold", 20.0)),
     "softplus_backward": _kept("ew_softplus_backward", _at(2), _at(3)),
+    "elu": _unary("ew_elu", _at(1, "alpha", 1.0), _at(2, "scale", 1.0), _at(3, "input_scale", 1.0)),
+    "elu_backward": _elu_backward,
+    "log_sigmoid_forward": _unary("ew_log_sigmoid"),
+    "log_sigmoid_backward": _kept("ew_log_sigmoid_backward"),
+    "log1p": _unary("ew_log1p"),
+    "erf": _unary("ew_erf"),
+    "sin": _unary("ew_sin"),
+    "floor": _unary("ew_floor"),
+    "cumsum": _cumsum,
     "neg": _unary("ew_neg"),
     "abs": _unary("ew_abs"),
     "sign": _unary("ew_sign"),
@@ -478,9 +535,9 @@ RULES: Mapping[str, Rule] = {
     "where": _where,
     "masked_fill": _masked_fill,
     "logical_not": _not,
+    "logical_and": _both("ew_logical_and"),
+    "logical_or": _both("ew_logical_or"),
     "bitwise_not": _not,
-    "arange": arange,
-    "repeat": _repeat,
     "expand": _copied,
     "clone": _copied,
     "copy": _copied_over,
@@ -498,6 +555,12 @@ RULES: Mapping[str, Rule] = {
     "triu": _triangle(1),
     "cat": _concatenation,
     "stack": _stack,
+    "repeat": _repeat,
+    "constant_pad_nd": _pad,
+    "arange": _arange,
+    "empty": _nothing,
+    "empty_like": _nothing,
+    "new_empty": _nothing,
     "slice_backward": _slice_backward,
     "select_backward": _select_backward,
     "mm": _product,

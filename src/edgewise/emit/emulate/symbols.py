@@ -3,10 +3,8 @@
 import bisect
 from pathlib import Path
 
-from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import SymbolTableSection
-
 from edgewise.emit.build import Built
+from edgewise.emit.elf import read_elf
 from edgewise.emit.emulate.files import Fault
 from edgewise.errors import DeviceError
 
@@ -18,9 +16,9 @@ FETCHING = 0x1  # IACCVIOL
 def _functions(elf: Path) -> list[tuple[int, int, str]]:
     """Start, bytes and name of each function, by address."""
     found = set()
-    with elf.open("rb") as file:
-        for section in ELFFile(file).iter_sections():
-            if isinstance(section, SymbolTableSection):
+    with read_elf(elf) as program:
+        for section in program.iter_sections():
+            if section["sh_type"] == "SHT_SYMTAB":
                 found |= {
                     (symbol["st_value"] & ~1, symbol["st_size"], symbol.name)
                     for symbol in section.iter_symbols()

@@ -9,9 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from elftools.elf.elffile import ELFFile
-
 from edgewise.emit.build import Built
+from edgewise.emit.elf import read_elf
 from edgewise.emit.emulate.counting import InstructionCounter
 from edgewise.emit.emulate.nouns import Ending
 from edgewise.emit.emulate.semihosting import Exit, Semihosting
@@ -65,8 +64,8 @@ class _Machine:
         self.uc.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._invalid)
 
     def _load(self) -> None:
-        with self.built.elf.open("rb") as file:
-            for segment in ELFFile(file).iter_segments():
+        with read_elf(self.built.elf) as program:
+            for segment in program.iter_segments():
                 if segment["p_type"] == "PT_LOAD" and segment["p_filesz"]:
                     self.uc.mem_write(segment["p_paddr"], segment.data())
 
