@@ -96,7 +96,7 @@ the board infers with the weights that it trained, of all whole batches of test 
 ## Without plain backpropagation
 
 One step of an MLP of 26,122 weights, batch 4, by the methods of `edgewise compare`, everything in RAM, on
-board `an500`. *Least*: the smallest arena that was found, with the rest in the store. *From PyTorch*: as above.
+board `an500`. *Least*: the smallest arena that was found, the rest in the store. *From PyTorch*: as above.
 
 | method | arena | least | instructions | from PyTorch | board and host |
 |---|---:|---:|---:|---:|---|
