@@ -47,3 +47,11 @@ def rounded_quotient(given: Given) -> tuple[Call, ...]:
     if given.kwargs["rounding_mode"] != "floor":
         raise Unsupported("no kernel in C for a quotient that is cut")
     return _by_number("ew_floor_divide_i64", given)
+
+
+def arange(given: Given) -> tuple[Call, ...]:
+    """`arange(end)`, or `arange(start, end, step)`."""
+    if given.out.dtype != torch.int64:
+        raise Unsupported("no kernel in C but for int64")
+    start, step = (given.args[0] if len(given.args) > 1 else 0), (given.args[2:3] or (1,))[0]
+    return (Call("ew_arange", (given.out, int(start), int(step))),)
