@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from edgewise.capture import SGD, AdamW, Captured, capture  # noqa: E402
 from edgewise.devices import load_device  # noqa: E402
-from edgewise.emit import RESERVED_BYTES, Emulated, Made, emit, find_board  # noqa: E402
+from edgewise.emit import RESERVED_BYTES, Made, emit, find_board  # noqa: E402
 from edgewise.emit.prepare import prepare  # noqa: E402
 from edgewise.graph import Graph  # noqa: E402
 from edgewise.methods import capture_with  # noqa: E402
@@ -70,14 +70,13 @@ alone does.
 
 ## What planning saves, and what it takes
 
-*Keep everything*: the same kernels with a plan that keeps every value until its last reader, weights in
-RAM: what a generator without a planner needs. *Inference*: the least that a forward pass alone can do with,
-weights in flash: its fullest moment, op by op, as in generators for inference. Instructions of the plan are
-those of the table above, by those of keeping everything on an M7 with the RAM that takes (the board has 4
-MiB).
+*Keep*: the same kernels with a plan that keeps every value until its last reader, weights in RAM: what a
+generator without a planner needs. *Inference*: the least that a forward pass alone can do with, weights in
+flash: its fullest moment, op by op, as in generators for inference. Flash and instructions of both programs,
+without inference, on an M7 where its 4 MiB are enough to keep everything.
 
-| step | RAM, planned | keep everything | planned / keep | inference | instructions, planned / keep |
-|---|---:|---:|---:|---:|---:|
+| step | RAM, planned | keep | ratio | inference | flash, planned | keep | instructions | keep | ratio |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|
 {peers}
 
 MCUNetV3's engine states 189,800 B for its golden example, a sparse update of an int8 MCUNet (TinyEngine's
@@ -164,7 +163,7 @@ def measure(name: str, case: Case, limit: float, rows: Rows) -> None:
             f"{size(flash)} | {seen.instructions:,} | {size(seen.read_bytes)} | {size(seen.written_bytes)} |"
         )
         rows.numbers.append(compared(name, captured, case, batch, loss, there, same=same))
-        rows.peers.append(against_plain(name, captured, case, batch, seen, Path(place) / "plain", limit))
+        rows.peers.append(against_plain(name, captured, case, batch, Path(place) / "peers", limit))
     for row in (rows.steps[-1], rows.numbers[-1], rows.peers[-1]):
         print(row, flush=True)
 
@@ -211,27 +210,21 @@ def changes(state: dict[str, Tensor], start: dict[str, Tensor]) -> dict[str, Ten
     }
 
 
-def against_plain(
-    name: str, captured: Captured, case: Case, batch: Any, planned: Emulated, folder: Path, limit: float
-) -> str:
-    """The step with a plan that keeps everything, where the M7's 4 MiB are enough for it."""
-    graph = prepare(captured).graph
-    device = load_device(case.device)
+def against_plain(name: str, captured: Captured, case: Case, batch: Any, folder: Path, limit: float) -> str:
+    """The planned step, and one with a plan that keeps everything, both on an M7 if its 4 MiB are enough."""
+    graph, device, board = prepare(captured).graph, load_device(case.device), find_board("an500")
     keep_bytes = plain_plan(graph, device).peak_bytes + RESERVED_BYTES
-    board = find_board("an500")
-    ratio = "-"
-    if keep_bytes <= board.ram_bytes:
-        made = emit(captured, device, Budget(keep_bytes), folder, model="benchmark", time_limit=limit)
-        _, seen = run_in_c(made, folder, [batch], board)
-        _, again = (
-            (None, planned)
-            if case.board == "an500"
-            else run_in_c(emitted(captured, case, folder, limit), folder, [batch], board)
-        )
-        ratio = f"{(again.instructions or 0) / (seen.instructions or 1):.2f}"
+    seen, flash = [], []
+    for ram_bytes in (case.ram_bytes, keep_bytes) if keep_bytes <= board.ram_bytes else ():
+        place, budget = folder / str(ram_bytes), Budget(ram_bytes - RESERVED_BYTES)
+        made = emit(captured, device, budget, place, model="benchmark", infer=False, time_limit=limit)
+        seen.append(run_in_c(made, place, [batch], board)[1].instructions or 0)
+        flash.append(flash_bytes(place, board.name))
     return (
         f"| {name} | {size(case.ram_bytes)} | {size(keep_bytes)} | {case.ram_bytes / keep_bytes:.2g} | "
-        f"{size(inference_bytes(graph))} | {ratio} |"
+        f"{size(inference_bytes(graph))} | "
+        + (f"{size(flash[0])} | {size(flash[1])} | " if flash else "- | - | ")
+        + (f"{seen[0]:,} | {seen[1]:,} | {seen[0] / seen[1]:.2f} |" if seen else "- | - | - |")
     )
 
 
