@@ -40,6 +40,7 @@ UNARY: dict[str, tuple[Function, tuple[Any, ...]]] = {
     "sin": (torch.sin, ()),
     "cos": (torch.cos, ()),
     "floor": (torch.floor, ()),
+    "round": (torch.round, ()),
 }
 POSITIVE: dict[str, tuple[Function, tuple[Any, ...]]] = {
     "log": (torch.log, ()),

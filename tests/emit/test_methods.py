@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from edgewise.capture import SGD, AdamW, Captured, Optimizer
+from edgewise.capture import SGD, AdamW, Captured, Optimizer, capture
 from edgewise.emit import Made, emit, find_board
 from edgewise.emit.prepare import prepare
 from edgewise.errors import ModelUnsupported
-from edgewise.methods import capture_with
+from edgewise.methods import capture_with, fold_norms, quantize
 from edgewise.methods.fixed_point import in_c
 from edgewise.plan import Budget
 from edgewise.train.method_names import parse_method
@@ -117,6 +117,20 @@ def test_a_network_of_integers_infers_what_it_does_in_pytorch(tmp_path: Path) ->
     made = made_in_c(captured, tmp_path, 1 << 30)
     (scores,) = inferred_in_c(made, tmp_path, [], batches[1:2])
     assert torch.equal(scores, captured.model(batches[1][0]))
+
+
+def test_a_quantized_network_trains_as_in_pytorch(tmp_path: Path) -> None:
+    task = resolve_task("digits-cnn", batch=4)
+    fold_norms(task.model.eval())
+    quantize(task.model, [task.example_batch[0]])
+    captured = capture(task.model, task.loss, PLAIN, task.example_batch, name="quantized")
+    expected = in_pytorch(captured, [task.example_batch] * 2)
+    found, _ = run_in_c(to_train(captured, tmp_path, 40_000), tmp_path, [task.example_batch] * 2)
+    assert found.losses == pytest.approx(expected.losses, rel=1e-5)
+    assert (
+        distance(found.state, {name: expected.state[name] for name in found.state if name in expected.state})
+        < 1e-5
+    )
 
 
 def test_a_model_in_half_precision_is_refused() -> None:

@@ -1,3 +1,4 @@
+#include "integers.h"
 #include "numbers.h"
 #include "rows.h"
 
@@ -161,6 +162,8 @@ static float floor_of(float v)
 }
 
 UNARY(ew_floor, (const ew_tensor *out, const ew_tensor *x), floor_of(v))
+
+UNARY(ew_round, (const ew_tensor *out, const ew_tensor *x), ew_rounded(v))
 
 static float clamped(float v, float low, float high)
 {

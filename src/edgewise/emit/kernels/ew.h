@@ -70,6 +70,7 @@ void ew_erf(const ew_tensor *out, const ew_tensor *x);
 void ew_sin(const ew_tensor *out, const ew_tensor *x); /* |x| <= 6000, else not a number; so the cosine */
 void ew_cos(const ew_tensor *out, const ew_tensor *x);
 void ew_floor(const ew_tensor *out, const ew_tensor *x);
+void ew_round(const ew_tensor *out, const ew_tensor *x); /* of two equally near the even one */
 void ew_relu(const ew_tensor *out, const ew_tensor *x);
 void ew_sigmoid(const ew_tensor *out, const ew_tensor *x);
 void ew_tanh(const ew_tensor *out, const ew_tensor *x);
