@@ -99,7 +99,7 @@ def test_of_several_wrong_labels_the_first_layer_picks_the_best(precision: str) 
     settings = ForwardForward(**MILD, candidates=3, precision=precision, rounding="nearest")  # type: ignore[arg-type]
     (ours,) = found(settings, model)
     x, y = batch()
-    labels = contrast.wrong_labels_of(y, torch.tensor(0), CLASSES, 3, 0, 0)
+    labels = contrast.wrong_labels_of(y, torch.tensor(0), CLASSES, 3, stream=0, seed=0)
     assert torch.equal(
         labels.sort(0).values, torch.stack([torch.arange(CLASSES)[torch.arange(CLASSES) != t] for t in y], 1)
     )
@@ -118,12 +118,12 @@ def test_of_several_wrong_labels_the_first_layer_picks_the_best(precision: str) 
 def test_wrong_labels_are_drawn_evenly() -> None:
     """Each of the others as often, no two of a sample the same, and others in another step."""
     targets = torch.arange(5).repeat(200)
-    labels = contrast.wrong_labels_of(targets, torch.tensor(3), 5, 2, 0, 0)
+    labels = contrast.wrong_labels_of(targets, torch.tensor(3), 5, 2, stream=0, seed=0)
     assert not (labels == targets).any()
     assert not (labels[0] == labels[1]).any()
     counts = torch.bincount(labels.flatten(), minlength=5)
     assert (counts - 400).abs().max() < 80
-    assert not torch.equal(labels, contrast.wrong_labels_of(targets, torch.tensor(4), 5, 2, 0, 0))
+    assert not torch.equal(labels, contrast.wrong_labels_of(targets, torch.tensor(4), 5, 2, stream=0, seed=0))
 
 
 def test_the_loss_is_the_sum_of_those_in_the_notes() -> None:
