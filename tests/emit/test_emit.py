@@ -1,6 +1,7 @@
 """The emitted step against PyTorch, against itself under other plans, and on every board."""
 
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from tests.emit.trained import (
     tensors_of,
 )
 
+EMULATED = [b for b in BOARDS.values() if b.unicorn or (b.qemu and shutil.which("qemu-system-arm"))]
 SECTOR = 512
 """The record of a commit."""
 
@@ -94,7 +96,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Made, Path, list]:
     return made, folder, batches
 
 
-@pytest.mark.parametrize("board", [b for b in BOARDS.values() if b.unicorn], ids=lambda board: board.name)
+@pytest.mark.parametrize("board", EMULATED, ids=lambda board: board.name)
 def test_boards_make_the_bits_of_the_host(board: Board, small: tuple[Made, Path, list]) -> None:
     made, folder, batches = small
     here, _ = run_in_c(made, folder, batches)
