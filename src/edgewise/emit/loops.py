@@ -45,7 +45,6 @@ class Execution:
 class _Writer:
     """The body of the function, line by line."""
 
-    run: Execution
     lines: list[str] = field(default_factory=list)
     depth: int = 1
 
@@ -68,11 +67,11 @@ def c_name(text: str) -> str:
 
 
 class LoopBody:
-    """The lines of the function's body; it returns what goes wrong in the store, or `EW_OK`."""
+    """Writes the body of a C function, which returns what goes wrong in the store, or `EW_OK`."""
 
     def __init__(self, run: Execution) -> None:
         self.run, self.nest, self.loop = run, run.loop.nest, run.loop
-        self.out = _Writer(run)
+        self.out = _Writer()
         self.cut = run.loop.cut
         self.order = [axis for axis, _ in run.loop.blocks]
         self.at = {axis: c_name(axis) for axis in self.order}
@@ -83,7 +82,6 @@ class LoopBody:
         self.slots: dict[int, View] = {}
         self.values: dict[str, View] = {}
         self.pieces: dict[int, dict[int, Piece]] = {}
-        self.saves: list[tuple[Operand, View, View]] = []
         self.loads = self._loads()
 
     # -- the frame --------------------------------------------------------------------------------------
