@@ -211,3 +211,9 @@ def test_models_from_elsewhere(model: type[nn.Module], inputs: Callable[[], Tens
     found, _ = run_in_c(made, tmp_path, [batch] * 2)
     assert found.losses == pytest.approx(expected.losses, rel=1e-5)
     assert distance(found.state, expected.state) < 1e-5
+
+
+def test_the_states_of_a_weight_are_stored_behind_it(small: tuple[Made, Path, list]) -> None:
+    names = [value.name for value in small[0].emitted.values if value.kind != "scratch"]
+    first = names.index("head.weight")
+    assert names[first : first + 3] == ["head.weight", "head.weight.exp_avg", "head.weight.exp_avg_sq"]

@@ -20,6 +20,7 @@ from edgewise.capture import Captured
 from edgewise.emit.flash import Flash
 from edgewise.emit.image import SECTOR, journal_entry_bytes
 from edgewise.emit.rooms import changes_rows, row_writes
+from edgewise.graph import Value
 from edgewise.plan import Compute, PageIn, PageOut, Plan
 
 SlotKind = Literal["scratch", "double", "journal"]
@@ -63,15 +64,15 @@ class Slots:
 
 def slots_of(captured: Captured, plan: Plan, flash: Flash) -> Slots:
     """The slots that the values of `captured` need under `plan`."""
-    graph, layouts = captured.graph, captured.layouts
+    layouts = captured.layouts
     chains = _chains(captured)
     head = {name: chain[0] for chain in chains.values() for name in chain}
     moved = _moved(plan)
     changed = _changed_by_rows(captured, plan)
     slots: list[Slot] = []
     access: dict[str, Access] = {}
-    for value in graph.sources():
-        if value.kind not in ("parameter", "state") or value.name in flash.offsets:
+    for value in _beside_weights(captured):
+        if value.name in flash.offsets:
             continue
         home = value.name in plan.homes
         journal = changed.get(value.name, 0)
@@ -87,6 +88,14 @@ def slots_of(captured: Captured, plan: Plan, flash: Flash) -> Slots:
             access.update(dict.fromkeys(chains.get(first, [name]), Access(len(slots), "EW_NEW")))
             slots.append(Slot(first, layouts[name].storage_bytes, "scratch"))
     return Slots(tuple(slots), access, tuple((i, s.value) for i, s in enumerate(slots) if s.resident))
+
+
+def _beside_weights(captured: Captured) -> list[Value]:
+    """What a step carries on, the states of each parameter behind it: an update wants them together."""
+    carried = [value for value in captured.graph.sources() if value.kind in ("parameter", "state")]
+    place = {value.name: index for index, value in enumerate(carried)}
+    owner = captured.states
+    return sorted(carried, key=lambda value: place.get(owner.get(value.name, ""), place[value.name]))
 
 
 def inference_slots(captured: Captured, plan: Plan, training: Slots, flash: Flash) -> Slots:
