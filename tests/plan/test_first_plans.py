@@ -16,7 +16,7 @@ from edgewise.plan.noising import noised
 from edgewise.plan.problem import Problem, fits, floor_bytes
 from edgewise.plan.standing import standing_bytes
 from tests.plan.brute_force import optimum
-from tests.plan.graphs import DISKLESS, PAGING, chain, graphs, random_graph
+from tests.plan.graphs import DISKLESS, OVERLAPPING, PAGING, chain, graphs, random_graph
 from tests.plan.oracle import results
 
 
@@ -198,3 +198,13 @@ def test_a_gradient_is_made_again_before_its_weight_is_overwritten() -> None:
     assert candidate.certificate.recomputed == ("g",)
     ran = [action.name for action in candidate.order]
     assert ran[-3:] == ["g", "u", "y"]
+
+
+def test_values_without_bytes_are_no_division_by_nothing() -> None:
+    graph = random_graph(33918, most_ops=5)
+    assert not all(value.bytes for value in graph.values)
+    for device in (DISKLESS, PAGING, OVERLAPPING):
+        least, plain = minimum_ram(graph, device).ram_bytes, plain_plan(graph, device).peak_bytes
+        for ram_bytes in range(least, plain + 1):
+            for plan in greedy(problem_of(graph, ram_bytes, device), RULES, deadline=time.monotonic() + 1):
+                assert plan is not None

@@ -315,7 +315,8 @@ class _Greedy:
         if distance == INFINITY:
             return 0.0
         loss = min(self._drop_weight(v), self._page_weight(v)) * self.bias.get(v, 1.0)
-        return loss / (self.problem.bytes[v] * math.pow(distance, self.rule.exponent))
+        size = max(self.problem.bytes[v], 1)  # some values have no bytes
+        return loss / (size * math.pow(distance, self.rule.exponent))
 
     def _drop_weight(self, v: int) -> float:
         return self._remake_weight(v) if self._is_remade(v) else INFINITY
