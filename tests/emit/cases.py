@@ -29,18 +29,18 @@ def from_zoo(name: str, batch: int = 1) -> Callable[[], tuple[nn.Module, Any, An
 
 
 class SentenceClassifier(nn.Module):
-    """MiniLM-L6 (arXiv 2002.10957): 6 layers, 384 wide, 12 heads, 30,522 tokens; a head of two classes."""
+    """BERT (arXiv 1810.04805) of 30,522 tokens, without dropout; a head of two classes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, wide: int, layers: int, heads: int) -> None:
         super().__init__()
         from transformers import BertConfig, BertForSequenceClassification  # noqa: PLC0415
 
         config = BertConfig(
             vocab_size=30_522,
-            hidden_size=384,
-            num_hidden_layers=6,
-            num_attention_heads=12,
-            intermediate_size=1536,
+            hidden_size=wide,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            intermediate_size=4 * wide,
             num_labels=2,
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
@@ -52,39 +52,20 @@ class SentenceClassifier(nn.Module):
         return scores
 
 
-def minilm() -> tuple[nn.Module, Any, Any]:
+def _sentence(**sizes: int) -> tuple[nn.Module, Any, Any]:
     torch.manual_seed(0)
-    model = SentenceClassifier()
+    model = SentenceClassifier(**sizes)
     return model, "cross_entropy", (torch.randint(0, 30_522, (1, 32)), torch.randint(0, 2, (1,)))
 
 
-class TinyBert(nn.Module):
-    """BERT-tiny (arXiv 1908.08962): 2 layers, 128 wide, 2 heads, 30,522 tokens; a head of two classes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        from transformers import BertConfig, BertForSequenceClassification  # noqa: PLC0415
-
-        config = BertConfig(
-            vocab_size=30_522,
-            hidden_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=512,
-            num_labels=2,
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
-        )
-        self.bert = BertForSequenceClassification(config)
-
-    def forward(self, tokens_BT: Tensor) -> Tensor:
-        scores: Tensor = self.bert(tokens_BT).logits
-        return scores
+def minilm() -> tuple[nn.Module, Any, Any]:
+    """MiniLM-L6 (arXiv 2002.10957), and 32 tokens."""
+    return _sentence(wide=384, layers=6, heads=12)
 
 
 def tiny_bert() -> tuple[nn.Module, Any, Any]:
-    torch.manual_seed(0)
-    return TinyBert(), "cross_entropy", (torch.randint(0, 30_522, (1, 32)), torch.randint(0, 2, (1,)))
+    """BERT-tiny (arXiv 1908.08962), and 32 tokens."""
+    return _sentence(wide=128, layers=2, heads=2)
 
 
 CASES = {
