@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 from edgewise.capture import SGD, AdamW, Captured, capture  # noqa: E402
 from edgewise.devices import load_device  # noqa: E402
 from edgewise.emit import RESERVED_BYTES, Made, emit, find_board  # noqa: E402
+from edgewise.emit.build import memory_sizes  # noqa: E402
 from edgewise.emit.prepare import prepare  # noqa: E402
 from edgewise.graph import Graph  # noqa: E402
 from edgewise.methods import capture_with  # noqa: E402
@@ -178,9 +179,8 @@ def parameters(model: nn.Module) -> int:
 
 
 def flash_bytes(folder: Path, board: str) -> int:
-    from edgewise.emit.build import _sizes  # noqa: PLC0415
-
-    return _sizes(folder / "build" / board / "model.elf", find_board(board))[0]
+    """Of the program that was built last for `board`."""
+    return memory_sizes(folder / "build" / board / "model.elf", find_board(board))[0]
 
 
 def compared(

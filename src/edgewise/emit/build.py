@@ -107,7 +107,7 @@ def build(
     known = [header for name in headers for header in (folder / name).glob("*.h")]
     objects = compile_objects(chosen, board, flags, [path for path in files if path not in own], known)
     compile_program(chosen, board, [*flags, *linking, *map(str, (*own, *objects))], elf, ram_bytes)
-    flash_used, ram_used = _sizes(elf, board)
+    flash_used, ram_used = memory_sizes(elf, board)
     return Built(elf, board, chosen.name, ram_bytes, flash_used, ram_used, stack_bytes, medium)
 
 
@@ -135,7 +135,7 @@ def _stack_bytes(folder: Path) -> int:
     return int(json.loads(path.read_text(encoding="utf-8")).get("stack_bytes", STACK_BYTES))
 
 
-def _sizes(elf: Path, board: Board) -> tuple[int, int]:
+def memory_sizes(elf: Path, board: Board) -> tuple[int, int]:
     """Bytes of flash and of RAM that the program takes."""
     if board.is_host:
         return 0, 0
