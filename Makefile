@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ONE_THREAD := OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint docs picture bench clean
+.PHONY: help setup demo test test-slow explore lint docs picture bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ test: setup ## the tests, without the ones that take minutes
 
 test-slow: setup ## the tests that take minutes
 	$(ONE_THREAD) $(BIN)/pytest -n 2 -m slow
+
+explore: setup ## the property tests on ten times as many examples, others each time
+	$(ONE_THREAD) $(BIN)/pytest -n 2 -m "not slow" --hypothesis-profile explore $(shell grep -rl "hypothesis import" tests)
 
 lint: setup ## ruff and mypy --strict
 	$(BIN)/ruff check

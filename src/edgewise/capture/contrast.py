@@ -44,7 +44,8 @@ def contrast_of(goodness: Tensor, sharpness: float, threshold: float | None) -> 
         slope = torch.cat([-wrong, wrong])
     else:
         above = (goodness - threshold).mul_(sharpness)
-        loss = (F.softplus(above).sum() - above[:half].sum()) / half  # softplus(-a) = softplus(a) - a
+        # Not softplus(a) - a for right labels: what is left of it is rounding where a is large.
+        loss = (F.softplus(-above[:half]).sum() + F.softplus(above[half:]).sum()) / half
         slope = above.sigmoid_()
         slope[:half] -= 1
     return loss, slope.mul_(sharpness / half)
