@@ -16,6 +16,7 @@ from edgewise.capture import (
     integer_layers,
     integers,
     labelled_layer,
+    requantized,
     schedules,
 )
 from edgewise.capture.assemble import Assembled, Reading, assemble
@@ -38,6 +39,7 @@ REWRITES = {
     **schedules.REWRITES,
     **contrast.REWRITES,
     **integers.REWRITES,
+    **requantized.REWRITES,
     **integer_layers.REWRITES,
     **labelled_layer.REWRITES,
 }

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from edgewise.capture import gradients
+from edgewise.capture import gradients, integers, requantized
 from edgewise.capture.kernels import AtenKernel
 from edgewise.emit.calls import Call, Given, Rule, Unsupported, c_number
 from edgewise.emit.convolutions import (
@@ -19,6 +19,7 @@ from edgewise.emit.convolutions import (
     convolution_parameter_gradients,
 )
 from edgewise.emit.counting import WHOLE, arange, remainder, rounded_quotient, whole_numbers
+from edgewise.emit.integers import convolution_layer, floats_of, linear_layer, round_nearest
 from edgewise.emit.norms import (
     batch_norm_backward,
     batch_norm_given,
@@ -468,6 +469,10 @@ def _gather(given: Given) -> tuple[Call, ...]:
 _FUNCTIONS: dict[object, Rule] = {
     gradients.input_gradient: convolution_input_gradient,
     gradients.parameter_gradients: convolution_parameter_gradients,
+    integers.round_nearest: round_nearest,
+    requantized.floats_of: floats_of,
+    requantized.convolution_layer: convolution_layer,
+    requantized.linear_layer: linear_layer,
 }
 
 RULES: Mapping[str, Rule] = {

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgewise.capture import gradients
+from edgewise.capture import gradients, requantized
 from edgewise.capture.directions import AlongKernel, DirectionKernel, PerturbedKernel
 from edgewise.capture.effects import BatchNormKernel, ProductKernel
 from edgewise.capture.kernels import AtenKernel, Run, Slot, resolve
@@ -19,6 +19,7 @@ from edgewise.emit.convolutions import (
     convolution_parameter_gradients,
 )
 from edgewise.emit.directions import draw_tile
+from edgewise.emit.integers import convolution_layer
 from edgewise.emit.rules import packet_of
 from edgewise.emit.statements import aten_call, batch_norm
 from edgewise.emit.views import Extent, View
@@ -92,6 +93,8 @@ def _aten(kernel: AtenKernel, tile: Tile) -> list[Guarded]:
         return _input_gradient(kernel, tile)
     if target is gradients.parameter_gradients:
         return _parameter_gradients(kernel, tile)
+    if target is requantized.convolution_layer:
+        return _convolution_layer(kernel, tile)
     match packet_of(kernel):
         case "convolution":
             return _convolution(kernel, tile)
@@ -149,6 +152,14 @@ def _convolution(kernel: AtenKernel, tile: Tile) -> list[Guarded]:
         return [Guarded("", calls(given.args[2]))]
     inputs = tile.at[INPUTS]
     return [Guarded(f"{inputs} == 0", calls(given.args[2])), Guarded(f"{inputs} > 0", calls(None))]
+
+
+def _convolution_layer(kernel: AtenKernel, tile: Tile) -> list[Guarded]:
+    args = [*resolve(kernel.whole.args, tile.slots)]
+    if GROUPS in tile.at:
+        args[7] = tile.count[GROUPS]
+    padding = _window_padding(tile, kernel.whole.args[0])
+    return [Guarded("", convolution_layer(Given(tuple(args), {}, {0: tile.made[0]}), padding))]
 
 
 def _window_padding(tile: Tile, x: Slot) -> Extent | None:
