@@ -12,6 +12,7 @@ from edgewise.methods import (
     extrapolation,
     forward_forward,
     forward_gradient,
+    frozen_int8,
     local_losses,
     settings,
     sparse_update,
@@ -46,7 +47,7 @@ def capture_with(
 
     Fixed point trains an integer copy, `Captured.model`; `model` stays as it is, and may also be such a copy
     (`fixed_point.quantize`). The example batch must then be real data, because the scales of activations are
-    its. Forward-forward trains `model` within a classifier by goodness, which is `Captured.model`.
+    its; so are those of the frozen int8 layers of a sparse update, which trains a copy too. Forward-forward trains `model` within a classifier by goodness, which is `Captured.model`.
 
     Raises:
         ModelUnsupported: the model cannot be captured, or not by this method; parts named with their paths.
@@ -60,4 +61,7 @@ def capture_with(
     trace = _TRACES[type(method)](method)
     if isinstance(method, settings.ForwardForward):
         model = forward_forward.classifier(model, method, example_batch)
+    if isinstance(method, settings.SparseUpdate) and method.frozen == "int8":
+        trained = set(sparse_update.chosen(model, method))
+        model, _ = frozen_int8.with_int8_layers(model, [example_batch[0]], trained)
     return capture(model, loss, optimizer, example_batch, name=name, seed=seed, trace=trace)
