@@ -8,7 +8,7 @@ from torch import Tensor
 
 from edgewise.capture import requantized
 from tests.emit.layouts import assert_close, empty, given, layouts, normal, place, seeds
-from tests.emit.native import Convolution, kernels
+from tests.emit.native import Convolution, Terms, kernels
 from tests.emit.test_kernels_integers import levels
 
 sizes = st.integers(1, 9)
@@ -68,3 +68,20 @@ def test_floats(shape: list[int], seed: int, layout: int) -> None:
     kernels().ew_floats_of_i8(out, place(q, layout // 3), 0.037)
 
     assert_close(out, requantized.floats_of(q, 0.037), 0)
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.integers(1, 4), seeds, layouts)
+def test_sum(shape: list[int], count: int, seed: int, layout: int) -> None:
+    terms = [levels(tuple(shape), seed + i) for i in range(count)]
+    scales, lows, highs = (
+        [float(x) for x in normal((4,), seed + 9 + i) * spread] for i, spread in enumerate((0.05, 1.0, 0.0))
+    )
+    lows, highs = [-abs(low) for low in lows], [abs(low) + 2 for low in lows]
+    out, scale = empty(tuple(shape), layout, I8), torch.tensor(0.04)
+    given_ = Terms.of(count, scales, lows, highs)
+
+    placed = [place(term, layout // (3 + i)) for i, term in enumerate(terms)]
+    kernels().ew_sum_of_i8(out, *placed, *[None] * (4 - count), scale, given_)
+
+    exact = [numbers[:count] for numbers in (scales, lows, highs)]
+    assert torch.equal(out, requantized.sum_of(terms, *exact, scale))

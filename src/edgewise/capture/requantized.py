@@ -8,7 +8,7 @@ A layer makes, of an input x = s_x x_q and weights w = s_w w_q (one s_w for each
 multiplies each sum once and the product is rounded half to even, so that the bits are the same on any machine.
 
 In a trace, a layer is three ops: its input is rounded to int8, the layer itself, and its output in floats.
-`stay_in_int8` takes out the pairs that only go from int8 to floats and back.
+`stay_in_int8` takes out what only goes from int8 to floats and back.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, fx
 
 from edgewise.capture import integers
-from edgewise.capture.channels import call_like
+from edgewise.capture.channels import call_like, fake_of
 from edgewise.capture.integers import add_call, operand
 from edgewise.capture.joint import JointGraph
 from edgewise.capture.lowering import Lowering, Rewrite
@@ -59,6 +59,20 @@ def floats_of(q: Tensor, scale: float) -> Tensor:
     return q.to(torch.float32).mul_(scale)
 
 
+def sum_of(
+    terms: Sequence[Tensor],
+    scales: Sequence[float],
+    lows: Sequence[float],
+    highs: Sequence[float],
+    scale: Tensor,
+) -> Tensor:
+    """int8 terms of one shape, each times its scale, added one after another and clamped after each: in int8."""
+    total = torch.zeros(terms[0].shape)
+    for term, factor, low, high in zip(terms, scales, lows, highs, strict=True):
+        total.add_(floats_of(term, factor)).clamp_(low, high)
+    return integers.round_nearest(total, scale)
+
+
 @torch.library.custom_op("edgewise::int8_convolution_layer", mutates_args=())
 def convolution(
     x: Tensor,
@@ -88,6 +102,14 @@ def floats(q: Tensor, scale: float) -> Tensor:
     return floats_of(q, scale)
 
 
+@torch.library.custom_op("edgewise::int8_sum", mutates_args=())
+def summed(
+    terms: list[Tensor], scales: list[float], lows: list[float], highs: list[float], scale: Tensor
+) -> Tensor:
+    """`sum_of`, as one op of a trace."""
+    return sum_of(terms, scales, lows, highs, scale)
+
+
 @convolution.register_fake
 def _(x: Tensor, w: Tensor, b: Tensor, factor: Tensor, stride: Any, padding: Any, dilation: Any,
       groups: int, least: int, most: int) -> Tensor:  # fmt: skip
@@ -99,59 +121,72 @@ def _(x: Tensor, w: Tensor, b: Tensor, factor: Tensor, stride: Any, padding: Any
 linear.register_fake(lambda x, w, *_: x.new_empty((x.shape[0], w.shape[0])))
 floats.register_fake(lambda q, _: q.new_empty(q.shape, dtype=torch.float32))
 
+summed.register_fake(lambda terms, *_: torch.empty_like(terms[0]))
+
 _NEAREST = torch.ops.edgewise.int8_nearest.default
 _CONVOLUTION = torch.ops.edgewise.int8_convolution_layer.default
 _LINEAR = torch.ops.edgewise.int8_linear_layer.default
 _FLOATS = torch.ops.edgewise.int8_floats.default
+_SUM = torch.ops.edgewise.int8_sum.default
 
 
 # -- what stays in int8 --------------------------------------------------------------------------------------
 
+MOST_TERMS = 4
+"""Terms of a sum; a longer one goes through floats."""
+
 _VIEWS = {aten.view.default, aten._unsafe_view.default, aten.permute.default, aten.transpose.int,  # noqa: SLF001
           aten.t.default, aten.unsqueeze.default, aten.squeeze.dim, aten.detach.default, aten.alias.default}  # fmt: skip
+_CLAMPS = {aten.relu.default, aten.hardtanh.default, aten.clamp.default, aten.clamp_min.default}
+_LARGEST = torch.finfo(torch.float32).max
 
 
 def stay_in_int8(joint: JointGraph) -> None:
-    """Let a layer read the int8 of the layer before it, where what lies between changes nothing; in place.
+    """Let layers read the int8 that other layers make, where the way through floats changes nothing; in place.
 
-    That is so if all numbers that the first can make come out of it as they were: what clamps may stand
-    between, if the first layer's own limits are as tight.
+    A layer reads that of the layer before it if all numbers that this one can make come to it as they are:
+    clamps may stand between, if the first layer's own limits are as tight. What is rounded of a sum of int8
+    is made from its terms at once. The bits are those of the way through floats.
     """
     scales = {source.node: source.tensor for source in joint.sources}
     graph = joint.module.graph
+    rounded: dict[tuple[fx.Node, float], fx.Node] = {}
     for node in graph.find_nodes(op="call_function", target=_NEAREST):
         x, scale = node.args
-        between = _chain(x)
-        if between is None or scale not in scales:
+        if scale not in scales:
             continue
-        begin, *steps = between
-        q, of_floats = begin.args
-        levels = _levels(q)  # type: ignore[arg-type]
-        value = floats_of(levels, of_floats)  # type: ignore[arg-type]
-        for step in steps:
-            value = value if step.target in _VIEWS else step.target(value, *step.args[1:], **step.kwargs)  # type: ignore[operator]
-        if not torch.equal(integers.round_nearest(value, scales[scale]), levels):
-            continue
+        before = rounded.setdefault((x, float(scales[scale])), node)  # type: ignore[index]
         with graph.inserting_before(node):
-            for step in steps:
-                if step.target in _VIEWS:
-                    q = call_like(step, step.target, q, *step.args[1:], **step.kwargs)
-        node.replace_all_uses_with(q)  # type: ignore[arg-type]
+            if before is not node:
+                node.replace_all_uses_with(before)
+            elif (q := _unchanged(x, scales[scale]) or _sum(node)) is not None:  # type: ignore[index]
+                node.replace_all_uses_with(q)
+                rounded[x, float(scales[scale])] = q  # type: ignore[index]
     graph.eliminate_dead_code()
 
 
-def _chain(x: Any) -> list[fx.Node] | None:
-    """From the node that turns int8 into floats to `x`, through ops of one operand each; or `None`."""
-    found: list[fx.Node] = []
-    while isinstance(x, fx.Node) and x.op == "call_function":
-        found.append(x)
-        if x.target is _FLOATS:
-            return found[::-1]
-        pointwise = torch.Tag.pointwise in getattr(x.target, "tags", ())
-        if not (pointwise or x.target in _VIEWS) or len(x.all_input_nodes) != 1:
+def _unchanged(x: Any, scale: Tensor) -> fx.Node | None:
+    """The int8 that rounding `x` gives again, or `None`."""
+    steps: list[fx.Node] = []
+    while isinstance(x, fx.Node) and x.target is not _FLOATS:
+        if x.target not in _VIEWS | _CLAMPS:
             return None
+        steps.insert(0, x)
         x = x.args[0]
-    return None
+    if not isinstance(x, fx.Node):
+        return None
+    q: Any = x.args[0]
+    levels = _levels(q)
+    value = floats_of(levels, x.args[1])  # type: ignore[arg-type]
+    for step in steps:
+        if step.target in _CLAMPS:
+            value = step.target(value, *step.args[1:], **step.kwargs)  # type: ignore[operator]
+    if not torch.equal(integers.round_nearest(value, scale), levels):
+        return None
+    for step in steps:
+        if step.target in _VIEWS:
+            q = call_like(step, step.target, q, *step.args[1:], **step.kwargs)
+    return q  # type: ignore[no-any-return]
 
 
 def _levels(q: fx.Node) -> Tensor:
@@ -159,6 +194,42 @@ def _levels(q: fx.Node) -> Tensor:
     layer = q.target in (_CONVOLUTION, _LINEAR)
     least, most = q.args[-2:] if layer else (-integers.LEVELS, integers.LEVELS)
     return torch.arange(least, most + 1).to(torch.int8)  # type: ignore[operator]
+
+
+def _sum(node: fx.Node) -> fx.Node | None:
+    """The op that makes the rounded sum `node` from its int8 terms, or `None` if it is no such sum."""
+    found: list[tuple[Any, ...]] = []
+    x: Any = node.args[0]
+    while isinstance(x, fx.Node) and len(found) < MOST_TERMS:
+        limits = -_LARGEST, _LARGEST
+        while x.target in _CLAMPS:
+            limits, x = _both(_limits(x), limits), x.args[0]
+        if x.target is _FLOATS:
+            terms = [(*x.args, *limits), *reversed(found)]
+            if len(terms) == 1 or len({fake_of(term[0]).shape for term in terms}) > 1:
+                return None
+            return call_like(node, _SUM, *map(list, zip(*terms, strict=True)), node.args[1])
+        if x.target is not aten.add.Tensor or x.kwargs:
+            return None
+        terms = [arg for arg in x.args if isinstance(arg, fx.Node) and arg.target is _FLOATS]
+        if not terms:
+            return None
+        (*_, last) = terms
+        found.append((*last.args, *limits))
+        x = next((arg for arg in x.args if arg is not last), last)
+    return None
+
+
+def _limits(clamp: fx.Node) -> tuple[float, float]:
+    """Between what `clamp` keeps its operand."""
+    ends = clamp.target(torch.tensor([-_LARGEST, _LARGEST]), *clamp.args[1:], **clamp.kwargs)  # type: ignore[operator]
+    return float(ends[0]), float(ends[1])
+
+
+def _both(inner: tuple[float, float], outer: tuple[float, float]) -> tuple[float, float]:
+    """The limits of one clamp after another."""
+    low, high = (min(max(end, outer[0]), outer[1]) for end in inner)
+    return low, high
 
 
 # -- how they are lowered ------------------------------------------------------------------------------------
@@ -180,6 +251,11 @@ def _linear_layer(low: Lowering, node: fx.Node) -> None:
     add_call(low, node, linear_layer, "matmul", flops=flops, scratch_bytes=12 * y.numel())
 
 
+def _sum_of(low: Lowering, node: fx.Node) -> None:
+    y, terms = low.fake[node], len(node.args[0])  # type: ignore[arg-type]
+    add_call(low, node, sum_of, "elementwise", flops=4 * terms * y.numel(), scratch_bytes=12 * y.numel())
+
+
 def _floats(low: Lowering, node: fx.Node) -> None:
     add_call(low, node, floats_of, "elementwise", flops=2 * low.fake[node].numel())
 
@@ -188,5 +264,6 @@ REWRITES: dict[Any, Rewrite] = {
     _CONVOLUTION: _convolution_layer,
     _LINEAR: _linear_layer,
     _FLOATS: _floats,
+    _SUM: _sum_of,
 }
 """How each op of this file is lowered."""

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
-from edgewise.capture import contrast, integer_layers, integers, labelled_layer
+from edgewise.capture import contrast, integer_layers, integers, labelled_layer, requantized
 from edgewise.capture.integer_layers import WeightGradientKernel
 from edgewise.capture.integers import IntegerKernel
 from edgewise.capture.kernels import resolve
 from edgewise.capture.lowering import Layout
-from edgewise.emit.calls import Call, Given, Settings, Unsupported, only_floats
+from edgewise.emit.calls import Call, Given, Settings, Unsupported, only_floats, single
 from edgewise.emit.views import Extent, View, run_of, slots_of
 
 Layouts = Mapping[str, Layout]
@@ -70,6 +70,15 @@ def floats_of(given: Given) -> tuple[Call, ...]:
     """`floats_of(q, scale)`."""
     q, scale = given.args
     return (Call("ew_floats_of_i8", (given.out, q, float(scale))),)
+
+
+def sum_of(given: Given) -> tuple[Call, ...]:
+    """`sum_of(terms, scales, lows, highs, scale)`."""
+    terms, scales, lows, highs, scale = given.args
+    fields = (tuple(map(single, numbers)) for numbers in (scales, lows, highs))
+    missing = requantized.MOST_TERMS - len(terms)
+    settings = Settings("ew_terms_i8", (len(terms), *fields))
+    return (Call("ew_sum_of_i8", (given.out, *terms, *[None] * missing, scale, settings)),)
 
 
 def convolution_layer(given: Given, rows_padding: Extent | None = None) -> tuple[Call, ...]:

@@ -19,7 +19,7 @@ from edgewise.emit.convolutions import (
     convolution_parameter_gradients,
 )
 from edgewise.emit.counting import WHOLE, arange, remainder, rounded_quotient, whole_numbers
-from edgewise.emit.integers import convolution_layer, floats_of, linear_layer, round_nearest
+from edgewise.emit.integers import convolution_layer, floats_of, linear_layer, round_nearest, sum_of
 from edgewise.emit.norms import (
     batch_norm_backward,
     batch_norm_given,
@@ -471,6 +471,7 @@ _FUNCTIONS: dict[object, Rule] = {
     gradients.parameter_gradients: convolution_parameter_gradients,
     integers.round_nearest: round_nearest,
     requantized.floats_of: floats_of,
+    requantized.sum_of: sum_of,
     requantized.convolution_layer: convolution_layer,
     requantized.linear_layer: linear_layer,
 }

@@ -21,6 +21,7 @@ _FUNCTIONS: dict[object, Rule] = {
     gradients.parameter_gradients: convolution.of_parameters,
     integers.round_nearest: broadcast.elementwise,
     requantized.floats_of: broadcast.elementwise,
+    requantized.sum_of: broadcast.elementwise,
     requantized.convolution_layer: convolution.requantized,
     requantized.linear_layer: products.requantized,
 }

@@ -347,6 +347,14 @@ void ew_convolution_layer_i8(const ew_tensor *y, const ew_tensor *x, const ew_te
                              const ew_tensor *factor, const ew_convolution_settings *s, int32_t least, int32_t most);
 void ew_linear_layer_i8(const ew_tensor *y, const ew_tensor *x, const ew_tensor *w, const ew_tensor *b,
                         const ew_tensor *factor, int32_t least, int32_t most);
+/* int8 terms (those that are not there are NULL) times their scales, added in order and clamped after each; then
+ * rounded at `scale`. */
+typedef struct {
+    int32_t count;
+    float scale[4], low[4], high[4];
+} ew_terms_i8;
+void ew_sum_of_i8(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, const ew_tensor *c, const ew_tensor *d,
+                  const ew_tensor *scale, const ew_terms_i8 *s);
 void ew_floats_of_i8(const ew_tensor *out, const ew_tensor *q, float scale);
 
 /* -- fixed point (fixed_point_*.c): as edgewise.methods.fixed_point, to the bit --------------------------------------- */
