@@ -305,7 +305,6 @@ def kernels() -> Native:
 __all__ = [
     "Adamw",
     "Convolution",
-    "Terms",
     "Directions",
     "Factor",
     "IntegerDirections",
@@ -317,6 +316,7 @@ __all__ = [
     "Requantize",
     "Sgd",
     "Tensor",
+    "Terms",
     "build",
     "compilers",
     "kernels",

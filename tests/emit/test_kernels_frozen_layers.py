@@ -21,7 +21,8 @@ def convolutions(draw: Any) -> Any:
     """Shapes of x and w, and settings; wide enough for columns that are made at once."""
     groups, each, channels = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 3))
     stride, padding, dilation, kernel = (
-        tuple(draw(st.integers(low, high)) for _ in range(2)) for low, high in ((1, 3), (0, 2), (1, 2), (1, 4))
+        tuple(draw(st.integers(low, high)) for _ in range(2))
+        for low, high in ((1, 3), (0, 2), (1, 2), (1, 4))
     )
     reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     size = [draw(st.integers(max(1, r - 2 * p), 14)) for r, p in zip(reach, padding, strict=True)]
@@ -31,7 +32,9 @@ def convolutions(draw: Any) -> Any:
 
 def numbers(outputs: int, seed: int) -> tuple[Tensor, Tensor]:
     """Bias and factor of each output: sums of some ten thousands become levels."""
-    b = torch.randint(-5000, 5000, (outputs,), generator=torch.Generator().manual_seed(seed), dtype=torch.int32)
+    b = torch.randint(
+        -5000, 5000, (outputs,), generator=torch.Generator().manual_seed(seed), dtype=torch.int32
+    )
     return b, (normal((outputs,), seed).abs() + 0.1) * 2e-3
 
 
@@ -39,7 +42,8 @@ def numbers(outputs: int, seed: int) -> tuple[Tensor, Tensor]:
 def test_convolution_layer(case: Any, limits: tuple[int, int], seed: int, layout: int) -> None:
     x_shape, w_shape, settings = case
     x, w, (b, factor) = levels(x_shape, seed), levels(w_shape, seed + 1), numbers(w_shape[0], seed)
-    expected = requantized.convolution_layer(x, w, b, factor, *settings, *limits)
+    pairs = [n for pair in settings[:3] for n in pair]
+    expected = requantized.convolution_layer(x, w, b, factor, pairs, settings[3], limits)
     y = empty(expected.shape, layout, I8)
     placed = [place(t, layout // (3 + i)) for i, t in enumerate((x, w, b, factor))]
 
@@ -52,13 +56,17 @@ def test_convolution_layer(case: Any, limits: tuple[int, int], seed: int, layout
 def test_linear_layer(
     rows: int, inputs: int, outputs: int, limits: tuple[int, int], seed: int, layout: int
 ) -> None:
-    x, w, (b, factor) = levels((rows, inputs), seed), levels((outputs, inputs), seed + 1), numbers(outputs, seed)
+    x, w, (b, factor) = (
+        levels((rows, inputs), seed),
+        levels((outputs, inputs), seed + 1),
+        numbers(outputs, seed),
+    )
     y = empty((rows, outputs), layout, I8)
     placed = [place(t, layout // (3 + i)) for i, t in enumerate((x, w, b, factor))]
 
     kernels().ew_linear_layer_i8(y, *placed, *limits)
 
-    assert torch.equal(y, requantized.linear_layer(x, w, b, factor, *limits))
+    assert torch.equal(y, requantized.linear_layer(x, w, b, factor, limits))
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=4), seeds, layouts)

@@ -2,10 +2,11 @@
 
 A layer makes, of an input x = s_x x_q and weights w = s_w w_q (one s_w for each output channel),
 
-    y_q = clamp( round( (w_q x_q + b_q) f ), least, most )        f = s_x s_w / s_y    b_q = round(b / (s_x s_w))
+    y_q = clamp( round( (w_q x_q + b_q) f ), least, most )
 
-(arXiv 2206.15472, section 3.1), where y = s_y y_q. Scales are symmetric, so that zero is zero. A float32
-multiplies each sum once and the product is rounded half to even, so that the bits are the same on any machine.
+with b_q = round(b / (s_x s_w)) and f = s_x s_w / s_y (arXiv 2206.15472, section 3.1), where y = s_y y_q.
+Scales are symmetric, so that zero is zero. A sum is multiplied once in float32 and the product rounded half
+to even, so that the bits are the same on any machine.
 
 In a trace, a layer is three ops: its input is rounded to int8, the layer itself, and its output in floats.
 `stay_in_int8` takes out what only goes from int8 to floats and back.
@@ -32,26 +33,24 @@ def _rounded(sums: Tensor, factor: Tensor, least: int, most: int) -> Tensor:
 
 
 def convolution_layer(
-    x: Tensor,
-    w: Tensor,
-    b: Tensor,
-    factor: Tensor,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-    least: int,
-    most: int,
+    x: Tensor, w: Tensor, b: Tensor, factor: Tensor, pairs: Sequence[int], groups: int, limits: Sequence[int]
 ) -> Tensor:
-    """The convolution of int8 [B, C, H, W] with int8 [outputs, C / groups, height, width], in int8."""
-    settings = list(stride), list(padding), list(dilation), groups
+    """The convolution of int8 [B, C, H, W] with int8 [outputs, C / groups, height, width], in int8.
+
+    `pairs` are stride, padding and dilation, each along H and W.
+    """
+    settings = (*_settings(pairs), groups)
     sums = [integers.convolution(sample[None], w, *settings) + b[:, None, None] for sample in x]
-    return torch.cat([_rounded(each, factor[:, None, None], least, most) for each in sums])
+    return torch.cat([_rounded(each, factor[:, None, None], *limits) for each in sums])
 
 
-def linear_layer(x: Tensor, w: Tensor, b: Tensor, factor: Tensor, least: int, most: int) -> Tensor:
+def _settings(pairs: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
+    return list(pairs[:2]), list(pairs[2:4]), list(pairs[4:])
+
+
+def linear_layer(x: Tensor, w: Tensor, b: Tensor, factor: Tensor, limits: Sequence[int]) -> Tensor:
     """int8 [rows, inputs] times int8 [outputs, inputs], in int8 [rows, outputs]."""
-    return _rounded(integers.multiply(x, w.t()) + b, factor, least, most)
+    return _rounded(integers.multiply(x, w.t()) + b, factor, *limits)
 
 
 def floats_of(q: Tensor, scale: float) -> Tensor:
@@ -66,7 +65,7 @@ def sum_of(
     highs: Sequence[float],
     scale: Tensor,
 ) -> Tensor:
-    """int8 terms of one shape, each times its scale, added one after another and clamped after each: in int8."""
+    """int8 `terms` of one shape, times their scales, added one after another, clamped after each; in int8."""
     total = torch.zeros(terms[0].shape)
     for term, factor, low, high in zip(terms, scales, lows, highs, strict=True):
         total.add_(floats_of(term, factor)).clamp_(low, high)
@@ -75,25 +74,16 @@ def sum_of(
 
 @torch.library.custom_op("edgewise::int8_convolution_layer", mutates_args=())
 def convolution(
-    x: Tensor,
-    w: Tensor,
-    b: Tensor,
-    factor: Tensor,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-    least: int,
-    most: int,
+    x: Tensor, w: Tensor, b: Tensor, factor: Tensor, pairs: list[int], groups: int, limits: list[int]
 ) -> Tensor:
     """`convolution_layer`, as one op of a trace."""
-    return convolution_layer(x, w, b, factor, stride, padding, dilation, groups, least, most)
+    return convolution_layer(x, w, b, factor, pairs, groups, limits)
 
 
 @torch.library.custom_op("edgewise::int8_linear_layer", mutates_args=())
-def linear(x: Tensor, w: Tensor, b: Tensor, factor: Tensor, least: int, most: int) -> Tensor:
+def linear(x: Tensor, w: Tensor, b: Tensor, factor: Tensor, limits: list[int]) -> Tensor:
     """`linear_layer`, as one op of a trace."""
-    return linear_layer(x, w, b, factor, least, most)
+    return linear_layer(x, w, b, factor, limits)
 
 
 @torch.library.custom_op("edgewise::int8_floats", mutates_args=())
@@ -111,10 +101,9 @@ def summed(
 
 
 @convolution.register_fake
-def _(x: Tensor, w: Tensor, b: Tensor, factor: Tensor, stride: Any, padding: Any, dilation: Any,
-      groups: int, least: int, most: int) -> Tensor:  # fmt: skip
-    del b, factor, groups, least, most
-    size = integers.output_size(x.shape[2:], w.shape[2:], stride, padding, dilation)
+def _(x: Tensor, w: Tensor, b: Tensor, factor: Tensor, pairs: Any, groups: int, limits: Any) -> Tensor:
+    del b, factor, groups, limits
+    size = integers.output_size(x.shape[2:], w.shape[2:], *_settings(pairs))
     return x.new_empty((x.shape[0], w.shape[0], *size))
 
 
@@ -135,14 +124,16 @@ _SUM = torch.ops.edgewise.int8_sum.default
 MOST_TERMS = 4
 """Terms of a sum; a longer one goes through floats."""
 
-_VIEWS = {aten.view.default, aten._unsafe_view.default, aten.permute.default, aten.transpose.int,  # noqa: SLF001
-          aten.t.default, aten.unsqueeze.default, aten.squeeze.dim, aten.detach.default, aten.alias.default}  # fmt: skip
+_VIEWS = {
+    aten.view.default, aten.permute.default, aten.transpose.int, aten.t.default,
+    aten.unsqueeze.default, aten.squeeze.dim, aten.detach.default, aten.alias.default,
+}  # fmt: skip
 _CLAMPS = {aten.relu.default, aten.hardtanh.default, aten.clamp.default, aten.clamp_min.default}
 _LARGEST = torch.finfo(torch.float32).max
 
 
 def stay_in_int8(joint: JointGraph) -> None:
-    """Let layers read the int8 that other layers make, where the way through floats changes nothing; in place.
+    """Let layers read the int8 that others make, where the way through floats changes nothing; in place.
 
     A layer reads that of the layer before it if all numbers that this one can make come to it as they are:
     clamps may stand between, if the first layer's own limits are as tight. What is rounded of a sum of int8
@@ -155,13 +146,13 @@ def stay_in_int8(joint: JointGraph) -> None:
         x, scale = node.args
         if scale not in scales:
             continue
-        before = rounded.setdefault((x, float(scales[scale])), node)  # type: ignore[index]
+        before = rounded.setdefault((x, float(scales[scale])), node)
         with graph.inserting_before(node):
             if before is not node:
                 node.replace_all_uses_with(before)
-            elif (q := _unchanged(x, scales[scale]) or _sum(node)) is not None:  # type: ignore[index]
+            elif (q := _unchanged(x, scales[scale]) or _sum(node)) is not None:
                 node.replace_all_uses_with(q)
-                rounded[x, float(scales[scale])] = q  # type: ignore[index]
+                rounded[x, float(scales[scale])] = q
     graph.eliminate_dead_code()
 
 
@@ -180,7 +171,7 @@ def _unchanged(x: Any, scale: Tensor) -> fx.Node | None:
     value = floats_of(levels, x.args[1])  # type: ignore[arg-type]
     for step in steps:
         if step.target in _CLAMPS:
-            value = step.target(value, *step.args[1:], **step.kwargs)  # type: ignore[operator]
+            value = step.target(value, *step.args[1:], **step.kwargs)
     if not torch.equal(integers.round_nearest(value, scale), levels):
         return None
     for step in steps:
@@ -192,8 +183,8 @@ def _unchanged(x: Any, scale: Tensor) -> fx.Node | None:
 def _levels(q: fx.Node) -> Tensor:
     """All numbers that `q` can hold."""
     layer = q.target in (_CONVOLUTION, _LINEAR)
-    least, most = q.args[-2:] if layer else (-integers.LEVELS, integers.LEVELS)
-    return torch.arange(least, most + 1).to(torch.int8)  # type: ignore[operator]
+    limits: Any = q.args[-1] if layer else (-integers.LEVELS, integers.LEVELS)
+    return torch.arange(limits[0], limits[1] + 1).to(torch.int8)
 
 
 def _sum(node: fx.Node) -> fx.Node | None:

@@ -82,16 +82,18 @@ def sum_of(given: Given) -> tuple[Call, ...]:
 
 
 def convolution_layer(given: Given, rows_padding: Extent | None = None) -> tuple[Call, ...]:
-    """`convolution_layer(x, weight, bias, factor, *settings, limits)`; another padding for a band of rows."""
-    *views, stride, padding, dilation, groups, least, most = given.args
-    padding = tuple(padding) if rows_padding is None else (rows_padding, padding[1])
-    settings = Settings("ew_convolution_settings", (tuple(stride), padding, tuple(dilation), groups))
-    return (Call("ew_convolution_layer_i8", (given.out, *views, settings, least, most)),)
+    """`convolution_layer(x, weight, bias, factor, pairs, groups, limits)`; a band has its own padding."""
+    *views, pairs, groups, limits = given.args
+    stride, padding, dilation = tuple(pairs[:2]), tuple(pairs[2:4]), tuple(pairs[4:])
+    padding = padding if rows_padding is None else (rows_padding, padding[1])
+    settings = Settings("ew_convolution_settings", (stride, padding, dilation, groups))
+    return (Call("ew_convolution_layer_i8", (given.out, *views, settings, *limits)),)
 
 
 def linear_layer(given: Given) -> tuple[Call, ...]:
     """`linear_layer(x, weight, bias, factor, limits)`."""
-    return (Call("ew_linear_layer_i8", (given.out, *given.args)),)
+    *views, limits = given.args
+    return (Call("ew_linear_layer_i8", (given.out, *views, *limits)),)
 
 
 def _stochastic(made: list[View], args: tuple[Any, ...], key: Settings | None) -> tuple[Call, ...]:

@@ -1,6 +1,6 @@
 """The C of one tile of a loop: the kernel calls on slices, with what a slice changes in their settings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -88,13 +88,8 @@ def tile_statements(run: Run, tile: Tile, *, first: bool) -> list[Guarded]:
 
 
 def _aten(kernel: AtenKernel, tile: Tile) -> list[Guarded]:
-    target = kernel.whole.target
-    if target is gradients.input_gradient:
-        return _input_gradient(kernel, tile)
-    if target is gradients.parameter_gradients:
-        return _parameter_gradients(kernel, tile)
-    if target is requantized.convolution_layer:
-        return _convolution_layer(kernel, tile)
+    if kernel.whole.target in _FUNCTIONS:
+        return _FUNCTIONS[kernel.whole.target](kernel, tile)
     match packet_of(kernel):
         case "convolution":
             return _convolution(kernel, tile)
@@ -157,7 +152,7 @@ def _convolution(kernel: AtenKernel, tile: Tile) -> list[Guarded]:
 def _convolution_layer(kernel: AtenKernel, tile: Tile) -> list[Guarded]:
     args = [*resolve(kernel.whole.args, tile.slots)]
     if GROUPS in tile.at:
-        args[7] = tile.count[GROUPS]
+        args[5] = tile.count[GROUPS]
     padding = _window_padding(tile, kernel.whole.args[0])
     return [Guarded("", convolution_layer(Given(tuple(args), {}, {0: tile.made[0]}), padding))]
 
@@ -187,3 +182,10 @@ def _parameter_gradients(kernel: AtenKernel, tile: Tile) -> list[Guarded]:
         once = f"{tile.at[INPUTS]} == 0" if of_bias and INPUTS in tile.at else ""
         made.append(Guarded(once, (call,), (position,)))
     return made
+
+
+_FUNCTIONS: Mapping[Any, Callable[[AtenKernel, Tile], list[Guarded]]] = {
+    gradients.input_gradient: _input_gradient,
+    gradients.parameter_gradients: _parameter_gradients,
+    requantized.convolution_layer: _convolution_layer,
+}

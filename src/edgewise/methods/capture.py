@@ -1,6 +1,6 @@
 """`capture_with`: the training step of a model by any method, as a Graph."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import nn
@@ -42,12 +42,15 @@ def capture_with(
     *,
     name: str | None = None,
     seed: int = 0,
+    watched: Iterable[Any] | None = None,
 ) -> Captured:
     """Capture one training step of `method`; all else is as in `capture`.
 
     Fixed point trains an integer copy, `Captured.model`; `model` stays as it is, and may also be such a copy
     (`fixed_point.quantize`). The example batch must then be real data, because the scales of activations are
-    its; so are those of the frozen int8 layers of a sparse update, which trains a copy too. Forward-forward trains `model` within a classifier by goodness, which is `Captured.model`.
+    its. A sparse update with frozen int8 layers trains a copy, too, whose scales are those of the inputs
+    `watched`, or of the example batch. Forward-forward trains `model` within a classifier by goodness, which
+    is `Captured.model`.
 
     Raises:
         ModelUnsupported: the model cannot be captured, or not by this method; parts named with their paths.
@@ -63,5 +66,6 @@ def capture_with(
         model = forward_forward.classifier(model, method, example_batch)
     if isinstance(method, settings.SparseUpdate) and method.frozen == "int8":
         trained = set(sparse_update.chosen(model, method))
-        model, _ = frozen_int8.with_int8_layers(model, [example_batch[0]], trained)
+        watched = [example_batch[0]] if watched is None else watched
+        model, _ = frozen_int8.with_int8_layers(model, watched, trained)
     return capture(model, loss, optimizer, example_batch, name=name, seed=seed, trace=trace)

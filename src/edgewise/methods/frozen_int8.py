@@ -1,4 +1,4 @@
-"""Layers that no gradient passes, on int8: those before the first that is trained (MCUNetV3, arXiv 2206.15472).
+"""Layers that no gradient passes, on int8: those before the first that is trained (arXiv 2206.15472).
 
 Weights are rounded to int8 at a scale for each output channel, activations at one scale for each tensor: its
 largest element over the batches that are watched. Batch norms behind such layers, with the running
@@ -9,7 +9,7 @@ comes behind the first trained layer stays in floats, for gradients pass through
 """
 
 import copy
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -55,21 +55,26 @@ class Int8Layer(nn.Module):
         self.register_buffer("factor", w_scale * (input_scale / output_scale))
         self.register_buffer("input_scale", torch.tensor(input_scale))
         self.output_scale, self.least, self.most = output_scale, least, most
-        self._settings: tuple[Any, ...] | None = None
+        self._settings: tuple[list[int], int] | None = None
         if isinstance(layer, nn.Conv2d):
-            pairs = (layer.stride, layer.padding, layer.dilation)
-            self._settings = (*(list(pair) for pair in pairs), layer.groups)
+            self._settings = [*layer.stride, *layer.padding, *layer.dilation], layer.groups
+
+    def extra_repr(self) -> str:
+        """Sizes and scales, for people."""
+        sizes = "x".join(map(str, self.weight.shape))
+        return f"{sizes}, {self.least} to {self.most} times {self.output_scale:.3g}"
 
     def forward(self, x: Tensor) -> Tensor:
-        """The layer's output in floats, on the grid of `output_scale`."""
-        q = integers.nearest(x, self.input_scale)
-        given, limits = (self.weight, self.bias, self.factor), (self.least, self.most)
+        """The output in floats, on the grid of `output_scale`; of floats, or of int8 at `input_scale`."""
+        q = x if x.dtype == torch.int8 else integers.nearest(x, self.input_scale)
+        given, limits = (self.weight, self.bias, self.factor), [self.least, self.most]
         if self._settings is not None:
-            y = requantized.convolution(q, *given, *self._settings, *limits)
+            y = requantized.convolution(q, *given, *self._settings, limits)
         else:
-            rows = requantized.linear(q.reshape(-1, q.shape[-1]), *given, *limits)
+            rows = requantized.linear(q.reshape(-1, q.shape[-1]), *given, limits)
             y = rows.view(*q.shape[:-1], rows.shape[-1])
-        return requantized.floats(y, self.output_scale)
+        made: Tensor = requantized.floats(y, self.output_scale)
+        return made
 
 
 def _int32(x: Tensor) -> Tensor:
@@ -78,7 +83,7 @@ def _int32(x: Tensor) -> Tensor:
 
 
 def with_int8_layers(
-    model: nn.Module, batches: Iterable[Any], trained: Set[str]
+    model: nn.Module, batches: Iterable[Any], trained: Collection[str]
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """A copy of `model` with int8 layers in the place of those that no gradient passes; their paths.
 
@@ -104,12 +109,16 @@ def with_int8_layers(
             _put(made, seen.norm, nn.Identity())
         input_scale, output_scale = (max(most, _LEAST) / LEVELS for most in (seen.input, seen.output))
         least, most = seen.limits(output_scale)
-        _put(made, path, Int8Layer(layer, input_scale, output_scale, least, most))  # type: ignore[arg-type]
+        _put(made, path, Int8Layer(layer, input_scale, output_scale, least, most))
     return made, tuple(found)
 
 
 def _is_plain_convolution(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv2d) and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+    return (
+        isinstance(module, nn.Conv2d)
+        and module.padding_mode == "zeros"
+        and not isinstance(module.padding, str)
+    )
 
 
 def _put(model: nn.Module, path: str, module: nn.Module) -> None:
@@ -120,7 +129,7 @@ def _put(model: nn.Module, path: str, module: nn.Module) -> None:
 class _only_trained:  # noqa: N801  (a context)
     """Evaluation, in which only the parameters named need gradients; everything as it was afterwards."""
 
-    def __init__(self, model: nn.Module, trained: Set[str]) -> None:
+    def __init__(self, model: nn.Module, trained: Collection[str]) -> None:
         self._model, self._trained = model, trained
 
     def __enter__(self) -> None:
@@ -188,7 +197,7 @@ class _Watch(TorchFunctionMode):
 
 @dataclass
 class _Seen:
-    """What was seen of a layer: the largest input and output, the norm behind it, and the clamps behind that."""
+    """What was seen of a layer: the largest input and output, the norm and the clamps behind it."""
 
     norm: str | None
     clamps: list[_Event] = field(default_factory=list)
@@ -197,10 +206,10 @@ class _Seen:
 
     def limits(self, scale: float) -> tuple[int, int]:
         """The least and the most whole number that the clamps let through."""
-        grid = torch.arange(-LEVELS, LEVELS + 1) * scale
+        ends = torch.tensor([-LEVELS, LEVELS]) * scale
         for clamp in self.clamps:
-            grid = clamp.function(grid.clone(), *clamp.args[1:], **clamp.kwargs)
-        least, *_, most = (grid / scale).round().int().tolist()
+            ends = clamp.function(ends.clone(), *clamp.args[1:], **clamp.kwargs)
+        least, most = (ends / scale).round().int().tolist()
         return least, most
 
 
@@ -262,6 +271,6 @@ def _read(events: list[_Event], paths: dict[int, str], norms: dict[int, str]) ->
 
 
 def _running_mean(event: _Event) -> Any:
-    """Of `F.batch_norm(x, running_mean, ...)`, and of `torch.batch_norm(x, weight, bias, running_mean, ...)`."""
+    """Of `F.batch_norm(x, mean, ...)`, or of `torch.batch_norm(x, weight, bias, mean, ...)`."""
     at = 1 if event.function is F.batch_norm else 3
     return event.args[at] if len(event.args) > at else event.kwargs.get("running_mean")

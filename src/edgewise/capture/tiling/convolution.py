@@ -109,9 +109,9 @@ def forward(call: Call) -> Nest | None:
 
 
 def requantized(call: Call) -> Nest | None:
-    """`convolution_layer(x, weight, bias, factor, *settings, limits)`: sums are rounded, so each is whole."""
-    x, weight, bias, factor, stride, padding, dilation, groups, least, most = call.args
-    settings = (stride, padding, dilation, False, [0, 0], groups)
+    """`convolution_layer(x, weight, bias, factor, ...)`: sums are rounded, so each is whole."""
+    x, weight, bias, factor, pairs, groups, limits = call.args
+    settings = (pairs[:2], pairs[2:4], pairs[4:], False, [0, 0], groups)
     shape = _shape(call.meta(x).shape, call.meta(weight).shape, call.result(0).shape, settings)
     if shape is None:
         return None
@@ -124,8 +124,9 @@ def requantized(call: Call) -> Nest | None:
     out = call.output(0, (Window(BATCH), channels, *shape.space(Window(ROWS))))
 
     def body(tiles: Sequence[Any], at: At, cut: frozenset[str]) -> tuple[Tensor, ...]:
-        cut_settings = shape.cut_settings(at, cut, 0 if ROWS in cut else None)
-        return (call.target(*tiles[:4], *cut_settings[:3], cut_settings[-1], least, most),)
+        (*pairs,) = shape.cut_settings(at, cut, 0 if ROWS in cut else None)
+        cut_pairs = [number for pair in pairs[:3] for number in pair]
+        return (call.target(*tiles[:4], cut_pairs, pairs[-1], limits),)
 
     orders = shape.orders((BATCH, ROWS, CHANNELS), (CHANNELS, BATCH, ROWS))
     return Nest(shape.axes(out.size[2]), call.program, operands, (out,), body, orders)

@@ -31,7 +31,7 @@ def product_and_sum(call: Call) -> Nest | None:
 
 def requantized(call: Call) -> Nest:
     """`linear_layer(x, weight, bias, factor, limits)`: sums are rounded, so each is whole."""
-    x, weight, bias, factor, *limits = call.args
+    x, weight, bias, factor, limits = call.args
     out = call.output(0, (Window(ROWS), Window(COLUMNS)))
     operands = (
         call.operand(x, (Window(ROWS), None)),
@@ -44,7 +44,7 @@ def requantized(call: Call) -> Nest:
         call.program,
         operands,
         (out,),
-        lambda tiles, _, __: (call.target(*tiles[:4], *limits),),
+        lambda tiles, _, __: (call.target(*tiles[:4], limits),),
         ((ROWS, COLUMNS), (COLUMNS, ROWS)),
     )
 
