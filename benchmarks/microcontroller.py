@@ -4,8 +4,8 @@
 
 Each step is planned for a budget of RAM that the linker, the memory protection unit and the emulator
 enforce. It runs on this computer and on the board, and both must leave the same bits. What it changed is
-compared with what it changes in PyTorch, and with float64. Writes docs/benchmarks/microcontroller.md;
-takes about ten minutes.
+compared with what it changes in PyTorch, and with float64. TensorFlow Lite Micro is measured beside it where
+it is installed (`pip install tflite-micro`). Writes docs/benchmarks/microcontroller.md in about 20 minutes.
 """
 
 import argparse

@@ -1,12 +1,13 @@
 """A program that infers and does not train: no step, no store where flash holds all, the same output."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from edgewise.capture import SGD
-from edgewise.emit import HOST, Board, build, emit, find_board, run
+from edgewise.emit import HOST, Board, build, emit, find_board, run, toolchain
 from edgewise.errors import DeviceError
 from edgewise.plan import Budget
 from edgewise.zoo.losses import logits_of
@@ -59,6 +60,15 @@ def test_without_traffic_there_is_no_store(tmp_path: Path) -> None:
     built = build(tmp_path, HOST, ram_bytes=0)
     with pytest.raises(DeviceError, match="a file of the host could not be read or written"):
         run(built, [[batches[0][0], batches[0][1]]], store=tmp_path / "weights.bin")
+
+
+def test_gcc_takes_it_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    captured, _ = captured_zoo("digits-cnn", 2, SGD(lr=0.05))
+    emit(captured, DEVICE, Budget(14 * 1024), tmp_path, model="x", train=False, time_limit=2)
+    monkeypatch.setattr(toolchain, "FLAGS", (*toolchain.FLAGS, "-Wconversion", "-Werror"))
+    for board in (HOST, find_board("stm32f405")):
+        compiler = "gcc" if shutil.which("cc" if board.is_host else "arm-none-eabi-gcc") else None
+        build(tmp_path, board, ram_bytes=64 * 1024 if board.ram_bytes else 0, compiler=compiler)
 
 
 def test_it_is_the_inference_of_a_program_that_trains(tmp_path: Path) -> None:

@@ -260,11 +260,11 @@ def _value(slot: Slot, captured: Captured) -> StoredValue:
 
 
 def _needed(text: str) -> Iterator[str]:
-    """Kernel sources that `text` calls into, and those that they call, sorted."""
+    """Kernel sources that `text` and the runtime call into, and those that they call, sorted."""
     sources = {path: path.read_text() for path in sorted(KERNELS.glob("*.c"))}
     home = {name: path for path, body in sources.items() for name in _DEFINED.findall(body)}
     needed: set[Path] = set()
-    todo: Sequence[str] = _CALLED.findall(text)
+    todo: Sequence[str] = _CALLED.findall(text + (HERE / "runtime" / "slices.c").read_text())
     while todo:
         found = {home[name] for name in todo if name in home} - needed
         needed |= found

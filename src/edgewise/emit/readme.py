@@ -190,7 +190,8 @@ def _fullest(graph: Graph, plan: Plan, certificate: Certificate) -> tuple[str, d
             break
         step = moment.step
         name = step.op if isinstance(step, Compute) else step.value
-        live = {value: (offset, graph.value[value].bytes) for value, offset in moment.at.items()}
+        sizes = {value: graph.value[value].bytes for value in moment.at}
+        live = {value: (offset, sizes[value]) for value, offset in moment.at.items() if sizes[value]}
         if isinstance(step, Compute):
             option = graph.op[step.op].option(step.option) or graph.op[step.op].options[0]
             if room := option.room_bytes(step.streamed):

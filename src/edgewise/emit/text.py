@@ -51,15 +51,25 @@ int model_init(void); /* open the store, if there is one */
 """
 
 INFERENCE = """
-/* Inference borrows the arena from training, between `begin` and `end`. Each time the inputs are put where
+/* {arena} Each time the inputs are put where
  * model_infer_inputs says ({named}), and the output ({output}) is then at model_output. */
 #define MODEL_INFERS 1
 extern const model_range model_infer_inputs[MODEL_INFER_INPUTS];
 extern const model_range model_output;
-int model_infer_begin(void); /* save what training keeps in RAM, if it changed; load the weights */
+int model_infer_begin(void); /* {begin} */
 int model_infer(void);       /* the model in evaluation mode */
-int model_infer_end(void);   /* load what training keeps in RAM */
+int model_infer_end(void);   /* {end} */
 """
+BORROWED = {
+    "arena": "Inference borrows the arena from training, between `begin` and `end`.",
+    "begin": "save what training keeps in RAM, if it changed; load the weights",
+    "end": "load what training keeps in RAM",
+}
+ALONE = {
+    "arena": "Between `begin` and `end` the arena belongs to inference.",
+    "begin": "load the weights that are in RAM",
+    "end": "nothing is kept",
+}
 
 SOURCE = """\
 /* {name}: {what}, op by op. Written by Edgewise; model.h says how to use it. */
@@ -193,7 +203,8 @@ def header(name: str, training: Part | None, inference: Part | None, output: str
     programs = [part.program for part in (training, inference) if part is not None]
     text = ""
     if inference is not None:
-        text = INFERENCE.format(named=", ".join(inference.program.inputs), output=output)
+        named = ", ".join(inference.program.inputs)
+        text = INFERENCE.format(named=named, output=output, **(BORROWED if training else ALONE))
     return HEADER.format(
         name=name,
         what="inference" if training is None else "one training step at a time",
