@@ -1,7 +1,7 @@
 """Settings of the property tests: no example fails for being slow, since a shared machine may be slow.
 
-`make test` tries the same examples each time, so that whether a change passes is up to the change. Others are tried
-by `make explore`; what that finds becomes an `@example` of its test.
+`make test` tries the same examples each time, so that whether a change passes is up to the change. Others are
+tried by `make explore`; what that finds becomes an `@example` of its test.
 """
 
 from hypothesis import HealthCheck, settings

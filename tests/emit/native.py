@@ -67,6 +67,22 @@ class Convolution(ctypes.Structure):
         return cls(Pair(*stride), Pair(*padding), Pair(*dilation), groups)
 
 
+class Terms(ctypes.Structure):
+    """`ew_terms_i8`."""
+
+    _fields_ = (
+        ("count", ctypes.c_int32),
+        ("scale", ctypes.c_float * 4),
+        ("low", ctypes.c_float * 4),
+        ("high", ctypes.c_float * 4),
+    )
+
+    @classmethod
+    def of(cls, count: int, *numbers: Sequence[float]) -> "Terms":
+        """Terms with four scales, lower and upper limits."""
+        return cls(count, *((ctypes.c_float * 4)(*each) for each in numbers))
+
+
 class Pool(ctypes.Structure):
     """`ew_pool_settings`."""
 
@@ -183,6 +199,7 @@ C_TYPES: dict[str, Any] = {
     "ew_reduction": ctypes.c_int,
     "ew_tensor *": ctypes.POINTER(Tensor),
     "ew_convolution_settings *": ctypes.POINTER(Convolution),
+    "ew_terms_i8 *": ctypes.POINTER(Terms),
     "ew_pool_settings *": ctypes.POINTER(Pool),
     "ew_key *": ctypes.POINTER(Key),
     "ew_directions *": ctypes.POINTER(Directions),
@@ -299,6 +316,7 @@ __all__ = [
     "Requantize",
     "Sgd",
     "Tensor",
+    "Terms",
     "build",
     "compilers",
     "kernels",

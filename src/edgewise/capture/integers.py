@@ -21,7 +21,7 @@ from torch import Tensor, fx
 from torch.nn import functional as F  # noqa: N812 (its common name)
 
 from edgewise.capture import philox
-from edgewise.capture.kernels import Memory, Program, Tensors, resolve
+from edgewise.capture.kernels import AtenKernel, Instruction, Memory, Program, Tensors, resolve
 from edgewise.capture.lowering import Lowering, Rewrite
 from edgewise.capture.traced import traced_op
 from edgewise.graph import Op, Option
@@ -162,7 +162,7 @@ def convolution(
     x: Tensor, w: Tensor, stride: list[int], padding: list[int], dilation: list[int], groups: int
 ) -> Tensor:
     """The convolution of int8 [B, C, H, W] with int8 [outputs, C / groups, height, width], in int32."""
-    size = _output_size(x.shape[2:], w.shape[2:], stride, padding, dilation)
+    size = output_size(x.shape[2:], w.shape[2:], stride, padding, dilation)
     out = torch.empty(x.shape[0], w.shape[0], *size, dtype=torch.int32)
     for index, sample in enumerate(x):
         if groups == 1:
@@ -229,16 +229,17 @@ def _columns(
 ) -> Tensor:
     """What the kernel sees at each position: int8 [positions, channels x kernel], of a sample [C, H, W]."""
     padded = F.pad(sample, (padding[1], padding[1], padding[0], padding[0]))
-    height, width = _output_size(sample.shape[1:], kernel, stride, padding, dilation)
+    height, width = output_size(sample.shape[1:], kernel, stride, padding, dilation)
     c, h, w = padded.stride()
     size = (height, width, sample.shape[0], kernel[0], kernel[1])
     strides = (h * stride[0], w * stride[1], c, h * dilation[0], w * dilation[1])
     return padded.as_strided(size, strides).reshape(height * width, -1)
 
 
-def _output_size(
+def output_size(
     size: Sequence[int], kernel: Sequence[int], stride: list[int], padding: list[int], dilation: list[int]
 ) -> list[int]:
+    """Size of what a convolution makes, dim by dim of space."""
     each = zip(size, kernel, stride, padding, dilation, strict=True)
     return [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in each]
 
@@ -246,7 +247,7 @@ def _output_size(
 @convolution.register_fake
 def _(x: Tensor, w: Tensor, stride: Any, padding: Any, dilation: Any, groups: int) -> Tensor:
     del groups
-    size = _output_size(x.shape[2:], w.shape[2:], stride, padding, dilation)
+    size = output_size(x.shape[2:], w.shape[2:], stride, padding, dilation)
     return x.new_empty((x.shape[0], w.shape[0], *size), dtype=torch.int32)
 
 
@@ -296,6 +297,24 @@ def add_op(
     low.add(op, IntegerKernel(program, tuple(args), function), backward=node not in low.forward)
 
 
+def add_call(
+    low: Lowering,
+    node: fx.Node,
+    function: Callable[..., Tensor],
+    kind: str,
+    *,
+    flops: int,
+    scratch_bytes: int = 0,
+) -> None:
+    """An op that makes the one tensor that `node` makes by a call, as of ATen: it may also run in slices."""
+    program, slots = low.program(tuple(node.args))
+    made = low.new_value(node, low.fake[node])
+    option = Option("whole", workspace_bytes=scratch_bytes)
+    op = Op(made, program.operands, (made,), flops, kind, options=(option,), layer=low.layer(node))
+    kernel = AtenKernel(program, Instruction(function, slots, {}), None, {})
+    low.add(op, kernel, backward=node not in low.forward)
+
+
 def chunk_bytes(x: Tensor) -> int:
     """Scratch of a loop over chunks of `x`: up to three tensors of 32 bits of a chunk's size."""
     return 12 * min(x.numel(), rows_at_once(x) * max(1, x.numel() // max(1, x.shape[0])))
@@ -313,7 +332,7 @@ def operand(low: Lowering, node: fx.Node, index: int) -> Tensor:
 
 def _nearest(low: Lowering, node: fx.Node) -> None:
     x = operand(low, node, 0)
-    add_op(low, node, round_nearest, "elementwise", flops=2 * x.numel(), scratch_bytes=chunk_bytes(x))
+    add_call(low, node, round_nearest, "elementwise", flops=2 * x.numel(), scratch_bytes=chunk_bytes(x))
 
 
 def _stochastic(low: Lowering, node: fx.Node) -> None:

@@ -16,6 +16,7 @@ from edgewise.capture import (
     integer_layers,
     integers,
     labelled_layer,
+    requantized,
     schedules,
 )
 from edgewise.capture.assemble import Assembled, Reading, assemble
@@ -38,6 +39,7 @@ REWRITES = {
     **schedules.REWRITES,
     **contrast.REWRITES,
     **integers.REWRITES,
+    **requantized.REWRITES,
     **integer_layers.REWRITES,
     **labelled_layer.REWRITES,
 }
@@ -119,6 +121,7 @@ def capture(
     _check_model(model)
     batch = pytree.tree_map_only(torch.Tensor, _alone, example_batch)
     joint = _trace(model, loss, batch, trace)
+    requantized.stay_in_int8(joint)
     low = Lowering(joint, seed, REWRITES)
     low.run()
     if low.unsupported:

@@ -14,6 +14,7 @@ from edgewise.capture.joint import fill, split_batch
 from edgewise.cli.subject import capture_subject, parse_model
 from edgewise.devices import load_device
 from edgewise.emit import Emitted, contents
+from edgewise.emit.flash import is_constant
 from edgewise.emit.folder import Tensors
 from edgewise.errors import CorruptArtifact, EdgewiseError, UsageError
 from edgewise.plan import plain_plan
@@ -132,6 +133,7 @@ def reference(folder: Path, batches: Sequence[Batch], tests: Tests | None) -> Re
     host = load_device("host")
     with Executor(captured, plain_plan(captured.graph, host), host) as executor:
         held, own = _first_state(folder, emitted), executor.state()
+        held |= {name: own[name] for name, d in emitted.constants.items() if is_constant(captured, name, d)}
         if any(name not in held or held[name].shape != tensor.shape for name, tensor in own.items()):
             return None
         executor.load_state({name: held[name] for name in own})

@@ -5,6 +5,7 @@ of the program as long as there is flash for it. In the graph that is planned su
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -40,10 +41,26 @@ class Flash:
         rows = ("    " + ", ".join(map(str, self.contents[at : at + ROW_BYTES])) + "," for at in starts)
         return SOURCE.format(count=len(self.offsets), size=len(self.contents), rows="\n".join(rows))
 
+    def digests(self) -> dict[str, str]:
+        """What each value holds, in short."""
+        ends = sorted((*self.offsets.values(), len(self.contents)))
+        return {
+            name: _digest(self.contents[at : ends[ends.index(at) + 1]]) for name, at in self.offsets.items()
+        }
+
     def of_model(self) -> "Flash":
         """Without what only one trace knows: another one may call another tensor so."""
         named = {n: at for n, at in self.offsets.items() if not n.startswith(("constant.", "loss."))}
         return Flash(named, self.contents)
+
+
+def _digest(contents: bytes) -> str:
+    return hashlib.sha256(contents.ljust(aligned(len(contents)), b"\0")).hexdigest()
+
+
+def is_constant(captured: Captured, name: str, digest: str) -> bool:
+    """Whether the value `name` of `captured` is still the one whose digest that was."""
+    return name in captured.graph.value and _digest(initial(captured, name)) == digest
 
 
 def flash_of(captured: Captured, limit_bytes: int) -> Flash:

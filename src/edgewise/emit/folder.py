@@ -89,6 +89,8 @@ class Emitted(msgspec.Struct, frozen=True):
     values: tuple[StoredValue, ...]
     store: Store
     sources: tuple[str, ...]
+    constants: dict[str, str]
+    """What lies in flash, by name; a digest of each (`Flash.digests`)."""
     inference: Inferred | None = None
 
 
@@ -144,6 +146,7 @@ def write_folder(folder: Path, training: Planned, inference: Planned | None, *, 
         values=tuple(_value(slot, _owner(slot, training, inference)) for slot in every),
         store=store,
         sources=tuple(_needed(text)),
+        constants=training.flash.digests(),
         inference=_inferred(inference, other) if inference and other else None,
     )
     contents = [_content(slot, _owner(slot, training, inference)) for slot in every]

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from edgewise.capture import contrast, integer_layers, integers, labelled_layer
+from edgewise.capture import contrast, integer_layers, integers, labelled_layer, requantized
 from edgewise.capture.integer_layers import WeightGradientKernel
 from edgewise.capture.integers import IntegerKernel
 from edgewise.capture.kernels import resolve
 from edgewise.capture.lowering import Layout
-from edgewise.emit.calls import Call, Settings, Unsupported, only_floats
-from edgewise.emit.views import View, run_of, slots_of
+from edgewise.emit.calls import Call, Given, Settings, Unsupported, only_floats, single
+from edgewise.emit.views import Extent, View, run_of, slots_of
 
 Layouts = Mapping[str, Layout]
 _WHOLE = (torch.int8, torch.int32, torch.int64)
@@ -59,8 +59,41 @@ def _wrong_labels(made: list[View], args: tuple[Any, ...], key: Settings | None)
     return (Call("ew_wrong_labels", (made[0], targets, classes, key)),)
 
 
-def _nearest(made: list[View], args: tuple[Any, ...], _: Settings | None) -> tuple[Call, ...]:
-    return (Call("ew_round_nearest", (made[0], *args)),)
+def round_nearest(given: Given) -> tuple[Call, ...]:
+    """`round_nearest(x, scale)`."""
+    x, scale = given.args
+    only_floats(x)
+    return (Call("ew_round_nearest", (given.out, x, scale)),)
+
+
+def floats_of(given: Given) -> tuple[Call, ...]:
+    """`floats_of(q, scale)`."""
+    q, scale = given.args
+    return (Call("ew_floats_of_i8", (given.out, q, float(scale))),)
+
+
+def sum_of(given: Given) -> tuple[Call, ...]:
+    """`sum_of(terms, scales, lows, highs, scale)`."""
+    terms, scales, lows, highs, scale = given.args
+    fields = (tuple(map(single, numbers)) for numbers in (scales, lows, highs))
+    missing = requantized.MOST_TERMS - len(terms)
+    settings = Settings("ew_terms_i8", (len(terms), *fields))
+    return (Call("ew_sum_of_i8", (given.out, *terms, *[None] * missing, scale, settings)),)
+
+
+def convolution_layer(given: Given, rows_padding: Extent | None = None) -> tuple[Call, ...]:
+    """`convolution_layer(x, weight, bias, factor, pairs, groups, limits)`; a band has its own padding."""
+    *views, pairs, groups, limits = given.args
+    stride, padding, dilation = tuple(pairs[:2]), tuple(pairs[2:4]), tuple(pairs[4:])
+    padding = padding if rows_padding is None else (rows_padding, padding[1])
+    settings = Settings("ew_convolution_settings", (stride, padding, dilation, groups))
+    return (Call("ew_convolution_layer_i8", (given.out, *views, settings, *limits)),)
+
+
+def linear_layer(given: Given) -> tuple[Call, ...]:
+    """`linear_layer(x, weight, bias, factor, limits)`."""
+    *views, limits = given.args
+    return (Call("ew_linear_layer_i8", (given.out, *views, *limits)),)
 
 
 def _stochastic(made: list[View], args: tuple[Any, ...], key: Settings | None) -> tuple[Call, ...]:
@@ -149,7 +182,6 @@ _WITH_ROOM: Mapping[Callable[..., Any], Callable[[list[View], tuple[Any, ...], s
 
 _CALLS: Mapping[Callable[..., Any], Rule] = {
     contrast.wrong_labels_of: _wrong_labels,
-    integers.round_nearest: _nearest,
     integers.round_drawn: _stochastic,
     integers.multiply: _product,
     contrast.contrast_of: _contrast,

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from edgewise.capture import gradients
+from edgewise.capture import gradients, integers, requantized
 from edgewise.capture.kernels import AtenKernel
 from edgewise.emit import copies, losses, picked, rearranged
 from edgewise.emit.calls import Call, Given, Rule, Unsupported, c_number
@@ -28,6 +28,7 @@ from edgewise.emit.counting import (
     whole_clamp,
     whole_numbers,
 )
+from edgewise.emit.integers import convolution_layer, floats_of, linear_layer, round_nearest, sum_of
 from edgewise.emit.norms import (
     batch_norm_backward,
     batch_norm_given,
@@ -417,6 +418,11 @@ def _argmax(given: Given) -> tuple[Call, ...]:
 _FUNCTIONS: dict[object, Rule] = {
     gradients.input_gradient: convolution_input_gradient,
     gradients.parameter_gradients: convolution_parameter_gradients,
+    integers.round_nearest: round_nearest,
+    requantized.floats_of: floats_of,
+    requantized.sum_of: sum_of,
+    requantized.convolution_layer: convolution_layer,
+    requantized.linear_layer: linear_layer,
 }
 
 RULES: Mapping[str, Rule] = {

@@ -1,10 +1,10 @@
 """The C of one tile of a loop: the kernel calls on slices, with what a slice changes in their settings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgewise.capture import gradients
+from edgewise.capture import gradients, requantized
 from edgewise.capture.directions import AlongKernel, DirectionKernel, PerturbedKernel
 from edgewise.capture.effects import BatchNormKernel, ProductKernel
 from edgewise.capture.kernels import AtenKernel, Run, Slot, resolve
@@ -19,6 +19,7 @@ from edgewise.emit.convolutions import (
     convolution_parameter_gradients,
 )
 from edgewise.emit.directions import draw_tile
+from edgewise.emit.integers import convolution_layer
 from edgewise.emit.rules import packet_of
 from edgewise.emit.statements import aten_call, batch_norm
 from edgewise.emit.views import Extent, View
@@ -87,11 +88,8 @@ def tile_statements(run: Run, tile: Tile, *, first: bool) -> list[Guarded]:
 
 
 def _aten(kernel: AtenKernel, tile: Tile) -> list[Guarded]:
-    target = kernel.whole.target
-    if target is gradients.input_gradient:
-        return _input_gradient(kernel, tile)
-    if target is gradients.parameter_gradients:
-        return _parameter_gradients(kernel, tile)
+    if kernel.whole.target in _FUNCTIONS:
+        return _FUNCTIONS[kernel.whole.target](kernel, tile)
     match packet_of(kernel):
         case "convolution":
             return _convolution(kernel, tile)
@@ -151,6 +149,14 @@ def _convolution(kernel: AtenKernel, tile: Tile) -> list[Guarded]:
     return [Guarded(f"{inputs} == 0", calls(given.args[2])), Guarded(f"{inputs} > 0", calls(None))]
 
 
+def _convolution_layer(kernel: AtenKernel, tile: Tile) -> list[Guarded]:
+    args = [*resolve(kernel.whole.args, tile.slots)]
+    if GROUPS in tile.at:
+        args[5] = tile.count[GROUPS]
+    padding = _window_padding(tile, kernel.whole.args[0])
+    return [Guarded("", convolution_layer(Given(tuple(args), {}, {0: tile.made[0]}), padding))]
+
+
 def _window_padding(tile: Tile, x: Slot) -> Extent | None:
     """Padding of the rows of `x` that a band of output rows reads: what of its window lies before them."""
     piece = tile.pieces[x.index].get(2)
@@ -176,3 +182,10 @@ def _parameter_gradients(kernel: AtenKernel, tile: Tile) -> list[Guarded]:
         once = f"{tile.at[INPUTS]} == 0" if of_bias and INPUTS in tile.at else ""
         made.append(Guarded(once, (call,), (position,)))
     return made
+
+
+_FUNCTIONS: Mapping[Any, Callable[[AtenKernel, Tile], list[Guarded]]] = {
+    gradients.input_gradient: _input_gradient,
+    gradients.parameter_gradients: _parameter_gradients,
+    requantized.convolution_layer: _convolution_layer,
+}

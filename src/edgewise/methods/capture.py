@@ -1,6 +1,6 @@
 """`capture_with`: the training step of a model by any method, as a Graph."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import nn
@@ -12,6 +12,7 @@ from edgewise.methods import (
     extrapolation,
     forward_forward,
     forward_gradient,
+    frozen_int8,
     local_losses,
     settings,
     sparse_update,
@@ -41,12 +42,15 @@ def capture_with(
     *,
     name: str | None = None,
     seed: int = 0,
+    watched: Iterable[Any] | None = None,
 ) -> Captured:
     """Capture one training step of `method`; all else is as in `capture`.
 
     Fixed point trains an integer copy, `Captured.model`; `model` stays as it is, and may also be such a copy
     (`fixed_point.quantize`). The example batch must then be real data, because the scales of activations are
-    its. Forward-forward trains `model` within a classifier by goodness, which is `Captured.model`.
+    its. A sparse update with frozen int8 layers trains a copy, too, whose scales are those of the inputs
+    `watched`, or of the example batch. Forward-forward trains `model` within a classifier by goodness, which
+    is `Captured.model`.
 
     Raises:
         ModelUnsupported: the model cannot be captured, or not by this method; parts named with their paths.
@@ -60,4 +64,8 @@ def capture_with(
     trace = _TRACES[type(method)](method)
     if isinstance(method, settings.ForwardForward):
         model = forward_forward.classifier(model, method, example_batch)
+    if isinstance(method, settings.SparseUpdate) and method.frozen == "int8":
+        trained = set(sparse_update.chosen(model, method))
+        watched = [example_batch[0]] if watched is None else watched
+        model, _ = frozen_int8.with_int8_layers(model, watched, trained)
     return capture(model, loss, optimizer, example_batch, name=name, seed=seed, trace=trace)

@@ -146,11 +146,13 @@ class SparseUpdate(
     """Backprop for the weights and biases below some module paths only; `""` is the whole model.
 
     `weights` (all parameters of two dims or more) go by channels; `biases` are all those of one dim, scales
-    of norms included.
+    of norms included. With `frozen` at int8, convolutions and linear layers that no gradient passes, those
+    before the first that is trained, compute on int8, with the scales of the example batch.
     """
 
     weights: dict[str, Channels] = {}
     biases: tuple[str, ...] = ()
+    frozen: Literal["float32", "int8"] = "float32"
 
     def __post_init__(self) -> None:
         for path, channels in self.weights.items():
@@ -165,7 +167,7 @@ class SparseUpdate(
                 )
 
     def __hash__(self) -> int:
-        return hash((tuple(sorted(self.weights)), self.biases))
+        return hash((tuple(sorted(self.weights)), self.biases, self.frozen))
 
 
 class Extrapolated(

@@ -2,7 +2,9 @@
 
 import dataclasses
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -30,6 +32,9 @@ from edgewise.train.records import SUMMARY_FORMAT, EpochLine, RunSummary
 from edgewise.train.run_dir import ENVIRONMENT, GRAPH, MEMORY, PLAN, RECIPE, SUMMARY, check_position, take
 from edgewise.train.watch import Watch
 from edgewise.zoo import resolve_task
+
+WATCHED = 64
+"""Training samples that set the scales of layers on int8."""
 
 
 def train_run(
@@ -123,7 +128,15 @@ def capture_task(recipe: Recipe, dataset: Dataset, optimizer: Optimizer | None =
         task.example_batch,
         name=recipe.model.name,
         seed=train.seed,
+        watched=_watched(dataset, train.batch),
     )
+
+
+def _watched(dataset: Dataset, batch: int) -> Iterator[Any]:
+    """Inputs of about `WATCHED` training samples, batch by batch."""
+    order = epoch_order(len(dataset.train), seed=0, epoch=1)[: max(WATCHED // batch, 1) * batch]
+    for at in range(0, len(order) - batch + 1, batch):
+        yield dataset.train.batch(order[at : at + batch])[0]
 
 
 def make_optimizer(config: OptimizerConfig) -> SGD | AdamW:

@@ -19,7 +19,8 @@ ARITHMETIC = frozenset((
     "ones_like", "relu", "threshold_backward", "leaky_relu", "leaky_relu_backward", "hardtanh",
     "hardtanh_backward", "where", "masked_fill", "maximum", "minimum", "clamp", "clamp_min", "clamp_max",
     "eq", "ne", "lt", "le", "gt", "ge", "logical_not", "logical_and", "logical_or", "bitwise_not", "sqrt",
-    "square", "reciprocal", "hardswish", "hardswish_backward",
+    "square", "reciprocal", "hardswish", "hardswish_backward", "round_nearest", "floats_of",
+    "sum_of",
 ))
 # fmt: on
 """Ops whose every element is rounded in one way, however many are made at once.
@@ -77,7 +78,7 @@ def elementwise(call: Call) -> Nest | None:
         call.operand(slot, dims, broadcasts=broadcasts)
         for slot, dims in zip(call.slots, follows, strict=True)
     )
-    name = call.target.overloadpacket.__name__
+    name = getattr(call.target, "overloadpacket", call.target).__name__
     return Nest(
         axes,
         call.program,

@@ -29,6 +29,26 @@ def product_and_sum(call: Call) -> Nest | None:
     return _nest(call, a, b, c)
 
 
+def requantized(call: Call) -> Nest:
+    """`linear_layer(x, weight, bias, factor, limits)`: sums are rounded, so each is whole."""
+    x, weight, bias, factor, limits = call.args
+    out = call.output(0, (Window(ROWS), Window(COLUMNS)))
+    operands = (
+        call.operand(x, (Window(ROWS), None)),
+        call.operand(weight, (Window(COLUMNS), None)),
+        *(call.operand(each, (Window(COLUMNS),)) for each in (bias, factor)),
+    )
+    axes = (Axis(ROWS, out.size[0]), Axis(COLUMNS, out.size[1]))
+    return Nest(
+        axes,
+        call.program,
+        operands,
+        (out,),
+        lambda tiles, _, __: (call.target(*tiles[:4], limits),),
+        ((ROWS, COLUMNS), (COLUMNS, ROWS)),
+    )
+
+
 def _nest(call: Call, a: Slot, b: Slot, c: Slot | None) -> Nest:
     batch: tuple[Along, ...] = (Window(BATCH),) if call.meta(a).dim() == 3 else ()
     along = (*batch, Window(ROWS), Window(COLUMNS))

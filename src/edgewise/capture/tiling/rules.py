@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from edgewise.capture import gradients
+from edgewise.capture import gradients, integers, requantized
 from edgewise.capture.directions import AlongKernel, DirectionKernel, PerturbedKernel
 from edgewise.capture.effects import BatchNormKernel, ProductKernel
 from edgewise.capture.kernels import AtenKernel, Instruction, Program, Run, Slot
@@ -19,6 +19,11 @@ Rule = Callable[[Call], Nest | None]
 _FUNCTIONS: dict[object, Rule] = {
     gradients.input_gradient: convolution.of_input,
     gradients.parameter_gradients: convolution.of_parameters,
+    integers.round_nearest: broadcast.elementwise,
+    requantized.floats_of: broadcast.elementwise,
+    requantized.sum_of: broadcast.elementwise,
+    requantized.convolution_layer: convolution.requantized,
+    requantized.linear_layer: products.requantized,
 }
 _PACKETS: dict[str, Rule] = {
     "convolution": convolution.forward,

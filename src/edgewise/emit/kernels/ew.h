@@ -367,6 +367,23 @@ void ew_adamw_i8(const ew_tensor *parameter, const ew_tensor *g, const ew_tensor
 void ew_contrast(const ew_tensor *loss, const ew_tensor *slope, const ew_tensor *goodness, float sharpness,
                  float threshold, int pairs);
 
+/* -- frozen layers (frozen_layers.c): as edgewise.capture.requantized; x, w and y are i8, b i32 [outputs] ------------- */
+
+/* Sums of products and b, times the factor (f32 [outputs]) of the output, rounded, within `least` and `most`. */
+void ew_convolution_layer_i8(const ew_tensor *y, const ew_tensor *x, const ew_tensor *w, const ew_tensor *b,
+                             const ew_tensor *factor, const ew_convolution_settings *s, int32_t least, int32_t most);
+void ew_linear_layer_i8(const ew_tensor *y, const ew_tensor *x, const ew_tensor *w, const ew_tensor *b,
+                        const ew_tensor *factor, int32_t least, int32_t most);
+/* int8 terms (those that are not there are NULL) times their scales, added in order and clamped after each; then
+ * rounded at `scale`. */
+typedef struct {
+    int32_t count;
+    float scale[4], low[4], high[4];
+} ew_terms_i8;
+void ew_sum_of_i8(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, const ew_tensor *c, const ew_tensor *d,
+                  const ew_tensor *scale, const ew_terms_i8 *s);
+void ew_floats_of_i8(const ew_tensor *out, const ew_tensor *q, float scale);
+
 /* -- fixed point (fixed_point_*.c): as edgewise.methods.fixed_point, to the bit --------------------------------------- */
 
 /* Tensors are dense. Weights are i16 or i8 (`type`), activations i8, accumulators and logits i32. */

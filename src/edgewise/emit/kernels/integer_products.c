@@ -10,21 +10,13 @@ void ew_matmul_i8(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b)
                        a->size[1]);
 }
 
-/* Of `count` positions, `step` apart from `at` on, those that lie in a row of `size`: taps of a window, or windows. */
-static void within(int32_t at, int32_t step, int32_t count, int32_t size, int32_t *from, int32_t *to)
-{
-    *from = at < 0 ? ew_min((-at + step - 1) / step, count) : 0;
-    *to = at >= size ? 0 : ew_min((size - 1 - at) / step + 1, count);
-    *to = ew_max(*to, *from);
-}
-
 /* One sum of a convolution: of one sample and output, at one place. */
 static int32_t window_sum(const ew_tensor *x, const ew_tensor *w, const ew_convolution_settings *s, int32_t first,
                           int32_t output, int32_t row, int32_t column)
 {
     int32_t rows[2], columns[2], sum = 0;
-    within(row, s->dilation[0], w->size[2], x->size[2], &rows[0], &rows[1]);
-    within(column, s->dilation[1], w->size[3], x->size[3], &columns[0], &columns[1]);
+    ew_within(row, s->dilation[0], w->size[2], x->size[2], &rows[0], &rows[1]);
+    ew_within(column, s->dilation[1], w->size[3], x->size[3], &columns[0], &columns[1]);
     for (int32_t c = 0; c < w->size[1]; ++c)
         for (int32_t k = rows[0]; k < rows[1]; ++k) {
             const int32_t there = first + c * x->stride[1] + (row + s->dilation[0] * k) * x->stride[2]
@@ -55,8 +47,8 @@ static int32_t tap_sum(const ew_tensor *dy, const ew_tensor *x, const ew_convolu
                        int32_t channel, int32_t shift_row, int32_t shift_column)
 {
     int32_t rows[2], columns[2], sum = 0;
-    within(shift_row, s->stride[0], dy->size[2], x->size[2], &rows[0], &rows[1]);
-    within(shift_column, s->stride[1], dy->size[3], x->size[3], &columns[0], &columns[1]);
+    ew_within(shift_row, s->stride[0], dy->size[2], x->size[2], &rows[0], &rows[1]);
+    ew_within(shift_column, s->stride[1], dy->size[3], x->size[3], &columns[0], &columns[1]);
     for (int32_t n = 0; n < dy->size[0]; ++n)
         for (int32_t i = rows[0]; i < rows[1]; ++i) {
             const int32_t from = n * dy->stride[0] + output * dy->stride[1] + i * dy->stride[2] + columns[0] * dy->stride[3];

@@ -1,0 +1,164 @@
+"""Frozen layers on int8: close to the float network, int8 from end to end, and the same bits by every way."""
+
+import copy
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgewise.capture import requantized
+from edgewise.errors import UsageError
+from edgewise.methods import SparseUpdate
+from edgewise.methods.frozen_int8 import Int8Layer, with_int8_layers
+from tests.methods.steps import captured_by, gradients, network, states_under_random_plans
+
+
+class Residual(nn.Module):
+    """x + f(x), clamped or not; f is two convolutions with norms."""
+
+    def __init__(self, channels: int, end: nn.Module) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels)
+        self.second, self.end = nn.Conv2d(channels, channels, 1, bias=False), end
+
+    def reset_parameters(self) -> None:
+        self.first.reset_parameters()
+        self.second.reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner: Tensor = F.relu(self.norm(self.first(x)))
+        end: Tensor = self.end(self.second(inner) + x)
+        return end
+
+
+def chain() -> nn.Sequential:
+    return network(
+        nn.Conv2d(1, 6, 3, stride=2, padding=1), nn.BatchNorm2d(6), nn.ReLU6(inplace=True),
+        nn.Conv2d(6, 6, 3, groups=6, dilation=2, padding=1, bias=False), nn.BatchNorm2d(6),
+        nn.Hardtanh(-0.5, 1.5), nn.Conv2d(6, 8, 1), nn.ReLU(), nn.Flatten(), nn.Linear(72, 12), nn.ReLU(),
+        nn.Linear(12, 3),
+    )  # fmt: skip
+
+
+def residual() -> nn.Sequential:
+    return network(
+        nn.Conv2d(1, 4, 3), nn.ReLU(), Residual(4, nn.ReLU()), Residual(4, nn.Identity()),
+        Residual(4, nn.ReLU6()), nn.Conv2d(4, 4, 1), nn.Flatten(), nn.Linear(196, 3),
+    )  # fmt: skip
+
+
+def between() -> nn.Sequential:
+    """What is no clamp lies between layers: a pooling, and a function of every element."""
+    return network(
+        nn.Conv2d(1, 4, 3), nn.MaxPool2d(2), nn.Conv2d(4, 4, 2), nn.GELU(), nn.Conv2d(4, 4, 1), nn.Flatten(),
+        nn.Linear(16, 3),
+    )  # fmt: skip
+
+
+NETWORKS = {"chain": chain, "residual": residual, "between": between}
+
+
+def batch(seed: int = 1) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(4, 1, 9, 9, generator=generator), torch.arange(4) % 3
+
+
+def head(model: nn.Sequential) -> SparseUpdate:
+    """The last layer is trained."""
+    last = str(len(model) - 1)
+    return SparseUpdate({last: 1.0}, (last,), "int8")
+
+
+@pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
+def test_the_network_is_nearly_the_float_one(make) -> None:  # type: ignore[no-untyped-def]
+    model = make()
+    before = copy.deepcopy(model.state_dict())
+    made, paths = with_int8_layers(model, [batch()[0], batch(2)[0]], {f"{len(model) - 1}.weight"})
+    with torch.no_grad():
+        expected, found = (each.eval()(batch(2)[0]) for each in (model, made))
+
+    assert len(paths) == sum(isinstance(m, (nn.Conv2d, nn.Linear)) for m in model.modules()) - 1
+    assert all(isinstance(made.get_submodule(path), Int8Layer) for path in paths)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in made.modules())
+    assert float((found - expected).norm() / expected.norm()) < 0.03
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
+def test_a_step_is_that_of_the_module(make, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    """Also without the way through floats, and in slices, the bits are those of the layers one by one."""
+    captured = captured_by(head(make()), make(), batch())
+    (found,) = gradients(captured, batch(), 1)
+    captured.model.eval()
+    exact = F.cross_entropy(captured.model(batch()[0]), batch()[1])
+    names, parameters = zip(
+        *((n, p) for n, p in captured.model.named_parameters() if found[n].any()), strict=True
+    )
+    for name, gradient in zip(names, torch.autograd.grad(exact, parameters), strict=True):
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6)
+    monkeypatch.setattr("edgewise.capture.requantized.stay_in_int8", lambda joint: None)
+    longer = captured_by(head(make()), make(), batch())
+    assert len(longer.graph.ops) >= len(captured.graph.ops) + (8 if make is not between else 0)
+    (through_floats,) = gradients(longer, batch(), 1)
+    assert all(torch.equal(found[name], tensor) for name, tensor in through_floats.items())
+
+
+@pytest.mark.parametrize("make", [chain, residual], ids=["chain", "residual"])
+def test_between_layers_all_is_int8(make) -> None:  # type: ignore[no-untyped-def]
+    captured = captured_by(head(make()), make(), batch())
+    dtypes = [captured.graph.value[op.outputs[0]].dtype for op in captured.graph.ops if op.outputs]
+    count = sum(isinstance(m, Int8Layer) for m in captured.model.modules())
+
+    assert set(dtypes[: dtypes.index("float32")]) == {"int8"}
+    assert dtypes.index("float32") > count
+
+
+def test_random_plans_make_the_same_bits() -> None:
+    states = states_under_random_plans(captured_by(head(residual()), residual(), batch()), batch())
+    assert all(torch.equal(states[0][name], tensor) for state in states[1:] for name, tensor in state.items())
+
+
+def test_what_gradients_pass_stays_in_floats() -> None:
+    captured = captured_by(SparseUpdate({"3": 1.0}, (), "int8"), chain(), batch())
+    kinds = {path: type(m) for path, m in captured.model.named_modules()}
+
+    assert kinds["0"] is Int8Layer
+    assert [kinds[p] for p in ("3", "6", "9", "11")] == [nn.Conv2d, nn.Conv2d, nn.Linear, nn.Linear]
+    assert kinds["4"] is nn.BatchNorm2d
+
+
+def test_a_layer_that_is_called_twice_stays_in_floats() -> None:
+    shared = nn.Conv2d(4, 4, 1)
+    model = network(nn.Conv2d(1, 4, 3), shared, nn.ReLU(), shared, nn.Flatten(), nn.Linear(196, 3))
+    made, paths = with_int8_layers(model, [batch()[0]], {"5.weight"})
+
+    assert paths == ("0",)
+    assert made(batch()[0]).shape == (4, 3)
+
+
+def test_without_a_layer_before_the_trained_ones_it_is_refused() -> None:
+    with pytest.raises(
+        UsageError, match="no convolution or linear layer lies before the first that is trained"
+    ):
+        captured_by(SparseUpdate({"": 1.0}, ("",), "int8"), chain(), batch())
+    with pytest.raises(UsageError, match="at the scales of a batch"):
+        with_int8_layers(chain(), [], {"11.weight"})
+
+
+@given(st.integers(-(2**24), 2**24), st.integers(-(2**20), 2**20), st.floats(2.0**-20, 1.0, width=32))
+@settings(max_examples=200)
+def test_a_sum_is_rounded_once_to_a_float_and_once_to_a_whole_number(
+    total: int, bias: int, factor: float
+) -> None:
+    """Against fractions: the float next to sum times factor, then half to even."""
+    sums = torch.tensor([[total + bias]], dtype=torch.int32)
+    made = requantized._rounded(sums, torch.tensor([factor]), -127, 127)
+    single = float(torch.tensor(float(total + bias), dtype=torch.float32))
+    product = Fraction(single) * Fraction(float(torch.tensor(factor)))
+    exact = round(Fraction(float(torch.tensor(float(product), dtype=torch.float32))))
+
+    assert int(made) == max(-127, min(127, exact))
