@@ -40,7 +40,9 @@ def test_for_people(run: Run, emitted: Path) -> None:
     assert " test samples" in values["accuracy"]
     assert values["RAM"].endswith(f" of {RAM_BYTES:,} B")
     assert values["stack"].startswith(("at most 1,", "at most 2,"))
-    assert values["instructions"].endswith(", steps and tests together")
+    each = r"[\d,]+, [\d,]+ a step, [\d,]+ an inference"
+    assert re.fullmatch(each, values["instructions"])
+    assert re.fullmatch(each.replace(r"[\d,]+", r"[\d.]+ \w*B"), values["read"])
 
 
 def test_json_is_the_same_everywhere(run: Run, emitted: Path) -> None:
@@ -49,6 +51,9 @@ def test_json_is_the_same_everywhere(run: Run, emitted: Path) -> None:
     assert there["losses"] == here["losses"]
     assert len(there["losses"]) == 2
     assert there["instructions"] > 1_000_000
+    assert there["instructions_per_step"] > 2 * there["instructions_per_inference"] > 100_000
+    assert here["instructions_per_step"] is here["instructions_per_inference"] is None
+    assert there["bytes_read_per_inference"] == here["bytes_read_per_inference"]
     assert there["ram_bytes"] == load_emitted(emitted).ram_bytes + RESERVED_BYTES
     assert there["arena_bytes"] < there["ram_used_bytes"] <= there["ram_bytes"] == RAM_BYTES
     assert (there["bytes_read"], there["bytes_written"]) == (here["bytes_read"], here["bytes_written"])

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 import torch
 
-from edgewise.emit import BOARDS, HOST, Built, Emulated, build, contents, find_emulator, run
+from edgewise.emit import BOARDS, HOST, Built, Emulated, Taken, build, contents, find_emulator, run
 from edgewise.errors import CorruptArtifact, DeviceError, UsageError
 from tests.emit.regression import BIAS, LOSSES, RAM_BYTES, STATE, STORE, WEIGHT, batches, losses, write_folder
 
@@ -86,6 +86,21 @@ def test_instructions_are_counted_the_same_every_time(board: str, builds: dict, 
     counts = {train(program, folder, emulator).instructions for emulator in ["unicorn"] * 2}
     assert len(counts) == 1
     assert 50_000 < (counts.pop() or 0) < 500_000
+
+
+@pytest.mark.parametrize("emulator", ["unicorn", *(["qemu"] if QEMU else [])])
+def test_steps_are_counted_without_what_is_around_them(emulator: str, builds: dict, folder: Path) -> None:
+    program = built(builds, folder, "stm32f405")
+    once, twice, more = (
+        run(program, batches(n), store=folder / "weights.bin", emulator=emulator) for n in (1, 2, 4)
+    )
+    each = [more.by_steps.instructions or 0, 4 * (once.by_steps.instructions or 0)]
+    assert each[0] == pytest.approx(each[1], rel=0.02)  # with the number of the step, a few differ
+    assert 0 < each[0] < (more.instructions or 0)
+    assert twice.by_steps.read_bytes == twice.read_bytes - once.read_bytes + once.by_steps.read_bytes
+    assert more.by_steps.written_bytes == 4 * once.by_steps.written_bytes > 0
+    assert more.by_inferences == Taken(more.by_inferences.instructions, 0, 0)
+    assert (more.by_inferences.instructions or 0) < 100
 
 
 @pytest.mark.parametrize("board", [name for name, board in BOARDS.items() if board.unicorn and QEMU])

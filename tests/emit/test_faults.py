@@ -91,6 +91,27 @@ def test_a_crime_is_stopped_and_named(crime: str, board_name: str, folder: Path)
         assert said in str(caught.value)
 
 
+PROTECTED = [name for name in ("lm3s6965", "an500", "an547") if "qemu" in PLACES[name]]
+MPU_OFF = '*(volatile uint32_t *)0xe000ed94 = 0; __asm__ volatile("dsb\\n isb");'
+
+
+@pytest.mark.parametrize("crime", ["writes behind its RAM", "writes to flash"])
+@pytest.mark.parametrize("board_name", PROTECTED)
+def test_in_qemu_it_is_the_mpu_that_stops_a_write(crime: str, board_name: str, folder: Path) -> None:
+    """QEMU's own memories let it pass: they have more RAM, and writes to flash go nowhere."""
+    board = BOARDS[board_name]
+    commit(crime, folder, {"RAM_END": board.ram_start + RAM_BYTES, "FLASH": board.flash_start + 0x10000})
+    guarded, source = build(folder, board, ram_bytes=RAM_BYTES), (folder / "model.c").read_text()
+    with pytest.raises(DeviceError, match=r": a memory fault outside of its RAM"):
+        run(guarded, batches(1), store=folder / "weights.bin", emulator="qemu")
+    code = source.split("    *(volatile", 1)
+    (folder / "model.c").write_text(f"{code[0]}    {MPU_OFF}\n    *(volatile{code[1]}")
+    free = run(
+        build(folder, board, ram_bytes=RAM_BYTES), batches(1), store=folder / "weights.bin", emulator="qemu"
+    )
+    assert len(free.losses) == 1
+
+
 def address_of(built: Built, name: str) -> int:
     with built.elf.open("rb") as file:
         table = ELFFile(file).get_section_by_name(".symtab")

@@ -26,6 +26,15 @@ def test_add_i64(shape: tuple[int, ...], alpha: int, seed: int, layout: int) -> 
     assert torch.equal(out, a.add(b, alpha=alpha))
 
 
+@given(shapes, numbers, numbers, seeds, layouts)
+def test_clamp_i64(shape: tuple[int, ...], low: int, high: int, seed: int, layout: int) -> None:
+    x, out = whole(shape, seed), empty(shape, layout, torch.int64)
+
+    kernels().ew_clamp_i64(out, place(x, layout // 3), low, high)
+
+    assert torch.equal(out, x.clamp(low, high))
+
+
 @given(shapes, numbers.filter(bool), seeds, layouts)
 def test_quotients(shape: tuple[int, ...], divisor: int, seed: int, layout: int) -> None:
     x, out, rest = whole(shape, seed), empty(shape, layout, torch.int64), empty(shape, layout, torch.int64)

@@ -36,6 +36,8 @@ UNARY: dict[str, tuple[Function, tuple[Any, ...]]] = {
     "softplus": (lambda x: F.softplus(x, 1.5, 2.0), (1.5, 2.0)),
     "log_sigmoid": (F.logsigmoid, ()),
     "elu": (lambda x: aten.elu(x, 1.3, 1.1, 0.7), (1.3, 1.1, 0.7)),
+    "expm1": (torch.expm1, ()),
+    "mish": (F.mish, ()),
     "erf": (torch.erf, ()),
     "sin": (torch.sin, ()),
     "cos": (torch.cos, ()),
@@ -55,6 +57,8 @@ BINARY: dict[str, tuple[Function, tuple[Any, ...]]] = {
     "div": (torch.div, ()),
     "maximum": (torch.maximum, ()),
     "minimum": (torch.minimum, ()),
+    "prelu": (aten._prelu_kernel, ()),
+    "mish_backward": (aten.mish_backward, ()),
     "hardtanh_backward": (lambda dy, x: aten.hardtanh_backward(dy, x, -0.5, 1.0), (-0.5, 1.0)),
     "sigmoid_backward": (aten.sigmoid_backward, ()),
     "tanh_backward": (aten.tanh_backward, ()),
@@ -73,6 +77,7 @@ DIFFERENCES = {
     "tanh_backward",
     "sigmoid_backward",
     "silu_backward",
+    "mish_backward",
     "hardswish_backward",
     "elu_backward",
 }
@@ -125,6 +130,39 @@ def test_binary(name: str, shape: tuple[int, ...], seed: int, layout: int) -> No
 @given(st.sampled_from([2, 3, -1, -2, 0.5, -0.5, 1.7, -2.3, 0.0, 1.0]), shapes, seeds, layouts)
 def test_pow_scalar(exponent: float, shape: tuple[int, ...], seed: int, layout: int) -> None:
     check("pow_scalar", lambda x: x**exponent, (exponent,), [normal(shape, seed).exp()], layout)
+
+
+@given(shapes, seeds, layouts)
+def test_pow(shape: tuple[int, ...], seed: int, layout: int) -> None:
+    check("pow", torch.pow, (), [normal(shape, seed).exp(), 3 * normal(shape, seed + 1)], layout)
+
+
+@given(shapes, seeds, layouts)
+def test_xlogy(shape: tuple[int, ...], seed: int, layout: int) -> None:
+    a, b = 2 * normal(shape, seed), normal(shape, seed + 1).relu()
+    check("xlogy", torch.xlogy, (), [torch.where(b == 0, 0, a), b], layout, terms=a)
+
+
+@given(shapes, seeds, layouts)
+def test_prelu_backward(shape: tuple[int, ...], seed: int, layout: int) -> None:
+    dy, x, slope = (normal(shape, seed + i) for i in range(3))
+    dx, dslope = empty(shape, layout), empty(shape, layout // 3)
+
+    kernels().ew_prelu_backward(dx, dslope, place(dy, layout // 5), place(x, layout // 7), slope)
+
+    expected = aten._prelu_kernel_backward(dy.double(), x.double(), slope.double())
+    assert_close(dx, expected[0])
+    assert_close(dslope, expected[1])
+
+
+def test_mish_far_from_zero() -> None:
+    x, y, slope = torch.tensor([-120.0, -30.0, 19.9, 20.1, 120.0, float("inf")]), empty((6,)), empty((6,))
+
+    kernels().ew_mish(y, x)
+    kernels().ew_mish_backward(slope, torch.ones(6), x)
+
+    torch.testing.assert_close(y, F.mish(x.double()).float(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(slope[:-1], aten.mish_backward(torch.ones(5), x[:-1]), rtol=1e-5, atol=1e-30)
 
 
 @pytest.mark.parametrize("is_result", [False, True])

@@ -122,3 +122,70 @@ def test_mse_loss(reduction: str, shape: tuple[int, ...], seed: int, layout: int
 
     assert_close(loss, F.mse_loss(x.double(), target.double(), reduction=reduction))
     assert_close(dx, aten.mse_loss_backward(slope.double(), x.double(), target.double(), number))
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@given(shapes, st.sampled_from([0.125, 0.7, 3.0]), seeds, layouts)
+def test_huber_loss(reduction: str, shape: tuple[int, ...], delta: float, seed: int, layout: int) -> None:
+    x, target, number = normal(shape, seed), normal(shape, seed + 1), REDUCTIONS[reduction]
+    loss = empty(shape if reduction == "none" else (), layout)
+
+    kernels().ew_huber_loss(loss, place(x, layout // 3), place(target, layout // 5), number, delta)
+
+    assert_close(loss, F.huber_loss(x.double(), target.double(), reduction=reduction, delta=delta))
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@given(shapes, st.booleans(), seeds, layouts)
+def test_binary_cross_entropy(
+    reduction: str, shape: tuple[int, ...], weighted: bool, seed: int, layout: int
+) -> None:
+    p, target, number = (
+        normal(shape, seed).sigmoid(),
+        normal(shape, seed + 1).sigmoid(),
+        REDUCTIONS[reduction],
+    )
+    w = normal(shape, seed + 2).exp() if weighted else None
+    loss, slope = empty(shape if reduction == "none" else (), layout), empty(shape, layout // 7)
+    double = None if w is None else w.double()
+    scattered = place(p, layout // 3), place(target, layout // 5)
+
+    kernels().ew_binary_cross_entropy(loss, *scattered, w, number)
+    kernels().ew_binary_cross_entropy_slope(slope, *scattered)
+
+    assert_close(loss, F.binary_cross_entropy(p.double(), target.double(), double, reduction=reduction))
+    one = torch.ones(shape, dtype=torch.float64)
+    exact = aten.binary_cross_entropy_backward(one, p.double(), target.double(), None, 0)
+    assert_close(slope, exact, terms=1 / (p * (1 - p)))
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@given(shapes, st.booleans(), st.booleans(), seeds, layouts)
+def test_binary_cross_entropy_of_logits(
+    reduction: str, shape: tuple[int, ...], weighted: bool, positive: bool, seed: int, layout: int
+) -> None:
+    x, target, number = 4 * normal(shape, seed), normal(shape, seed + 1).sigmoid(), REDUCTIONS[reduction]
+    w = normal(shape, seed + 2).exp() if weighted else None
+    more = normal(shape, seed + 3).exp() if positive else None
+    loss = empty(shape if reduction == "none" else (), layout)
+    double = [None if each is None else each.double() for each in (w, more)]
+
+    kernels().ew_binary_cross_entropy_of_logits(
+        loss, place(x, layout // 3), place(target, layout // 5), w, more, number
+    )
+
+    exact = aten.binary_cross_entropy_with_logits(x.double(), target.double(), *double, number)
+    assert_close(loss, exact)
+
+
+def test_cross_entropy_of_certain_probabilities() -> None:
+    p, target = torch.tensor([0.0, 0.0, 1.0, 1.0]), torch.tensor([0.0, 1.0, 0.0, 1.0])
+    loss, slope, far = empty((4,)), empty((4,)), empty((2,))
+
+    kernels().ew_binary_cross_entropy(loss, p, target, None, 0)
+    kernels().ew_binary_cross_entropy_slope(slope, p, target)
+    kernels().ew_binary_cross_entropy_of_logits(far, torch.tensor([-200.0, 200.0]), p[1:3], None, None, 0)
+
+    assert torch.equal(loss, F.binary_cross_entropy(p, target, reduction="none"))
+    assert torch.equal(slope, aten.binary_cross_entropy_backward(torch.ones(4), p, target, None, 0))
+    assert far.tolist() == [0, 0]

@@ -80,6 +80,18 @@ def test_adaptive_average_pool(shape: tuple[int, ...], out: tuple[int, int], see
     assert_close(dx, aten._adaptive_avg_pool2d_backward(dy.double(), x.double()))
 
 
+@given(shapes, pairs, seeds, layouts)
+def test_adaptive_max_pool(shape: tuple[int, ...], out: tuple[int, int], seed: int, layout: int) -> None:
+    x = normal(shape, seed).mul(2).round()  # with ties
+    expected, where = aten.adaptive_max_pool2d(x, out)
+    y, index = empty(expected.shape, layout), empty(expected.shape, layout // 3, torch.int64)
+
+    kernels().ew_adaptive_max_pool(y, index, place(x, layout // 5))
+
+    assert torch.equal(y, expected)
+    assert torch.equal(index, where)
+
+
 def test_what_is_not_a_number_is_the_greatest() -> None:
     x, y = torch.tensor([[[[1.0, float("nan")], [3.0, 2.0]]]]), empty((1, 1, 1, 1))
 

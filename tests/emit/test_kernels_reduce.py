@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from hypothesis import assume
 from hypothesis import strategies as st
 
 from tests.emit.layouts import assert_close, empty, given, layouts, normal, place, seeds
@@ -28,6 +29,22 @@ def test_reductions(shape: tuple[int, ...], data: st.DataObject, seed: int, layo
         assert_close(
             out, expected, terms=None if name == "amax" else x.abs().sum(dims, keepdim=True) if dims else x
         )
+
+
+@given(shapes.filter(bool), st.data(), st.sampled_from([0, 1, 2]), seeds, layouts)
+def test_norm_and_variance(
+    shape: tuple[int, ...], data: st.DataObject, correction: int, seed: int, layout: int
+) -> None:
+    x, over = normal(shape, seed), sorted(data.draw(st.sets(st.integers(0, len(shape) - 1), min_size=1)))
+    size = [1 if d in over else n for d, n in enumerate(shape)]
+    assume(math.prod(shape) > correction * math.prod(size))
+    norm, variance, scattered = empty(size, layout), empty(size, layout // 5), place(x, layout // 3)
+
+    kernels().ew_norm(norm, scattered)
+    kernels().ew_variance(variance, scattered, correction)
+
+    assert_close(norm, torch.linalg.vector_norm(x.double(), dim=over, keepdim=True))
+    assert_close(variance, x.double().var(over, correction=correction, keepdim=True))
 
 
 @given(shapes.filter(bool), st.data(), seeds, layouts)

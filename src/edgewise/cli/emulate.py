@@ -14,7 +14,7 @@ from edgewise.train.units import parse_bytes
 
 if TYPE_CHECKING:
     from edgewise.cli.emulating import Reference
-    from edgewise.emit import Built, Emitted, Emulated
+    from edgewise.emit import Built, Emitted, Emulated, Taken
 
 EXAMPLE = """\
 Boards: stm32f405 (Cortex-M4F), lm3s6965 (M3), an500 (M7), an547 (M55), and host, this computer. The \
@@ -134,6 +134,15 @@ def _payload(folder: Path, found: Found) -> dict[str, Any]:
         "store_bytes": emitted.store.bytes,
         "bytes_read": seen.read_bytes,
         "bytes_written": seen.written_bytes,
+        **{
+            f"{key}_per_{name.split()[-1]}": _share(getattr(part, what), count)
+            for name, part, count in _parts(seen)
+            for key, what in (
+                ("instructions", "instructions"),
+                ("bytes_read", "read_bytes"),
+                ("bytes_written", "written_bytes"),
+            )
+        },
     }
 
 
@@ -158,12 +167,12 @@ def _facts(found: Found) -> Facts:
             ("  arena", exact_bytes(emitted.arena_bytes)),
             ("  stack", f"at most {exact_bytes(seen.stack_bytes or 0)} of {exact_bytes(built.stack_bytes)}"),
             ("flash", exact_bytes(built.flash_used_bytes)),
-            ("instructions", _each(seen.instructions or 0, found, "{:,}".format)),
+            ("instructions", _each(found, "instructions", "{:,}".format)),
         ]
     facts += [
         ("store", f"{bytes_text(emitted.store.bytes)} outside RAM"),
-        ("  read", _each(seen.read_bytes, found, bytes_text)),
-        ("  written", _each(seen.written_bytes, found, bytes_text)),
+        ("  read", _each(found, "read_bytes", bytes_text)),
+        ("  written", _each(found, "written_bytes", bytes_text)),
     ]
     return facts
 
@@ -178,8 +187,22 @@ def _difference(losses: Sequence[float], plain: Sequence[float]) -> str:
     return f"{most:.1e} apart at most, relatively"
 
 
-def _each(count: int, found: Found, text: Callable[[int], str]) -> str:
-    """Of a whole run, and of a step where there was nothing but steps."""
-    if found.tested:
-        return f"{text(count)}, steps and tests together"
-    return f"{text(count)}, {text(round(count / len(found.seen.losses)))} a step"
+def _each(found: Found, what: str, text: Callable[[int], str]) -> str:
+    """Of a whole run, of a step, and of an inference if there were any."""
+    seen, words = found.seen, [text(getattr(found.seen, what) or 0)]
+    for name, part, count in _parts(seen):
+        if count:
+            words.append(f"{text(_share(getattr(part, what), count) or 0)} {name}")
+    return ", ".join(words)
+
+
+def _parts(seen: "Emulated") -> "tuple[tuple[str, Taken, int], ...]":
+    """The parts of a run that are repeated: what one is called, what all took, and how many there were."""
+    return (
+        ("a step", seen.by_steps, len(seen.losses)),
+        ("an inference", seen.by_inferences, len(seen.outputs)),
+    )
+
+
+def _share(total: int | None, count: int) -> int | None:
+    return None if total is None or not count else round(total / count)

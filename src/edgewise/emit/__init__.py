@@ -3,7 +3,7 @@
 from edgewise.emit.boards import BOARDS, HOST, Board, find_board
 from edgewise.emit.build import Built, build, furnish
 from edgewise.emit.emit import RESERVED_BYTES, Made, emit
-from edgewise.emit.emulate import EMULATORS, Emulated, find_emulator, run
+from edgewise.emit.emulate import EMULATORS, Emulated, Taken, find_emulator, run
 from edgewise.emit.folder import Emitted
 from edgewise.emit.image import Store, contents, image, journal_entry_bytes, lay_out
 from edgewise.emit.toolchain import COMPILERS, find_compiler
@@ -20,6 +20,7 @@ __all__ = [
     "Emulated",
     "Made",
     "Store",
+    "Taken",
     "build",
     "contents",
     "emit",

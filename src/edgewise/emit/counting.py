@@ -7,7 +7,7 @@ import torch
 from edgewise.emit.calls import Call, Given, Rule, Unsupported
 from edgewise.emit.views import View
 
-WHOLE = (torch.int64, torch.int32)
+WHOLE = (torch.int64, torch.int32, torch.bool)
 """Types that have kernels of their own, or are cast to float32 first."""
 
 
@@ -18,10 +18,15 @@ def whole_numbers(function: str, floats: Rule, given: Given) -> tuple[Call, ...]
         Unsupported: the result is neither int64 nor float32, or two operands had to be cast.
     """
     a, b = given.args[:2]
-    if given.out.dtype == torch.float32 and isinstance(a, View) and a.dtype in WHOLE:
-        cast = Call("ew_cast", (given.out, "EW_F32", a.expand(given.out.size), a.c_type))
-        return (cast, *floats(replace(given, args=(given.out, *given.args[1:]))))
-    if given.out.dtype != torch.int64 or function not in ("ew_add", "ew_sub"):
+    whole = [i for i, x in enumerate((a, b)) if isinstance(x, View) and x.dtype in WHOLE]
+    if given.out.dtype == torch.float32 and len(whole) == 1:
+        args = [*given.args]
+        x = args[whole[0]]
+        args[whole[0]] = given.out
+        cast = Call("ew_cast", (given.out, "EW_F32", x.expand(given.out.size), x.c_type))
+        return (cast, *floats(replace(given, args=tuple(args))))
+    longs = all(x.dtype == torch.int64 for x in (given.out, a, b) if isinstance(x, View))
+    if not longs or function not in ("ew_add", "ew_sub"):
         raise Unsupported(f"no kernel in C for {str(given.out.dtype).removeprefix('torch.')}")
     alpha = int(given.kwargs.get("alpha", 1)) * (1 if function == "ew_add" else -1)
     a = a.expand(given.out.size)
@@ -49,9 +54,26 @@ def rounded_quotient(given: Given) -> tuple[Call, ...]:
     return _by_number("ew_floor_divide_i64", given)
 
 
+def whole_clamp(given: Given, low: int | None, high: int | None) -> tuple[Call, ...]:
+    """`clamp(x, low, high)` in int64."""
+    most = 2**62
+    limits = (-most if low is None else int(low), most if high is None else int(high))
+    return (Call("ew_clamp_i64", (given.out, given.args[0].expand(given.out.size), *limits)),)
+
+
 def arange(given: Given) -> tuple[Call, ...]:
     """`arange(end)`, or `arange(start, end, step)`."""
-    if given.out.dtype != torch.int64:
-        raise Unsupported("no kernel in C but for int64")
     start, step = (given.args[0] if len(given.args) > 1 else 0), (given.args[2:3] or (1,))[0]
+    if given.out.dtype == torch.float32:
+        return (Call("ew_ramp", (given.out, float(start), float(step))),)
+    if given.out.dtype != torch.int64:
+        raise Unsupported("no kernel in C but for int64 and float32")
     return (Call("ew_arange", (given.out, int(start), int(step))),)
+
+
+def linspace(given: Given) -> tuple[Call, ...]:
+    """`linspace(start, end, steps)`."""
+    start, end, steps = given.args
+    if given.out.dtype != torch.float32:
+        raise Unsupported("no kernel in C but for float32")
+    return (Call("ew_ramp", (given.out, float(start), (end - start) / max(steps - 1, 1))),)

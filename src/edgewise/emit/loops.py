@@ -15,9 +15,9 @@ from edgewise.capture.tiling.nest import Along, Loop, Operand, Result, Sources, 
 from edgewise.capture.tiling.updating import order_of
 from edgewise.capture.updates import CarryKernel, Change, UpdateKernel
 from edgewise.emit.calls import Call
+from edgewise.emit.copies import copy
 from edgewise.emit.render import INDENT, render, tensor
 from edgewise.emit.rooms import operand_bytes, result_bytes
-from edgewise.emit.rules import copy
 from edgewise.emit.slots import Access
 from edgewise.emit.statements import optimizer_call
 from edgewise.emit.tiles import Piece, Tile, tile_statements

@@ -42,6 +42,16 @@ def max_pool_backward(given: Given) -> tuple[Call, ...]:
     return (Call("ew_max_pool_backward", (dx, dy, index)),)
 
 
+def adaptive_max_pool(given: Given) -> tuple[Call, ...]:
+    """`adaptive_max_pool2d(x, size)`."""
+    return (Call("ew_adaptive_max_pool", _images(given.made[0], given.made[1], given.args[0])),)
+
+
+def adaptive_max_pool_backward(given: Given) -> tuple[Call, ...]:
+    """`adaptive_max_pool2d_backward(dy, x, index)`."""
+    return (Call("ew_max_pool_backward", _images(given.out, given.args[0], given.args[2])),)
+
+
 def average_pool(given: Given) -> tuple[Call, ...]:
     """`avg_pool2d(x, kernel, stride, padding, ceil_mode, count_include_pad, divisor_override)`."""
     y, x = _images(given.out, given.args[0])
@@ -56,8 +66,6 @@ def average_pool_backward(given: Given) -> tuple[Call, ...]:
 
 def _average(given: Given, first: int) -> tuple[Any, ...]:
     settings = _settings(given.arg(first), given.arg(first + 1), given.arg(first + 2, "", 0))
-    if given.arg(first + 3, "ceil_mode", False):
-        raise Unsupported("no kernel in C with `ceil_mode`")
     count_padding = bool(given.arg(first + 4, "count_include_pad", True))
     return settings, int(count_padding), int(given.arg(first + 5, "divisor_override") or 0)
 

@@ -22,7 +22,7 @@ from edgewise.emit.rules import packet_of
 from edgewise.emit.slots import Access
 from edgewise.emit.statements import aligned, statements
 from edgewise.emit.touched_rows import loop_body
-from edgewise.emit.views import C_TYPES
+from edgewise.emit.views import C_TYPES, View
 from edgewise.errors import ModelUnsupported
 from edgewise.graph import Graph, Op, Option, Stream, Value, validate
 
@@ -80,10 +80,20 @@ def _for_c(captured: Captured, op: Op) -> Op:
     options = []
     for option in op.options:
         if not option.is_tiled:
-            options.append(msgspec.structs.replace(option, workspace_bytes=whole_bytes))
+            if all(_may_overwrite(captured, op, old) for old, _ in option.overwrites):
+                options.append(msgspec.structs.replace(option, workspace_bytes=whole_bytes))
         elif _has_c(captured, op, option):
             options.append(_tiled(captured.loops[op.name][option.name], option))
     return msgspec.structs.replace(op, options=tuple(options))
+
+
+def _may_overwrite(captured: Captured, op: Op, old: str) -> bool:
+    """Whether the result can take the place of `old`: no call reads it after another has written there."""
+    calls = statements(captured.kernels[op.name], op, captured.layouts, first=True, room="room")
+    views = [[view for view in call.arguments if isinstance(view, View)] for call in calls]
+    written = [any(view.value in op.outputs for view in own[:1]) for own in views]
+    later = views[written.index(True) + 1 :] if True in written else []
+    return all(view.value != old for own in later for view in own)
 
 
 def _whole_workspace(captured: Captured, op: Op) -> int:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from edgewise.emit.calls import Call, Settings, Table, c_number, extents, single
+from edgewise.emit.calls import Call, Settings, Table, Unsupported, c_number, extents, single
 from edgewise.emit.views import MOST_DIMS, View, plus, times
 
 INDENT = "    "
@@ -50,7 +50,7 @@ def _declared(name: str, argument: View | Settings | Table, place: Place) -> lis
 def tensor(name: str, view: View, place: Place) -> str:
     """The declaration of `view` as the C tensor `name`."""
     if view.dims > MOST_DIMS:
-        raise ValueError(f"{view.dims} dims")
+        raise Unsupported(f"no kernel in C for {view.dims} dims")
     address = plus(place(view), times(view.offset, view.dtype.itemsize))
     size, stride = (extents(e) for e in (view.size or (1,), view.stride or (1,)))
     fixed = all(isinstance(e, int) for e in (*view.size, *view.stride))

@@ -4,21 +4,30 @@ A rule gets views in the place of tensors and returns the calls that make the re
 dims where the kernel expects them; it never looks at addresses, so that it serves whole ops and tiles alike.
 """
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
 
 from edgewise.capture import gradients, integers, requantized
 from edgewise.capture.kernels import AtenKernel
+from edgewise.emit import copies, losses, picked, rearranged
 from edgewise.emit.calls import Call, Given, Rule, Unsupported, c_number
 from edgewise.emit.convolutions import (
     convolution,
     convolution_input_gradient,
     convolution_parameter_gradients,
 )
-from edgewise.emit.counting import WHOLE, arange, remainder, rounded_quotient, whole_numbers
+from edgewise.emit.counting import (
+    WHOLE,
+    arange,
+    linspace,
+    remainder,
+    rounded_quotient,
+    whole_clamp,
+    whole_numbers,
+)
 from edgewise.emit.integers import convolution_layer, floats_of, linear_layer, round_nearest, sum_of
 from edgewise.emit.norms import (
     batch_norm_backward,
@@ -31,12 +40,14 @@ from edgewise.emit.norms import (
 from edgewise.emit.pooling import (
     adaptive_average_pool,
     adaptive_average_pool_backward,
+    adaptive_max_pool,
+    adaptive_max_pool_backward,
     average_pool,
     average_pool_backward,
     max_pool,
     max_pool_backward,
 )
-from edgewise.emit.views import MOST_DIMS, View
+from edgewise.emit.views import View
 
 _UNLIMITED = 3.4028234663852886e38
 """The largest float32."""
@@ -137,6 +148,8 @@ def _rsub(given: Given) -> tuple[Call, ...]:
 
 def _mul(given: Given) -> tuple[Call, ...]:
     a, b = given.args[:2]
+    if given.out.dtype == torch.bool:
+        return _both("ew_logical_and")(given)
     if isinstance(b, View) and b.dtype == torch.bool and isinstance(a, View):
         _floats(a)
         return (
@@ -147,11 +160,24 @@ def _mul(given: Given) -> tuple[Call, ...]:
 
 def _clamp(given: Given) -> tuple[Call, ...]:
     low, high = given.arg(1, "min"), given.arg(2, "max")
-    _floats(given.args[0], low, high)
     if isinstance(low, View) or isinstance(high, View):
-        raise Unsupported("no kernel in C for limits that are tensors")
+        return _clamp_between(given, low, high)
+    if given.out.dtype == torch.int64:
+        return whole_clamp(given, low, high)
+    _floats(given.args[0])
     limits = (-_UNLIMITED if low is None else float(low), _UNLIMITED if high is None else float(high))
     return (Call("ew_clamp", (given.out, given.args[0].expand(given.out.size), *limits)),)
+
+
+def _clamp_between(given: Given, low: View | None, high: View | None) -> tuple[Call, ...]:
+    """Limits that are tensors."""
+    x, calls = given.args[0], []
+    _floats(x, low, high)
+    for function, limit in (("ew_maximum", low), ("ew_minimum", high)):
+        if limit is not None:
+            calls.append(Call(function, (given.out, x.expand(given.out.size), limit.expand(given.out.size))))
+            x = given.out
+    return tuple(calls)
 
 
 def _clamp_min(given: Given) -> tuple[Call, ...]:
@@ -160,6 +186,59 @@ def _clamp_min(given: Given) -> tuple[Call, ...]:
 
 def _clamp_max(given: Given) -> tuple[Call, ...]:
     return _clamp(Given((given.args[0], None, given.args[1]), {}, given.made))
+
+
+def _pow(given: Given) -> tuple[Call, ...]:
+    a, b = given.args
+    _floats(a, b)
+    if not isinstance(a, View):
+        return (
+            copies.fill(given.out, float(a)),
+            Call("ew_pow", (given.out, given.out, b.expand(given.out.size))),
+        )
+    return _binary("ew_pow", "ew_pow_scalar")(given)
+
+
+def _exp2(given: Given) -> tuple[Call, ...]:
+    return _pow(Given((2.0, given.args[0]), {}, given.made))
+
+
+def _scaled(function: str, factor: float) -> Rule:
+    """`factor function(x)`."""
+    return lambda given: (*_unary(function)(given), Call("ew_mul_scalar", (given.out, given.out, factor)))
+
+
+def _ceil(given: Given) -> tuple[Call, ...]:
+    negated, floored = (Call(function, (given.out, given.out)) for function in ("ew_neg", "ew_floor"))
+    return (*_unary("ew_neg")(given), floored, negated)
+
+
+def _addcmul(given: Given) -> tuple[Call, ...]:
+    out, (x, a, b) = given.out, (view.expand(given.out.size) for view in given.args[:3])
+    _floats(x, a, b)
+    factor = float(given.kwargs.get("value", 1))
+    return Call("ew_mul", (out, a, b)), Call("ew_add", (out, x, out, factor))
+
+
+def _lerp(given: Given) -> tuple[Call, ...]:
+    x, end, weight = given.args
+    out = given.out
+    _floats(x, end)
+    if isinstance(weight, View):
+        raise Unsupported("no kernel in C for a weight that is a tensor")
+    x, end = x.expand(out.size), end.expand(out.size)
+    return Call("ew_sub", (out, end, x, 1.0)), Call("ew_add", (out, x, out, float(weight)))
+
+
+def _prelu_backward(given: Given) -> tuple[Call, ...]:
+    _floats(*given.args)
+    outs = given.made[0], given.made[1]
+    return (Call("ew_prelu_backward", (*outs, *(view.expand(outs[0].size) for view in given.args))),)
+
+
+def _isnan(given: Given) -> tuple[Call, ...]:
+    x = given.args[0].expand(given.out.size)
+    return (Call("ew_compare", (given.out, x, x, x.c_type, "EW_NE")),)
 
 
 def _compare(relation: str) -> Rule:
@@ -193,124 +272,6 @@ def _not(given: Given) -> tuple[Call, ...]:
     if given.args[0].dtype != torch.bool:
         raise Unsupported("no kernel in C but for masks")
     return (Call("ew_logical_not", (given.out, given.args[0].expand(given.out.size))),)
-
-
-# -- copies and constants -------------------------------------------------------------------------------
-
-
-def copy(target: View, source: View) -> Call:
-    """`target = source`, of one type or of two."""
-    source = source.expand(target.size)
-    if torch.int16 in (source.dtype, target.dtype):
-        raise Unsupported("no kernel in C for int16")
-    if source.dtype == target.dtype:
-        return Call("ew_copy", (target, source, source.c_type))
-    return Call("ew_cast", (target, target.c_type, source, source.c_type))
-
-
-def fill(target: View, number: float) -> Call:
-    """Every element the same."""
-    if target.dtype == torch.float32:
-        return Call("ew_fill", (target, float(number)))
-    return Call("ew_fill_bytes", (target, target.c_type, int(number)))
-
-
-def _copied(given: Given) -> tuple[Call, ...]:
-    return (copy(given.out, given.args[0]),)
-
-
-def _copied_over(given: Given) -> tuple[Call, ...]:
-    """`copy(old, new)` is `new`."""
-    return (copy(given.out, given.args[1]),)
-
-
-def _constant(position: int | None, number: float = 0.0) -> Rule:
-    """Filled with argument `position`, or with `number`."""
-    return lambda given: (fill(given.out, number if position is None else given.args[position]),)
-
-
-def _triangle(upper: int) -> Rule:
-    def rule(given: Given) -> tuple[Call, ...]:
-        x = given.args[0]
-        return (Call("ew_triangle", (given.out, x, x.c_type, int(given.arg(1, "diagonal", 0)), upper)),)
-
-    return rule
-
-
-def _concatenation(given: Given) -> tuple[Call, ...]:
-    dim = given.arg(1, "dim", 0) % given.out.dims
-    calls, start = [], 0
-    for part in given.args[0]:
-        length = part.size[dim]
-        if not isinstance(length, int):
-            raise Unsupported("its parts are cut along the dim that it joins")
-        calls.append(copy(given.out.narrow(dim, start, length), part))
-        start += length
-    return tuple(calls)
-
-
-def _stack(given: Given) -> tuple[Call, ...]:
-    dim = given.arg(1, "dim", 0) % given.out.dims
-    return tuple(
-        copy(given.out.narrow(dim, at, 1).squeeze(dim), part) for at, part in enumerate(given.args[0])
-    )
-
-
-def _repeat(given: Given) -> tuple[Call, ...]:
-    """Each dim that repeats is two of the result."""
-    x, times = given.args
-    out, size = given.out, [1] * (len(times) - x.dims) + list(x.size)
-    x = x.expand(size)
-    for dim in reversed(range(len(times))):
-        if times[dim] > 1:
-            n, stride = out.size[dim], out.stride[dim]
-            if n != size[dim] * times[dim]:
-                raise Unsupported("its result is cut")
-            split = (times[dim], size[dim]), (stride * size[dim], stride)
-            out = replace(
-                out,
-                size=(*out.size[:dim], *split[0], *out.size[dim + 1 :]),
-                stride=(*out.stride[:dim], *split[1], *out.stride[dim + 1 :]),
-            )
-            x = x.unsqueeze(dim)
-    if out.dims > MOST_DIMS:
-        raise Unsupported(f"no kernel in C for {out.dims} dims")
-    return (copy(out, x),)
-
-
-def _pad(given: Given) -> tuple[Call, ...]:
-    """Where padding is below zero, x is cut; so is the gradient of one that is above."""
-    source, pads = given.args[:2]
-    target = given.out
-    for back, (before, behind) in enumerate(zip(pads[::2], pads[1::2], strict=True)):
-        dim = source.dims - 1 - back
-        length = source.size[dim] + min(before, 0) + min(behind, 0)
-        source = source.narrow(dim, max(-before, 0), length)
-        target = target.narrow(dim, max(before, 0), length)
-    return fill(given.out, float(given.arg(2, "value", 0) or 0)), copy(target, source)
-
-
-def _nothing(given: Given) -> tuple[Call, ...]:
-    """A tensor whose content does not matter."""
-    del given
-    return ()
-
-
-def _slice_backward(given: Given) -> tuple[Call, ...]:
-    dy, _, dim, start, end, step = given.args
-    if step != 1:
-        raise Unsupported("no kernel in C for a slice with steps")
-    size = given.out.size[dim]
-    begin = start + (size if start < 0 else 0)
-    del end  # dy is as long as the slice was
-    return fill(given.out, 0), copy(given.out.narrow(dim, begin, dy.size[dim]), dy)
-
-
-def _select_backward(given: Given) -> tuple[Call, ...]:
-    dy, _, dim, index = given.args
-    dim %= given.out.dims
-    at = index % given.out.size[dim]
-    return fill(given.out, 0), copy(given.out.narrow(dim, at, 1).squeeze(dim), dy)
 
 
 # -- products -------------------------------------------------------------------------------------------
@@ -349,58 +310,67 @@ def _softmax_backward(function: str) -> Rule:
     return rule
 
 
-_REDUCTIONS = ("EW_NONE", "EW_MEAN", "EW_SUM")
-
-
-def _nll(given: Given) -> tuple[Call, ...]:
-    logp, target, weight, reduction, ignored = given.args
-    _floats(logp, weight)
-    if logp.dims == 1:
-        logp, target = logp.unsqueeze(0), target.unsqueeze(0)
-    outs = (given.made[0], given.made.get(1))
-    return (Call("ew_nll_loss", (*outs, logp, target, weight, _REDUCTIONS[reduction], ignored)),)
-
-
-def _nll_backward(given: Given) -> tuple[Call, ...]:
-    dloss, logp, target, weight, reduction, ignored, total = given.args
-    _floats(dloss, logp, weight)
-    out = given.out
-    if logp.dims == 1:
-        out, target = out.unsqueeze(0), target.unsqueeze(0)
-    views = (out, dloss, target, weight, total)
-    return (Call("ew_nll_loss_backward", (*views, _REDUCTIONS[reduction], ignored)),)
-
-
-def _mse(given: Given) -> tuple[Call, ...]:
-    x, target = given.args[:2]
-    _floats(x, target)
-    return (Call("ew_mse_loss", (given.out, x, target, _REDUCTIONS[given.arg(2, "reduction", 1)])),)
-
-
-def _mse_backward(given: Given) -> tuple[Call, ...]:
-    dloss, x, target, reduction = given.args
-    _floats(dloss, x, target)
-    return (Call("ew_mse_loss_backward", (given.out, dloss, x, target, _REDUCTIONS[reduction])),)
-
-
 # -- reductions -----------------------------------------------------------------------------------------
 
 
 def _reduction(function: str) -> Rule:
     def rule(given: Given) -> tuple[Call, ...]:
         x = given.args[0]
-        exact = function == "ew_sum" and x.dtype == torch.int8
-        _floats(*(() if exact else (x, given.out)))
-        asked = given.arg(1, "dim")
-        dims = [asked] if isinstance(asked, int) else asked
-        over = sorted(d % max(x.dims, 1) for d in (dims or range(x.dims)))
-        out = given.out
-        if not given.arg(2, "keepdim", False):
-            for dim in over if x.dims else ():
-                out = out.unsqueeze(dim)
-        return (Call("ew_sum_i8" if exact else function, (out, x)),)
+        counts = function == "ew_sum" and x.dtype in (torch.int8, torch.bool)
+        _floats(*(() if counts else (x, given.out)))
+        out = _with_dims(given.out, x, given.arg(1, "dim"), given.arg(2, "keepdim", False))
+        return (Call("ew_sum_i8" if counts else function, (out, x)),)
 
     return rule
+
+
+def _with_dims(out: View, x: View, asked: Any, keepdim: bool) -> View:
+    """`out` with a dim of one element for each that it is a reduction over: those asked for, or all."""
+    dims = [asked] if isinstance(asked, int) else asked
+    if not keepdim:
+        for dim in sorted(d % x.dims for d in (dims or range(x.dims))) if x.dims else ():
+            out = out.unsqueeze(dim)
+    return out
+
+
+def _max(given: Given) -> tuple[Call, ...]:
+    """`max(x)`, or `max(x, dim, keepdim)` with the place of each."""
+    x, dim = given.args[0], given.arg(1, "dim")
+    _floats(x)
+    if isinstance(dim, View):
+        return (Call("ew_maximum", (given.out, x.expand(given.out.size), dim.expand(given.out.size))),)
+    names = {0: "ew_amax", 1: "ew_argmax"}
+    outs = {i: _with_dims(out, x, dim, given.arg(2, "keepdim", False)) for i, out in given.made.items()}
+    return tuple(Call(names[i], (out, x)) for i, out in outs.items())
+
+
+def _norm(given: Given) -> tuple[Call, ...]:
+    """`linalg_vector_norm(x, order, dim, keepdim)`, and `norm` alike."""
+    x = given.args[0]
+    _floats(x, given.out)
+    if given.arg(1, "ord", 2) != 2:
+        raise Unsupported("no kernel in C but for the norm of order 2")
+    out = _with_dims(given.out, x, given.arg(2, "dim"), given.arg(3, "keepdim", False))
+    return (Call("ew_norm", (out, x)),)
+
+
+def _variance(given: Given) -> tuple[Call, ...]:
+    """`var(x, dim, correction=..., keepdim=...)`."""
+    x, correction = given.args[0], given.kwargs.get("correction", 1)
+    _floats(x)
+    out = _with_dims(given.out, x, given.arg(1, "dim"), given.kwargs.get("keepdim", False))
+    return (Call("ew_variance", (out, x, float(1 if correction is None else correction))),)
+
+
+def _deviation(given: Given) -> tuple[Call, ...]:
+    return (*_variance(given), Call("ew_sqrt", (given.out, given.out)))
+
+
+def _celu(given: Given) -> tuple[Call, ...]:
+    """`celu(x, alpha)`."""
+    x, alpha = given.args[0], float(given.arg(1, "alpha", 1.0))
+    _floats(x)
+    return (Call("ew_elu", (given.out, x, alpha, 1.0, 1 / alpha)),)
 
 
 def _elu_backward(given: Given) -> tuple[Call, ...]:
@@ -445,27 +415,6 @@ def _argmax(given: Given) -> tuple[Call, ...]:
     return (Call("ew_argmax", (out, x)),)
 
 
-def _embedding(given: Given) -> tuple[Call, ...]:
-    table, index = given.args[:2]
-    _floats(table)
-    return (Call("ew_embedding", (given.out, table, index)),)
-
-
-def _embedding_backward(given: Given) -> tuple[Call, ...]:
-    dy, index, _, padding, by_frequency = given.args
-    _floats(dy)
-    if by_frequency:
-        raise Unsupported("no kernel in C for gradients scaled by frequency")
-    return (Call("ew_embedding_backward", (given.out, dy, index, padding)),)
-
-
-def _gather(given: Given) -> tuple[Call, ...]:
-    x, dim, index = given.args[:3]
-    if x.dtype not in (torch.float32, torch.int64):
-        raise Unsupported("no kernel in C but for float32 and int64")
-    return (Call("ew_gather", (given.out, x, x.c_type, dim % max(x.dims, 1), index)),)
-
-
 _FUNCTIONS: dict[object, Rule] = {
     gradients.input_gradient: convolution_input_gradient,
     gradients.parameter_gradients: convolution_parameter_gradients,
@@ -489,6 +438,10 @@ RULES: Mapping[str, Rule] = {
     "tanh_backward": _kept("ew_tanh_backward"),
     "silu": _unary("ew_silu"),
     "silu_backward": _kept("ew_silu_backward"),
+    "mish": _unary("ew_mish"),
+    "mish_backward": _kept("ew_mish_backward"),
+    "_prelu_kernel": _binary("ew_prelu", ""),
+    "_prelu_kernel_backward": _prelu_backward,
     "hardswish": _unary("ew_hardswish"),
     "hardswish_backward": _kept("ew_hardswish_backward"),
     "hardsigmoid": _unary("ew_hardsigmoid"),
@@ -498,12 +451,18 @@ RULES: Mapping[str, Rule] = {
     "softplus": _unary("ew_softplus", _at(1, "beta", 1.0), _at(2, "threshold", 20.0)),
     "softplus_backward": _kept("ew_softplus_backward", _at(2), _at(3)),
     "elu": _unary("ew_elu", _at(1, "alpha", 1.0), _at(2, "scale", 1.0), _at(3, "input_scale", 1.0)),
+    "celu": _celu,
     "elu_backward": _elu_backward,
     "log_sigmoid_forward": _unary("ew_log_sigmoid"),
     "log_sigmoid_backward": _kept("ew_log_sigmoid_backward"),
+    "expm1": _unary("ew_expm1"),
+    "exp2": _exp2,
+    "log2": _scaled("ew_log", 1 / math.log(2)),
+    "log10": _scaled("ew_log", 1 / math.log(10)),
     "log1p": _unary("ew_log1p"),
     "erf": _unary("ew_erf"),
     "sin": _unary("ew_sin"),
+    "ceil": _ceil,
     "floor": _unary("ew_floor"),
     "round": _unary("ew_round"),
     "cumsum": _cumsum,
@@ -523,7 +482,10 @@ RULES: Mapping[str, Rule] = {
     "mul": _mul,
     "div": _div,
     "remainder": remainder,
-    "pow": _unary("ew_pow_scalar", _at(1)),
+    "pow": _pow,
+    "xlogy": _binary("ew_xlogy", ""),
+    "addcmul": _addcmul,
+    "lerp": _lerp,
     "maximum": _binary("ew_maximum", ""),
     "minimum": _binary("ew_minimum", ""),
     "clamp": _clamp,
@@ -535,6 +497,7 @@ RULES: Mapping[str, Rule] = {
     "le": _compare("EW_LE"),
     "gt": _compare("EW_GT"),
     "ge": _compare("EW_GE"),
+    "isnan": _isnan,
     "where": _where,
     "masked_fill": _masked_fill,
     "logical_not": _not,
@@ -544,30 +507,47 @@ RULES: Mapping[str, Rule] = {
     "bitwise_and": _both("ew_logical_and"),
     "bitwise_or": _both("ew_logical_or"),
     "arange": arange,
-    "repeat": _repeat,
-    "expand": _copied,
-    "clone": _copied,
-    "copy": _copied_over,
-    "_to_copy": _copied,
-    "zeros": _constant(None, 0),
-    "ones": _constant(None, 1),
-    "zeros_like": _constant(None, 0),
-    "ones_like": _constant(None, 1),
-    "new_zeros": _constant(None, 0),
-    "new_ones": _constant(None, 1),
-    "full": _constant(1),
-    "full_like": _constant(1),
-    "scalar_tensor": _constant(0),
-    "tril": _triangle(0),
-    "triu": _triangle(1),
-    "cat": _concatenation,
-    "stack": _stack,
-    "constant_pad_nd": _pad,
-    "empty": _nothing,
-    "empty_like": _nothing,
-    "new_empty": _nothing,
-    "slice_backward": _slice_backward,
-    "select_backward": _select_backward,
+    "linspace": linspace,
+    "repeat": copies.repeat,
+    "expand": copies.copied,
+    "clone": copies.copied,
+    "lift_fresh_copy": copies.copied,
+    "copy": copies.copied_over,
+    "_to_copy": copies.copied,
+    "zeros": copies.constant(None, 0),
+    "ones": copies.constant(None, 1),
+    "zeros_like": copies.constant(None, 0),
+    "ones_like": copies.constant(None, 1),
+    "new_zeros": copies.constant(None, 0),
+    "new_ones": copies.constant(None, 1),
+    "full": copies.constant(1),
+    "full_like": copies.constant(1),
+    "scalar_tensor": copies.constant(0),
+    "tril": copies.triangle(0),
+    "triu": copies.triangle(1),
+    "cat": copies.concatenation,
+    "stack": copies.stack,
+    "constant_pad_nd": copies.pad,
+    "empty": copies.nothing,
+    "empty_like": copies.nothing,
+    "new_empty": copies.nothing,
+    "new_empty_strided": copies.nothing,
+    "fill": copies.constant(1),
+    "slice_backward": copies.slice_backward,
+    "slice_scatter": copies.slice_scatter,
+    "diagonal_backward": copies.diagonal_backward,
+    "flip": rearranged.flip,
+    "roll": rearranged.roll,
+    "pixel_shuffle": rearranged.pixel_shuffle,
+    "pixel_unshuffle": rearranged.pixel_unshuffle,
+    "channel_shuffle": rearranged.channel_shuffle,
+    "reflection_pad1d": rearranged.reflected,
+    "reflection_pad2d": rearranged.reflected,
+    "reflection_pad1d_backward": rearranged.reflected_backward,
+    "reflection_pad2d_backward": rearranged.reflected_backward,
+    "glu": rearranged.gated,
+    "glu_backward": rearranged.gated_backward,
+    "select_backward": copies.select_backward,
     "mm": _product,
     "bmm": _product,
     "addmm": _product_and_sum,
@@ -587,25 +567,47 @@ RULES: Mapping[str, Rule] = {
     "_log_softmax": _softmax("ew_log_softmax"),
     "_softmax_backward_data": _softmax_backward("ew_softmax_backward"),
     "_log_softmax_backward_data": _softmax_backward("ew_log_softmax_backward"),
-    "nll_loss_forward": _nll,
-    "nll_loss2d_forward": _nll,
-    "nll_loss_backward": _nll_backward,
-    "nll_loss2d_backward": _nll_backward,
-    "mse_loss": _mse,
-    "mse_loss_backward": _mse_backward,
+    "nll_loss_forward": losses.nll,
+    "nll_loss2d_forward": losses.nll,
+    "nll_loss_backward": losses.nll_backward,
+    "nll_loss2d_backward": losses.nll_backward,
+    "mse_loss": losses.mse,
+    "mse_loss_backward": losses.mse_backward,
+    "huber_loss": losses.huber,
+    "huber_loss_backward": losses.huber_backward,
+    "smooth_l1_loss": losses.smooth_l1,
+    "smooth_l1_loss_backward": losses.smooth_l1_backward,
+    "binary_cross_entropy": losses.binary_cross_entropy,
+    "binary_cross_entropy_backward": losses.binary_cross_entropy_backward,
+    "binary_cross_entropy_with_logits": losses.of_logits,
     "max_pool2d_with_indices": max_pool,
     "max_pool2d_with_indices_backward": max_pool_backward,
     "avg_pool2d": average_pool,
     "avg_pool2d_backward": average_pool_backward,
+    "adaptive_max_pool2d": adaptive_max_pool,
+    "adaptive_max_pool2d_backward": adaptive_max_pool_backward,
     "_adaptive_avg_pool2d": adaptive_average_pool,
     "_adaptive_avg_pool2d_backward": adaptive_average_pool_backward,
     "sum": _reduction("ew_sum"),
     "mean": _reduction("ew_mean"),
     "amax": _reduction("ew_amax"),
+    "max": _max,
+    "var": _variance,
+    "std": _deviation,
+    "linalg_vector_norm": _norm,
+    "norm": _norm,
     "amin": _amin,
     "argmax": _argmax,
-    "gather": _gather,
-    "embedding": _embedding,
-    "embedding_dense_backward": _embedding_backward,
+    "gather": picked.gather,
+    "scatter": picked.scatter,
+    "scatter_add": picked.scatter_add,
+    "index_select": picked.index_select,
+    "index_add": picked.index_add,
+    "index": picked.index,
+    "_unsafe_index": picked.index,
+    "index_put": picked.index_put,
+    "_unsafe_index_put": picked.index_put,
+    "embedding": picked.embedding,
+    "embedding_dense_backward": picked.embedding_backward,
 }
 """Rules by the name of the ATen op."""

@@ -12,8 +12,9 @@ from edgewise.capture.lowering import Layout
 from edgewise.capture.optimizers import SGD, AdamW, Optimizer
 from edgewise.capture.updates import CarryKernel, Change, Piecewise, UpdateKernel
 from edgewise.emit.calls import Call, Given, Settings, Unsupported, single
+from edgewise.emit.copies import copy
 from edgewise.emit.methods import by_pieces, method_calls
-from edgewise.emit.rules import copy, rule_of
+from edgewise.emit.rules import rule_of
 from edgewise.emit.views import View, slots_of, whole
 from edgewise.graph import Op
 

@@ -92,6 +92,27 @@ class View:
         size = (*self.size[:dim], length, *self.size[dim + 1 :])
         return replace(self, size=size, offset=plus(self.offset, times(self.stride[dim], start)))
 
+    def spread(self, dim: int, step: int) -> "View":
+        """As many elements of `dim`, but each `step` behind the last."""
+        stride = (*self.stride[:dim], times(self.stride[dim], step), *self.stride[dim + 1 :])
+        return replace(self, stride=stride)
+
+    def reverse(self, dim: int) -> "View":
+        """With `dim` from its end to its beginning; its size must be a number."""
+        length = self.size[dim]
+        assert isinstance(length, int)  # noqa: S101
+        return self.narrow(dim, max(length - 1, 0), length).spread(dim, -1)
+
+    def split(self, dim: int, inner: int) -> "View":
+        """With `dim` as two: [n / inner, inner]; its size must be a number."""
+        length, stride = self.size[dim], self.stride[dim]
+        assert isinstance(length, int)  # noqa: S101
+        return replace(
+            self,
+            size=(*self.size[:dim], length // inner, inner, *self.size[dim + 1 :]),
+            stride=(*self.stride[:dim], times(stride, inner), stride, *self.stride[dim + 1 :]),
+        )
+
     def flat(self, first: int = 0) -> "View":
         """Dims from `first` on as one; they must be dense."""
         count = product(self.size[first:])

@@ -8,7 +8,7 @@
 The files that host and program exchange are described in runtime/harness.c.
 """
 
-from edgewise.emit.emulate.nouns import Emulated, Ending
+from edgewise.emit.emulate.nouns import Emulated, Ending, Taken
 from edgewise.emit.emulate.run import EMULATORS, find_emulator, run
 
-__all__ = ["EMULATORS", "Emulated", "Ending", "find_emulator", "run"]
+__all__ = ["EMULATORS", "Emulated", "Ending", "Taken", "find_emulator", "run"]

@@ -9,7 +9,8 @@ from edgewise.errors import DeviceError
 
 COMMAND = struct.Struct("<5I")
 RANGE = struct.Struct("<2I")
-REPORT = struct.Struct("<IiIIIIQQQ")
+REPORT = struct.Struct("<IiIIII")
+MARK = struct.Struct("<3Q")
 FAULT = struct.Struct("<7I")
 COMMAND_MAGIC, REPORT_MAGIC, FAULT_MAGIC = (int.from_bytes(b"EWD" + c, "little") for c in (b"C", b"R", b"F"))
 
@@ -23,6 +24,24 @@ STATUS = {
 }
 
 
+class Mark(NamedTuple):
+    """What a run had taken at some moment: ticks of the processor's clock, and bytes through the medium."""
+
+    ticks: int
+    read_bytes: int
+    written_bytes: int
+
+
+class Marks(NamedTuple):
+    """The moments after the parts of a run."""
+
+    init: Mark
+    steps: Mark
+    save: Mark
+    inferences: Mark
+    all: Mark
+
+
 class Report(NamedTuple):
     """The head of result.bin."""
 
@@ -32,9 +51,7 @@ class Report(NamedTuple):
     steps: int
     stack_bytes: int
     reserved: int
-    ticks: int
-    read_bytes: int
-    written_bytes: int
+    marks: Marks
 
     @property
     def failure(self) -> str:
@@ -73,14 +90,16 @@ def read_report(place: Path) -> tuple[Report, bytes]:
     """
     path = place / "result.bin"
     data = path.read_bytes() if path.is_file() else b""
-    if len(data) < REPORT.size:
+    size = REPORT.size + MARK.size * len(Marks._fields)
+    if len(data) < size:
         raise DeviceError(
             "The program ended without a report. Is its runtime that of this version? Emit and build it anew."
         )
-    report = Report._make(REPORT.unpack_from(data))
+    marks = Marks(*map(Mark._make, MARK.iter_unpack(data[REPORT.size : size])))
+    report = Report._make((*REPORT.unpack_from(data), marks))
     if report.magic != REPORT_MAGIC:
         raise DeviceError("The program stopped in the middle, without a fault that was seen. Build it anew.")
-    return report, data[REPORT.size :]
+    return report, data[size:]
 
 
 def read_fault(place: Path) -> Fault | None:

@@ -60,5 +60,5 @@ def execute(built: Built, place: Path) -> Ending:
 
 
 def instructions(built: Built, ticks: int) -> int:
-    """How many were executed while SysTick counted `ticks`."""
+    """How many are executed while SysTick counts `ticks`."""
     return round(ticks * INSTRUCTIONS_PER_SECOND / built.board.clock_hz)

@@ -13,7 +13,7 @@ import numpy as np
 from edgewise.emit.build import Built
 from edgewise.emit.emulate import native, qemu
 from edgewise.emit.emulate.files import Report, read_fault, read_report, write_command
-from edgewise.emit.emulate.nouns import Emulated, Ending
+from edgewise.emit.emulate.nouns import Emulated, Ending, Taken
 from edgewise.emit.emulate.symbols import faulted
 from edgewise.errors import CorruptArtifact, DeviceError, UsageError
 
@@ -148,7 +148,7 @@ def _emulated(
     sizes = [*[outputs_bytes // max(inferences, 1)] * inferences, *(size for _, size in read_back)]
     ends = list(accumulate(sizes, initial=4 * report.steps))
     found = tuple(rest[begin:end] for begin, end in pairwise(ends))
-    instructions = qemu.instructions(built, report.ticks) if emulator == "qemu" else ending.instructions
+    init, steps, save, inferred, end = _moments(built, emulator, ending, report)
     return Emulated(
         board=built.board.name,
         emulator=emulator,
@@ -157,7 +157,31 @@ def _emulated(
         outputs=found[:inferences],
         read_back=found[inferences:],
         stack_bytes=None if built.board.is_host else report.stack_bytes,
-        instructions=instructions,
-        read_bytes=report.read_bytes,
-        written_bytes=report.written_bytes,
+        instructions=end.instructions if emulator == "qemu" else ending.instructions,
+        read_bytes=end.read_bytes,
+        written_bytes=end.written_bytes,
+        by_steps=_between(init, steps),
+        by_inferences=_between(save, inferred),
+    )
+
+
+def _moments(built: Built, emulator: str, ending: Ending, report: Report) -> list[Taken]:
+    """What the run had taken at each of the report's marks."""
+    counts: Sequence[int | None] = [None] * len(report.marks)
+    if emulator == "qemu":
+        counts = [qemu.instructions(built, mark.ticks) for mark in report.marks]
+    elif emulator == "unicorn":
+        counts = ending.looks
+    return [
+        Taken(count, mark.read_bytes, mark.written_bytes)
+        for count, mark in zip(counts, report.marks, strict=True)
+    ]
+
+
+def _between(one: Taken, other: Taken) -> Taken:
+    counted = one.instructions is not None and other.instructions is not None
+    return Taken(
+        (other.instructions or 0) - (one.instructions or 0) if counted else None,
+        other.read_bytes - one.read_bytes,
+        other.written_bytes - one.written_bytes,
     )

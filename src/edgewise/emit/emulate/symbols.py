@@ -38,30 +38,31 @@ def function_at(elf: Path, address: int) -> str:
     return f"{address:#x}"
 
 
-def astray(built: Built, address: int, pc: int, how: str = "touched") -> DeviceError:
-    """The error for a program that touched what it must not."""
+def astray(built: Built, address: int, pc: int, how: str = "touched", stopped: str = "") -> DeviceError:
+    """The error for a program that touched what it must not; `stopped` names the fault that it made."""
     start = built.board.ram_start
     end = start + built.ram_bytes
     words = f"On board `{built.board.name}` the program {how} {address:#x} in {function_at(built.elf, pc)}"
     if start - built.board.ram_bytes <= address < start:
         words += f": its stack of {built.stack_bytes:,} B overflowed. Raise `stack_bytes` in model.json."
     else:
+        fault = f": a {stopped}" if stopped else ","
         words += (
-            f", outside of its RAM ({start:#x} to {end:#x}) and flash. This is a bug of the generated code: "
-            "please report it with the model and the plan."
+            f"{fault} outside of its RAM ({start:#x} to {end:#x}) and flash. This is a bug of the generated "
+            "code: please report it with the model and the plan."
         )
     return DeviceError(words)
 
 
 def faulted(built: Built, fault: Fault) -> DeviceError:
     """The error for a fault that the processor's handlers saw."""
-    if fault.status & STACKING or fault.sp < built.board.ram_start:
-        return astray(built, min(fault.sp, built.board.ram_start - 1), fault.pc, "pushed to")
-    if fault.status & FETCHING:
-        return astray(built, fault.pc, fault.lr, "ran into")
-    if fault.address:
-        return astray(built, fault.address, fault.pc)
     name = EXCEPTIONS.get(fault.exception, f"exception {fault.exception}")
+    if fault.status & STACKING or fault.sp < built.board.ram_start:
+        return astray(built, min(fault.sp, built.board.ram_start - 1), fault.pc, "pushed to", name)
+    if fault.status & FETCHING:
+        return astray(built, fault.pc, fault.lr, "ran into", name)
+    if fault.address:
+        return astray(built, fault.address, fault.pc, stopped=name)
     return DeviceError(
         f"On board `{built.board.name}` the program stopped with a {name} (CFSR {fault.status:#x}) in "
         f"{function_at(built.elf, fault.pc)}. This is a bug of the generated code or of its compiler: "

@@ -23,7 +23,8 @@ arm: Any = import_module("unicorn.arm_const")
 READ_WRITE = unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE
 PAGE = 1024
 SYSTEM_BYTES = 4096
-SYSTEM = 0xE000E000  # SysTick, MPU and the like: plain memory here
+SYSTEM = 0xE000E000  # SysTick, MPU and the like: what is written is forgotten, and read as zero
+SYSTICK_NOW = 0x18
 BKPT = 7
 SLACK = 0x5A
 ACCESS = {
@@ -46,7 +47,7 @@ class _Machine:
         self.uc.ctl_set_cpu_model(getattr(arm, f"UC_CPU_ARM_{board.unicorn}"))
         self.uc.mem_map(board.flash_start, board.flash_bytes, unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC)
         self.uc.mem_map(board.ram_start, -(-built.ram_bytes // PAGE) * PAGE, READ_WRITE)
-        self.uc.mem_map(SYSTEM, SYSTEM_BYTES, READ_WRITE)
+        self.uc.mmio_map(SYSTEM, SYSTEM_BYTES, self._look, None, lambda *_: None, None)
         self.slack_start = board.ram_start + built.ram_bytes
         self.slack = bytes([SLACK]) * (-built.ram_bytes % PAGE)
         self.uc.mem_write(self.slack_start, self.slack)
@@ -58,6 +59,7 @@ class _Machine:
         code = bytes(self.uc.mem_read(board.flash_start, -(-built.flash_used_bytes // 2) * 2))
         self.counter = InstructionCounter(self.uc, board.flash_start, code, built.elf.parents[1])
         self.host = Semihosting(place, power_off_at)
+        self.looks: list[int] = []
         self.ending: Exit | None = None
         self.error: Exception | None = None
         self.uc.hook_add(unicorn.UC_HOOK_INTR, self._interrupt)
@@ -68,6 +70,11 @@ class _Machine:
             for segment in program.iter_segments():
                 if segment["p_type"] == "PT_LOAD" and segment["p_filesz"]:
                     self.uc.mem_write(segment["p_paddr"], segment.data())
+
+    def _look(self, _uc: Any, offset: int, _size: int, _: Any) -> int:
+        if offset == SYSTICK_NOW:
+            self.looks.append(self.counter.instructions)
+        return 0
 
     def _interrupt(self, uc: Any, number: int, _: Any) -> None:
         pc = uc.reg_read(arm.UC_ARM_REG_PC)
@@ -124,7 +131,7 @@ class _Machine:
             self.store.write_bytes(bytes(self.uc.mem_read(board.memory_start, min(size, board.memory_bytes))))
         if self.ending is None:
             raise DeviceError(f"On board `{board.name}` the program stopped without an exit. Build it anew.")
-        return Ending(self.ending.code, self.counter.instructions)
+        return Ending(self.ending.code, self.counter.instructions, tuple(self.looks))
 
 
 def execute(built: Built, place: Path, *, power_off_at: int | None = None) -> Ending:

@@ -12,6 +12,22 @@ UNARY(ew_leaky_relu, (const ew_tensor *out, const ew_tensor *x, float slope), is
 BINARY(ew_leaky_relu_backward, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, float slope),
        v > 0.0f ? u : u * slope)
 
+BINARY(ew_prelu, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b), u > 0.0f ? u : u * v)
+
+void ew_prelu_backward(const ew_tensor *dx, const ew_tensor *dslope, const ew_tensor *dy, const ew_tensor *x,
+                       const ew_tensor *slope)
+{
+    ROWS (w, 5, dx, dslope, dy, x, slope) {
+        for (int32_t i = 0; i < w.n; ++i) {
+            const float u = *ew_floats(dy, w.at[2] + i * w.step[2]);
+            const float v = *ew_floats(x, w.at[3] + i * w.step[3]);
+            const float s = *ew_floats(slope, w.at[4] + i * w.step[4]);
+            *ew_floats(dx, w.at[0] + i * w.step[0]) = v > 0.0f ? u : u * s;
+            *ew_floats(dslope, w.at[1] + i * w.step[1]) = v > 0.0f ? 0.0f : u * v;
+        }
+    }
+}
+
 static BINARY(relu_backward, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b),
               is_negative(v) || ew_bits(v) == 0 ? 0.0f : u)
 static BINARY(threshold_backward,
@@ -49,6 +65,25 @@ static float silu_slope(float x)
 }
 
 BINARY(ew_silu_backward, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b), u * silu_slope(v))
+
+/* -- mish: x tanh(log(1 + e^x)) = x n / (n + 2) with n = e^x (e^x + 2) (arXiv 1908.08681) ---------------- */
+
+static const float MISH_LINE = 20.0f; /* from where on it is x */
+
+static float mish(float x)
+{
+    const float e = ew_expf(x), n = e * (e + 2.0f);
+    return x > MISH_LINE ? x : x * (n / (n + 2.0f));
+}
+
+static float mish_slope(float x)
+{
+    const float e = ew_expf(x), n = e * (e + 2.0f), m = n + 2.0f;
+    return x > MISH_LINE ? 1.0f : n / m + x * (e / (1.0f + e)) * (4.0f * (n + 1.0f) / (m * m));
+}
+
+UNARY(ew_mish, (const ew_tensor *out, const ew_tensor *x), mish(v))
+BINARY(ew_mish_backward, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b), u * mish_slope(v))
 
 /* -- gelu: x Phi(x), or its approximation by tanh (arXiv 1606.08415) ------------------------------------- */
 

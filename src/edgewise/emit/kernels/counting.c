@@ -38,6 +38,16 @@ void ew_remainder_i64(const ew_tensor *out, const ew_tensor *x, int64_t s)
     }
 }
 
+void ew_clamp_i64(const ew_tensor *out, const ew_tensor *x, int64_t low, int64_t high)
+{
+    const ew_tensor *const operands[] = {out, x};
+    ew_walk w;
+    for (ew_walk_begin(&w, 2, operands); w.n > 0; ew_walk_step(&w)) {
+        const int64_t v = *longs(x, &w, 1), raised = v < low ? low : v;
+        *longs(out, &w, 0) = raised > high ? high : raised;
+    }
+}
+
 void ew_sum_i8(const ew_tensor *out, const ew_tensor *x)
 {
     ew_tensor sums = *out;

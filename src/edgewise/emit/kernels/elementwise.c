@@ -131,6 +131,11 @@ BINARY(ew_add, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, fl
 BINARY(ew_sub, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, float alpha), u - alpha * v)
 BINARY(ew_mul, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b), u * v)
 BINARY(ew_div, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b), u / v)
+BINARY(ew_pow, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b), ew_powf(u, v))
+BINARY(ew_xlogy, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b),
+       v != v     ? v
+       : u == 0.0f ? 0.0f
+                   : u * ew_logf(v))
 /* What is not a number wins. */
 BINARY(ew_maximum, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b), u > v || u != u ? u : v)
 BINARY(ew_minimum, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b), u < v || u != u ? u : v)
@@ -143,6 +148,7 @@ UNARY(ew_neg, (const ew_tensor *out, const ew_tensor *x), -v)
 UNARY(ew_abs, (const ew_tensor *out, const ew_tensor *x), ew_absf(v))
 UNARY(ew_sign, (const ew_tensor *out, const ew_tensor *x), (float)((v > 0.0f) - (v < 0.0f)))
 UNARY(ew_exp, (const ew_tensor *out, const ew_tensor *x), ew_expf(v))
+UNARY(ew_expm1, (const ew_tensor *out, const ew_tensor *x), ew_expm1f(v))
 UNARY(ew_log, (const ew_tensor *out, const ew_tensor *x), ew_logf(v))
 UNARY(ew_sqrt, (const ew_tensor *out, const ew_tensor *x), ew_sqrtf(v))
 UNARY(ew_rsqrt, (const ew_tensor *out, const ew_tensor *x), 1.0f / ew_sqrtf(v))

@@ -48,6 +48,8 @@ void ew_add(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, float 
 void ew_sub(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, float alpha);
 void ew_mul(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b);
 void ew_div(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b);
+void ew_pow(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b);
+void ew_xlogy(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b); /* a log b; 0 where a is */
 void ew_maximum(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b);
 void ew_minimum(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b);
 void ew_add_scalar(const ew_tensor *out, const ew_tensor *x, float s);
@@ -61,6 +63,7 @@ void ew_neg(const ew_tensor *out, const ew_tensor *x);
 void ew_abs(const ew_tensor *out, const ew_tensor *x);
 void ew_sign(const ew_tensor *out, const ew_tensor *x);
 void ew_exp(const ew_tensor *out, const ew_tensor *x);
+void ew_expm1(const ew_tensor *out, const ew_tensor *x);
 void ew_log(const ew_tensor *out, const ew_tensor *x);
 void ew_sqrt(const ew_tensor *out, const ew_tensor *x);
 void ew_rsqrt(const ew_tensor *out, const ew_tensor *x);
@@ -76,9 +79,11 @@ void ew_sigmoid(const ew_tensor *out, const ew_tensor *x);
 void ew_tanh(const ew_tensor *out, const ew_tensor *x);
 void ew_gelu(const ew_tensor *out, const ew_tensor *x, int tanh_form);
 void ew_silu(const ew_tensor *out, const ew_tensor *x);
+void ew_mish(const ew_tensor *out, const ew_tensor *x);
 void ew_hardswish(const ew_tensor *out, const ew_tensor *x);
 void ew_hardsigmoid(const ew_tensor *out, const ew_tensor *x);
 void ew_leaky_relu(const ew_tensor *out, const ew_tensor *x, float slope);
+void ew_prelu(const ew_tensor *out, const ew_tensor *x, const ew_tensor *slope);
 void ew_softplus(const ew_tensor *out, const ew_tensor *x, float beta, float threshold);
 void ew_log_sigmoid(const ew_tensor *out, const ew_tensor *x);
 void ew_elu(const ew_tensor *out, const ew_tensor *x, float alpha, float scale, float input_scale);
@@ -90,9 +95,13 @@ void ew_sigmoid_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tens
 void ew_tanh_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *y);
 void ew_gelu_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x, int tanh_form);
 void ew_silu_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x);
+void ew_mish_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x);
 void ew_hardswish_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x);
 void ew_hardsigmoid_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x);
 void ew_leaky_relu_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x, float slope);
+/* `dslope` has the shape of x: what each element gives to the gradient of its slope. */
+void ew_prelu_backward(const ew_tensor *dx, const ew_tensor *dslope, const ew_tensor *dy, const ew_tensor *x,
+                       const ew_tensor *slope);
 void ew_softplus_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x, float beta, float threshold);
 void ew_log_sigmoid_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x);
 void ew_elu_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *x, float alpha, float scale,
@@ -180,6 +189,14 @@ void ew_nll_loss_backward(const ew_tensor *dlogp, const ew_tensor *dloss, const 
 void ew_mse_loss(const ew_tensor *loss, const ew_tensor *x, const ew_tensor *target, ew_reduction reduction);
 void ew_mse_loss_backward(const ew_tensor *dx, const ew_tensor *dloss, const ew_tensor *x, const ew_tensor *target,
                           ew_reduction reduction);
+void ew_huber_loss(const ew_tensor *loss, const ew_tensor *x, const ew_tensor *target, ew_reduction reduction,
+                   float delta);
+/* Of probabilities p, and of logits x; any weights have the shape of these, or are NULL. */
+void ew_binary_cross_entropy(const ew_tensor *loss, const ew_tensor *p, const ew_tensor *target, const ew_tensor *w,
+                             ew_reduction reduction);
+void ew_binary_cross_entropy_slope(const ew_tensor *dp, const ew_tensor *p, const ew_tensor *target); /* in place */
+void ew_binary_cross_entropy_of_logits(const ew_tensor *loss, const ew_tensor *x, const ew_tensor *target,
+                                       const ew_tensor *w, const ew_tensor *positive_w, ew_reduction reduction);
 
 /* -- pooling (pooling.c): [n, c, h, w] ---------------------------------------------------------------------------- */
 
@@ -197,6 +214,7 @@ void ew_average_pool(const ew_tensor *y, const ew_tensor *x, const ew_pool_setti
                      int32_t divisor /* 0: the size of the window */);
 void ew_average_pool_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_pool_settings *s, int count_padding,
                               int32_t divisor);
+void ew_adaptive_max_pool(const ew_tensor *y, const ew_tensor *index, const ew_tensor *x);
 void ew_adaptive_average_pool(const ew_tensor *y, const ew_tensor *x);
 void ew_adaptive_average_pool_backward(const ew_tensor *dx, const ew_tensor *dy);
 
@@ -204,6 +222,8 @@ void ew_adaptive_average_pool_backward(const ew_tensor *dx, const ew_tensor *dy)
 
 void ew_sum(const ew_tensor *out, const ew_tensor *x);
 void ew_mean(const ew_tensor *out, const ew_tensor *x);
+void ew_norm(const ew_tensor *out, const ew_tensor *x); /* the root of the sum of squares */
+void ew_variance(const ew_tensor *out, const ew_tensor *x, float correction);
 void ew_amax(const ew_tensor *out, const ew_tensor *x);
 void ew_argmax(const ew_tensor *out /* i64 */, const ew_tensor *x); /* one dim of size 1 in out; the first of equals */
 void ew_cumsum(const ew_tensor *out, const ew_tensor *x, ew_type type, int32_t dim); /* f32 or i64; in place */
@@ -221,9 +241,15 @@ void ew_embedding_backward_rows(const ew_tensor *dw, const ew_tensor *dy, const 
 
 void ew_arange(const ew_tensor *out /* i64, one dim */, int64_t start, int64_t step);
 void ew_add_scalar_i64(const ew_tensor *out /* i64 */, const ew_tensor *x /* i64 */, int64_t s); /* in place */
-/* out[i, j, ...] = x[index[i, j, ...], j, ...] along `dim`; float or i64. An index that is not there picks what is
- * not a number, or -1. */
-void ew_gather(const ew_tensor *out, const ew_tensor *x, ew_type type, int32_t dim, const ew_tensor *index);
+void ew_ramp(const ew_tensor *out /* one dim */, float start, float step);
+/* out[i, j, ...] = x[index[i, j, ...], j, ...] along `dim`; float or i64. Where there is a `second` index, it goes
+ * along the next dim. An index that is not there, as one below 0, picks what is not a number, or -1. */
+void ew_gather(const ew_tensor *out, const ew_tensor *x, ew_type type, int32_t dim, const ew_tensor *index,
+               const ew_tensor *second /* or NULL */);
+/* The other way, of floats: out[index[i, j, ...], j, ...] becomes x[i, j, ...], or that more, in the order of
+ * indices. Sizes are those of the index; one that is not there is left out. */
+void ew_scatter(const ew_tensor *out, int32_t dim, const ew_tensor *index, const ew_tensor *second /* or NULL */,
+                const ew_tensor *x, int add);
 
 /* -- random numbers (philox.c): element i of stream s in step t under a seed, as edgewise.capture.philox ------------ */
 
@@ -291,6 +317,7 @@ void ew_threshold(const ew_tensor *state, const ew_tensor *w /* one dim */, int3
 void ew_add_i64(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, int64_t alpha); /* a + alpha b */
 void ew_floor_divide_i64(const ew_tensor *out, const ew_tensor *x, int64_t s); /* rounded down */
 void ew_remainder_i64(const ew_tensor *out, const ew_tensor *x, int64_t s);    /* with the sign of s */
+void ew_clamp_i64(const ew_tensor *out, const ew_tensor *x, int64_t low, int64_t high);
 void ew_sum_i8(const ew_tensor *out, const ew_tensor *x /* i8 */); /* as ew_sum */
 /* For each of the targets [n] other labels, out [count, n], as edgewise.capture.contrast draws them. */
 void ew_wrong_labels(const ew_tensor *out, const ew_tensor *targets, int32_t classes, const ew_key *key);

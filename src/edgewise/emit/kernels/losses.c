@@ -1,4 +1,5 @@
 #include "numbers.h"
+#include "rows.h"
 #include "sums.h"
 
 /* -- negative log likelihood ----------------------------------------------------------------------------- */
@@ -80,25 +81,44 @@ void ew_nll_loss_backward(const ew_tensor *dlogp, const ew_tensor *dloss, const 
     }
 }
 
-/* -- squared error --------------------------------------------------------------------------------------- */
+/* -- of an output x and a target t, element by element --------------------------------------------------- */
+
+/* The loss of one element, with the weights w and p (1 if there are none), or a setting. */
+typedef float loss_of(float x, float t, float w, float p, float setting);
+
+static inline void losses(loss_of *of, float setting, const ew_tensor *loss, const ew_tensor *x,
+                          const ew_tensor *target, const ew_tensor *w, const ew_tensor *p,
+                          ew_reduction reduction)
+{
+    static const float one = 1.0f;
+    const ew_tensor ones = ew_constant(&one, x);
+    const ew_tensor *const operands[] = {x, target, w == NULL ? &ones : w, p == NULL ? &ones : p, loss};
+    ew_total total;
+    ew_walk k;
+    ew_total_begin(&total);
+    for (ew_walk_begin_in_order(&k, reduction == EW_NONE ? 5 : 4, operands); k.n > 0; ew_walk_step(&k)) {
+        float of_element[4];
+        for (int32_t i = 0; i < 4; ++i)
+            of_element[i] = *ew_floats(operands[i], ew_walk_at(&k, i));
+        const float term = of(of_element[0], of_element[1], of_element[2], of_element[3], setting);
+        if (reduction == EW_NONE)
+            *ew_floats(loss, ew_walk_at(&k, 4)) = term;
+        else
+            ew_total_add(&total, term);
+    }
+    if (reduction != EW_NONE)
+        *ew_floats(loss, 0) = ew_total_end(&total) / (reduction == EW_MEAN ? (float)ew_elements(x) : 1.0f);
+}
+
+static float squared(float x, float t, float w, float p, float setting)
+{
+    (void)w, (void)p, (void)setting;
+    return (x - t) * (x - t);
+}
 
 void ew_mse_loss(const ew_tensor *loss, const ew_tensor *x, const ew_tensor *target, ew_reduction reduction)
 {
-    const ew_tensor *const operands[] = {x, target, loss};
-    ew_total total;
-    ew_walk w;
-    ew_total_begin(&total);
-    for (ew_walk_begin_in_order(&w, reduction == EW_NONE ? 3 : 2, operands); w.n > 0; ew_walk_next(&w))
-        for (int32_t i = 0; i < w.n; ++i) {
-            const float d =
-                *ew_floats(x, w.at[0] + i * w.step[0]) - *ew_floats(target, w.at[1] + i * w.step[1]);
-            if (reduction == EW_NONE)
-                *ew_floats(loss, w.at[2] + i * w.step[2]) = d * d;
-            else
-                ew_total_add(&total, d * d);
-        }
-    if (reduction != EW_NONE)
-        *ew_floats(loss, 0) = ew_total_end(&total) / (reduction == EW_MEAN ? (float)ew_elements(x) : 1.0f);
+    losses(squared, 0.0f, loss, x, target, NULL, NULL, reduction);
 }
 
 void ew_mse_loss_backward(const ew_tensor *dx, const ew_tensor *dloss, const ew_tensor *x,
@@ -109,4 +129,58 @@ void ew_mse_loss_backward(const ew_tensor *dx, const ew_tensor *dloss, const ew_
     ew_sub(dx, x, target, 1.0f);
     ew_mul_scalar(dx, dx, scale);
     ew_mul(dx, dx, &given);
+}
+
+/* A parabola up to delta, and a line from there on. */
+static float huber(float x, float t, float w, float p, float delta)
+{
+    const float d = ew_absf(x - t);
+    (void)w, (void)p;
+    return d < delta ? 0.5f * d * d : delta * (d - 0.5f * delta);
+}
+
+void ew_huber_loss(const ew_tensor *loss, const ew_tensor *x, const ew_tensor *target, ew_reduction reduction,
+                   float delta)
+{
+    losses(huber, delta, loss, x, target, NULL, NULL, reduction);
+}
+
+/* -- cross entropy of two classes ------------------------------------------------------------------------ */
+
+static const float LEAST_LOG = -100.0f; /* that ATen takes of a probability */
+
+static float at_least(float v, float least)
+{
+    return v < least ? least : v;
+}
+
+static float of_probability(float x, float t, float w, float p, float setting)
+{
+    (void)p, (void)setting;
+    return w * ((t - 1.0f) * at_least(x < 1.0f ? ew_log1pf(-x) : LEAST_LOG, LEAST_LOG)
+                - t * at_least(ew_logf(x), LEAST_LOG));
+}
+
+void ew_binary_cross_entropy(const ew_tensor *loss, const ew_tensor *p, const ew_tensor *target,
+                             const ew_tensor *w, ew_reduction reduction)
+{
+    losses(of_probability, 0.0f, loss, p, target, w, NULL, reduction);
+}
+
+BINARY(ew_binary_cross_entropy_slope, (const ew_tensor *out, const ew_tensor *a, const ew_tensor *b),
+       (u - v) / at_least((1.0f - u) * u, 1e-12f))
+
+/* (1 - t) x + (1 + (p - 1) t) log(1 + e^-x) */
+static float of_logit(float x, float t, float w, float p, float setting)
+{
+    const float softplus = ew_log1pf(ew_expf(-ew_absf(x))) - (x < 0.0f ? x : 0.0f);
+    (void)setting;
+    return w * ((1.0f - t) * x + (1.0f + (p - 1.0f) * t) * softplus);
+}
+
+void ew_binary_cross_entropy_of_logits(const ew_tensor *loss, const ew_tensor *x, const ew_tensor *target,
+                                       const ew_tensor *w, const ew_tensor *positive_w,
+                                       ew_reduction reduction)
+{
+    losses(of_logit, 0.0f, loss, x, target, w, positive_w, reduction);
 }

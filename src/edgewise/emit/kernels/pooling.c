@@ -69,6 +69,16 @@ void ew_max_pool(const ew_tensor *y, const ew_tensor *index, const ew_tensor *x,
     }
 }
 
+void ew_adaptive_max_pool(const ew_tensor *y, const ew_tensor *index, const ew_tensor *x)
+{
+    EACH_OF (y) {
+        const window v = adaptive_window(h, y->size[2], x->size[2]),
+                     u = adaptive_window(w, y->size[3], x->size[3]);
+        *ew_floats(y, offset(y, n, c, h, w)) = greatest(ew_floats(x, offset(x, n, c, 0, 0)), x, &v, &u,
+                                                        (int64_t *)index->data + offset(index, n, c, h, w));
+    }
+}
+
 void ew_max_pool_backward(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *index)
 {
     ew_fill(dx, 0.0f);

@@ -43,6 +43,25 @@ void ew_mean(const ew_tensor *out, const ew_tensor *x)
     }
 }
 
+void ew_norm(const ew_tensor *out, const ew_tensor *x)
+{
+    parts p;
+    for (begin(&p, out, x); p.w.n > 0; ew_walk_step(&p.w)) {
+        const int32_t at = place(&p, x);
+        *ew_floats(out, at) = ew_sqrtf(ew_sum_of_squares(&p.part, 0.0f));
+    }
+}
+
+void ew_variance(const ew_tensor *out, const ew_tensor *x, float correction)
+{
+    parts p;
+    for (begin(&p, out, x); p.w.n > 0; ew_walk_step(&p.w)) {
+        const int32_t at = place(&p, x);
+        const float n = (float)ew_elements(&p.part), mean = ew_sum_of(&p.part) / n;
+        *ew_floats(out, at) = ew_sum_of_squares(&p.part, mean) / (n > correction ? n - correction : 0.0f);
+    }
+}
+
 /* The greatest element, the first of equals; what is not a number is the greatest. */
 static EW_APART float greatest(const ew_tensor *x, int32_t *index)
 {

@@ -25,6 +25,14 @@ typedef struct {
 
 typedef enum { IN_FILES, IN_INIT, IN_STEP, IN_SAVE, IN_INFER, AT_END } stage;
 
+/* What the run has taken so far, after each of its parts. */
+typedef struct {
+    uint64_t ticks;
+    ew_traffic traffic;
+} mark;
+
+enum { WITH_INIT, WITH_STEPS, WITH_SAVE, WITH_INFERENCES, WITH_ALL, MARKS };
+
 typedef struct {
     uint32_t magic;
     int32_t status; /* as model_init, model_step or model_save returned it; -1 for files of the host */
@@ -32,14 +40,19 @@ typedef struct {
     uint32_t steps; /* done */
     uint32_t stack_bytes;
     uint32_t reserved;
-    uint64_t ticks;
-    ew_traffic traffic;
+    mark marks[MARKS];
 } report;
 
 static command todo;
 static report done = {.magic = REPORT_MAGIC};
 static int result;
 static uint32_t written = sizeof(report);
+
+static void set_mark(int after)
+{
+    done.marks[after].ticks = ew_board_ticks();
+    done.marks[after].traffic = ew_store_traffic;
+}
 
 static int write_result(const void *from, uint32_t bytes)
 {
@@ -86,6 +99,7 @@ static int train(void)
         if (write_result(&loss, sizeof loss))
             return -1;
     }
+    set_mark(WITH_STEPS);
     done.stage = IN_SAVE;
     return model_save();
 #endif
@@ -138,8 +152,15 @@ static int run(void)
     if (commands < 0 || ew_host_read(commands, 0, &todo, sizeof todo) || todo.magic != COMMAND_MAGIC)
         return -1;
     done.stage = IN_INIT;
-    if ((failed = model_init()) || (failed = train()) || (failed = infer()))
+    if ((failed = model_init()))
         return failed;
+    set_mark(WITH_INIT);
+    if ((failed = train()))
+        return failed;
+    set_mark(WITH_SAVE);
+    if ((failed = infer()))
+        return failed;
+    set_mark(WITH_INFERENCES);
     return read_back(commands);
 }
 
@@ -148,8 +169,7 @@ int main(void)
     result = ew_host_open("result.bin", EW_HOST_CREATE);
     done.status = run();
     done.stack_bytes = ew_board_stack_bytes();
-    done.ticks = ew_board_ticks();
-    done.traffic = ew_store_traffic;
+    set_mark(WITH_ALL);
     const int failed = ew_host_write(result, 0, &done, sizeof done);
     ew_host_exit(done.status || failed ? 1 : 0);
     return 0;

@@ -9,9 +9,9 @@ import torch
 
 from edgewise.capture.lowering import Layout
 from edgewise.emit.calls import Call, Settings, Table, Unsupported, c_number
+from edgewise.emit.copies import copy
 from edgewise.emit.directions import LAWS
 from edgewise.emit.methods import RULES, KernelRule
-from edgewise.emit.rules import copy
 from edgewise.emit.views import View, whole
 from edgewise.methods.fixed_point import operators as ops
 from edgewise.methods.fixed_point.arithmetic import Factor
