@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from edgewise.capture import SGD, AdamW, Captured, Optimizer
-from edgewise.methods import SparseUpdate, capture_with, fold_norms, quantize
+from edgewise.methods import SparseUpdate, capture_with, fold_norms
 from edgewise.zoo import build_model, resolve_task
 
 KIB = 1024
@@ -106,7 +106,7 @@ def mcunet(size: int = 128) -> tuple[nn.Module, Any, Any]:
 
 
 def sparse_mcunet(size: int = 128, frozen: Literal["float32", "int8"] = "float32") -> tuple[Captured, Any]:
-    """MCUNetV3's sparse update of MCUNet-5fps, and its batch; layers before the first trained one `frozen` so.
+    """MCUNetV3's sparse update of MCUNet-5fps, layers before the first trained one `frozen`, and its batch.
 
     It trains shares of input channels (`49kb-int8-graph.json` of TinyEngine), this the same shares of output
     channels, which are as many weights.
