@@ -18,7 +18,7 @@ from tests.methods.test_frozen_int8 import Residual
 WIDE = 24
 
 
-def frozen() -> tuple[Captured, list[tuple[Tensor, Tensor]]]:
+def frozen(*trained: str) -> tuple[Captured, list[tuple[Tensor, Tensor]]]:
     """Ops of more than 16 KiB, so that there are slices of them: rows, channels, and groups."""
     model = network(
         nn.Conv2d(3, WIDE, 3, stride=2, padding=1), nn.BatchNorm2d(WIDE), nn.ReLU6(),
@@ -30,7 +30,9 @@ def frozen() -> tuple[Captured, list[tuple[Tensor, Tensor]]]:
     batches = [
         (torch.randn(2, 3, 48, 48, generator=generator), torch.tensor([number, 4])) for number in range(3)
     ]
-    settings = SparseUpdate({"11": 1.0}, ("11",), "int8")
+    model[1].eval()
+    model[5].norm.eval()
+    settings = SparseUpdate(dict.fromkeys(trained, 1.0), trained, "int8")
     captured = capture_with(
         settings, model, "cross_entropy", SGD(0.1), batches[0], watched=[x for x, _ in batches]
     )
@@ -39,7 +41,7 @@ def frozen() -> tuple[Captured, list[tuple[Tensor, Tensor]]]:
 
 @pytest.fixture(scope="module")
 def case() -> tuple[Captured, list[tuple[Tensor, Tensor]], dict[str, Tensor]]:
-    captured, batches = frozen()
+    captured, batches = frozen("11")
     return captured, batches, in_pytorch(captured, batches).state
 
 
@@ -57,6 +59,20 @@ def test_any_plan_makes_pytorchs_int8(share: float, case, tmp_path: Path) -> Non
     for name, tensor in trained.items():  # a softmax and two sums away from int8
         torch.testing.assert_close(found.state[name], tensor, rtol=1e-5, atol=1e-7)
     assert share > 0 or made.certificate.streamed
+
+
+@pytest.mark.parametrize("share", [0.05, 0.4, 1.0])
+def test_gradients_through_int8_weights_are_pytorchs(share: float, tmp_path: Path) -> None:
+    """The first layer is trained: all others are between it and the loss."""
+    captured, batches = frozen("0", "11")
+    expected = in_pytorch(captured, batches[:1]).state
+    least, most = budgets(captured)
+    made = made_in_c(captured, tmp_path, int(least * 1.1 + share * (most - least)))
+    found, _ = run_in_c(made, tmp_path, batches[:1])
+
+    assert any("by_i8" in name for name in made.emitted.sources)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found.state[name], tensor, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("board", ["stm32f405", "lm3s6965", "an500"])

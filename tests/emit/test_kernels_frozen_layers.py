@@ -6,6 +6,7 @@ import torch
 from hypothesis import example
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional as F
 
 from edgewise.capture import requantized
 from tests.emit.layouts import assert_close, empty, given, layouts, normal, place, seeds
@@ -108,3 +109,21 @@ def test_map(shape: list[int], bytes_: bool, seed: int, layout: int) -> None:
 
     assert torch.equal(out, requantized.map_of(x, table))
     assert torch.equal(out, table[x.view(torch.uint8).long()])
+
+
+@given(convolutions(), seeds, layouts)
+def test_convolutions_by_int8_weights(case: Any, seed: int, layout: int) -> None:
+    """The bits of the same convolutions by floats, each channel scaled afterwards."""
+    x_shape, w_shape, settings = case
+    x, w, factor = normal(x_shape, seed), levels(w_shape, seed + 1), numbers(w_shape[0], seed)[1]
+    shape = F.conv2d(x, w.float(), None, *settings).shape
+    dy, c, weight = normal(shape, seed + 2), Convolution.of(*settings), place(w, layout // 3)
+    y, dx, exact, exact_dx = empty(shape, layout), empty(x_shape, layout), empty(shape), empty(x_shape)
+
+    kernels().ew_convolution_by_i8(y, x, weight, factor, c)
+    kernels().ew_convolution_input_gradient_by_i8(dx, dy, weight, c)
+    kernels().ew_convolution(exact, x, w.float(), None, c)
+    kernels().ew_convolution_input_gradient(exact_dx, dy, w.float(), c)
+
+    assert torch.equal(y, exact * factor[:, None, None])
+    assert torch.equal(dx, exact_dx)

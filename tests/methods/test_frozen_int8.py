@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from edgewise.capture import requantized
 from edgewise.errors import UsageError
 from edgewise.methods import SparseUpdate
-from edgewise.methods.frozen_int8 import Int8Layer, with_int8_layers
+from edgewise.methods.frozen_int8 import Int8Layer, Int8Weights, with_int8_layers
 from tests.methods.steps import captured_by, gradients, network, states_under_random_plans
 
 
@@ -146,28 +146,51 @@ def test_random_plans_make_the_same_bits() -> None:
     assert all(torch.equal(states[0][name], tensor) for state in states[1:] for name, tensor in state.items())
 
 
-def test_what_gradients_pass_stays_in_floats() -> None:
-    captured = captured_by(SparseUpdate({"3": 1.0}, (), "int8"), chain(), batch())
+def test_what_gradients_pass_stays_in_floats_by_int8_weights() -> None:
+    captured = captured_by(SparseUpdate({"3": 1.0}, ("6",), "int8"), chain(), batch())
     kinds = {path: type(m) for path, m in captured.model.named_modules()}
 
     assert kinds["0"] is Int8Layer
-    assert [kinds[p] for p in ("3", "6", "9", "11")] == [nn.Conv2d, nn.Conv2d, nn.Linear, nn.Linear]
+    assert [kinds[p] for p in ("3", "6", "9", "11")] == [nn.Conv2d, Int8Weights, nn.Linear, nn.Linear]
     assert kinds["4"] is nn.BatchNorm2d
+    (found,) = gradients(captured, batch(), 1)
+    model = captured.model
+    loss = F.cross_entropy(model(batch()[0]), batch()[1])
+    for name in ("3.weight", "6.bias"):
+        (exact,) = torch.autograd.grad(loss, model.get_parameter(name), retain_graph=True)
+        torch.testing.assert_close(found[name], exact, rtol=1e-4, atol=1e-7)
+    states = states_under_random_plans(captured, batch())
+    assert all(torch.equal(states[0][name], tensor) for state in states for name, tensor in state.items())
 
 
-def test_a_layer_that_is_called_twice_stays_in_floats() -> None:
+@pytest.mark.parametrize("groups", [1, 2, 6])
+def test_a_convolution_by_int8_weights_is_that_by_floats(groups: int) -> None:
+    layer = nn.Conv2d(6, 12, 3, stride=2, padding=1, groups=groups)
+    by_int8 = Int8Weights(layer)
+    layer.weight.data = by_int8.weight * by_int8.factor.view(-1, 1, 1, 1)
+    x = torch.randn(2, 6, 9, 9, requires_grad=True)
+    made, exact = by_int8(x), layer(x)
+    torch.testing.assert_close(made, exact, rtol=1e-5, atol=1e-6)
+    dy = torch.randn_like(exact)
+    for mine, theirs in zip(
+        torch.autograd.grad(made, (x, by_int8.bias), dy), torch.autograd.grad(exact, (x, layer.bias), dy),
+        strict=True,
+    ):  # fmt: skip
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_layer_that_is_called_twice_has_int8_weights_only() -> None:
     shared = nn.Conv2d(4, 4, 1)
     model = network(nn.Conv2d(1, 4, 3), shared, nn.ReLU(), shared, nn.Flatten(), nn.Linear(196, 3))
     made, paths = with_int8_layers(model, [batch()[0]], {"5.weight"})
 
     assert paths == ("0",)
+    assert isinstance(made[1], Int8Weights)
     assert made(batch()[0]).shape == (4, 3)
 
 
-def test_without_a_layer_before_the_trained_ones_it_is_refused() -> None:
-    with pytest.raises(
-        UsageError, match="no convolution or linear layer lies before the first that is trained"
-    ):
+def test_without_a_frozen_layer_it_is_refused() -> None:
+    with pytest.raises(UsageError, match="There is no frozen layer to be rounded to int8"):
         captured_by(SparseUpdate({"": 1.0}, ("",), "int8"), chain(), batch())
     with pytest.raises(UsageError, match="at the scales of a batch"):
         with_int8_layers(chain(), [], {"11.weight"})

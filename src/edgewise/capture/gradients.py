@@ -31,9 +31,9 @@ def blank(layout: Layout) -> Tensor:
 def input_gradient(gradient: Tensor, weight: Tensor, x: Layout, settings: Sequence[Any]) -> Tensor:
     """Gradient of a convolution's input; of x itself only the layout is needed.
 
-    `settings` are those of `convolution_backward`, from the stride to the groups.
+    The weight may be int8. `settings` are those of `convolution_backward`, from the stride to the groups.
     """
-    mask = (True, False, False)
+    mask, weight = (True, False, False), weight.to(gradient.dtype)
     return aten.convolution_backward(gradient, blank(x), weight, None, *settings, mask)[0]  # type: ignore[no-any-return]
 
 

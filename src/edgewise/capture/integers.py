@@ -147,7 +147,7 @@ def multiply(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 def _unambiguous(x: Tensor) -> Tensor:
-    """`x` as rows or columns that lie dense, one behind the other; what lies otherwise the kernel may misread.
+    """`x` as dense rows or columns, one behind the other; what lies otherwise the kernel may misread.
 
     (Seen in PyTorch 2.13.0: [1, 1] times [1, 40] with strides (1, 1) is wrong, and so is [2, 2] whose rows
     overlap, with these strides.)

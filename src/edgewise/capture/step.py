@@ -14,6 +14,7 @@ from edgewise.capture import (
     directions,
     effects,
     int8_chains,
+    int8_weights,
     integer_layers,
     integers,
     labelled_layer,
@@ -41,6 +42,7 @@ REWRITES = {
     **contrast.REWRITES,
     **integers.REWRITES,
     **requantized.REWRITES,
+    **int8_weights.REWRITES,
     **integer_layers.REWRITES,
     **labelled_layer.REWRITES,
 }

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from edgewise.emit.calls import Call, Given, Settings, Unsupported
+from edgewise.emit.calls import Call, Given, Settings, Unsupported, only_floats
 from edgewise.emit.views import Extent, View
 
 
@@ -37,13 +37,26 @@ def _dims(weight: View, *views: View) -> int:
     """Dims of space.
 
     Raises:
-        Unsupported: there are three of them, or operands are not float32.
+        Unsupported: there are three of them, or operands are not float32 (weights may be int8).
     """
     if weight.dims not in (3, 4) or any(view.dims != weight.dims for view in views):
         raise Unsupported(f"no kernel in C for a convolution over {weight.dims - 2} dims")
-    if any(view.dtype != torch.float32 for view in (weight, *views)):
-        raise Unsupported("no kernel in C but for float32")
+    only_floats(*views)
+    if weight.dtype not in (torch.float32, torch.int8):
+        raise Unsupported("no kernel in C but for weights in float32 or int8")
     return weight.dims - 2
+
+
+def _suffix(weight: View) -> str:
+    return "_by_i8" if weight.dtype == torch.int8 else ""
+
+
+def convolution_by_int8(given: Given, rows_padding: Extent | None = None) -> tuple[Call, ...]:
+    """`convolution_by_int8(x, weight, factor, pairs, groups)`."""
+    x, weight, factor, pairs, groups = given.args
+    values = (pairs[:2], pairs[2:4], pairs[4:], False, [0, 0], groups)
+    settings = settings_of(values, _dims(weight, x, given.out), rows_padding)
+    return (Call("ew_convolution_by_i8", (given.out, x, weight, factor, settings)),)
 
 
 def convolution(given: Given, rows_padding: Extent | None = None) -> tuple[Call, ...]:
@@ -66,7 +79,7 @@ def convolution_input_gradient(given: Given, rows_padding: Extent | None = None)
     dy, weight, _, values = given.args
     settings = settings_of(values, _dims(weight, dy, given.out), rows_padding)
     dx, dy, weight = (_plane(view) for view in (given.out, dy, weight))
-    function = "ew_convolution" if values[3] else "ew_convolution_input_gradient"
+    function = "ew_convolution" if values[3] else f"ew_convolution_input_gradient{_suffix(weight)}"
     arguments = (dx, dy, weight, None, settings) if values[3] else (dx, dy, weight, settings)
     return (Call(function, arguments),)
 

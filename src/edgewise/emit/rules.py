@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
-from edgewise.capture import gradients, integers, requantized
+from edgewise.capture import gradients, int8_weights, integers, requantized
 from edgewise.capture.kernels import AtenKernel
 from edgewise.emit import copies, losses, picked, rearranged
 from edgewise.emit.calls import Call, Given, Rule, Unsupported, c_number
 from edgewise.emit.convolutions import (
     convolution,
+    convolution_by_int8,
     convolution_input_gradient,
     convolution_parameter_gradients,
 )
@@ -423,6 +424,7 @@ _FUNCTIONS: dict[object, Rule] = {
     requantized.sum_of: sum_of,
     requantized.map_of: map_of,
     requantized.convolution_layer: convolution_layer,
+    int8_weights.convolution_by_int8: convolution_by_int8,
     requantized.linear_layer: linear_layer,
 }
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgewise.capture import gradients, requantized
+from edgewise.capture import gradients, int8_weights, requantized
 from edgewise.capture.directions import AlongKernel, DirectionKernel, PerturbedKernel
 from edgewise.capture.effects import BatchNormKernel, ProductKernel
 from edgewise.capture.kernels import AtenKernel, Run, Slot, resolve
@@ -15,6 +15,7 @@ from edgewise.capture.updates import CarryKernel, UpdateKernel
 from edgewise.emit.calls import Call, Given, Unsupported
 from edgewise.emit.convolutions import (
     convolution,
+    convolution_by_int8,
     convolution_input_gradient,
     convolution_parameter_gradients,
 )
@@ -157,6 +158,14 @@ def _convolution_layer(kernel: AtenKernel, tile: Tile) -> list[Guarded]:
     return [Guarded("", convolution_layer(Given(tuple(args), {}, {0: tile.made[0]}), padding))]
 
 
+def _convolution_by_int8(kernel: AtenKernel, tile: Tile) -> list[Guarded]:
+    args = [*resolve(kernel.whole.args, tile.slots)]
+    if GROUPS in tile.at:
+        args[4] = tile.count[GROUPS]
+    padding = _window_padding(tile, kernel.whole.args[0])
+    return [Guarded("", convolution_by_int8(Given(tuple(args), {}, {0: tile.made[0]}), padding))]
+
+
 def _window_padding(tile: Tile, x: Slot) -> Extent | None:
     """Padding of the rows of `x` that a band of output rows reads: what of its window lies before them."""
     piece = tile.pieces[x.index].get(2)
@@ -188,4 +197,5 @@ _FUNCTIONS: Mapping[Any, Callable[[AtenKernel, Tile], list[Guarded]]] = {
     gradients.input_gradient: _input_gradient,
     gradients.parameter_gradients: _parameter_gradients,
     requantized.convolution_layer: _convolution_layer,
+    int8_weights.convolution_by_int8: _convolution_by_int8,
 }

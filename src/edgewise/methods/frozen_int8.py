@@ -1,11 +1,12 @@
-"""Layers that no gradient passes, on int8: those before the first that is trained (arXiv 2206.15472).
+"""Frozen layers on int8 (arXiv 2206.15472): those that no gradient passes, before the first that is trained.
 
 Weights are rounded to int8 at a scale for each output channel, activations at one scale for each tensor: its
 largest element over the batches that are watched. Batch norms behind such layers, with the running
-statistics, become part of them; so do the clamps (ReLU, ReLU6, ...) that limit what a layer puts out. What
-comes behind the first trained layer stays in floats, for gradients pass through it.
-
+statistics, become part of them; so do the clamps (ReLU, ReLU6, ...) that limit what a layer puts out.
 `capture.requantized` has the arithmetic, which is exact in whole numbers.
+
+Behind the first trained layer, activations stay in floats, for gradients pass them; frozen convolutions there
+have int8 weights (`capture.int8_weights`).
 """
 
 import copy
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (its common name)
 from torch.overrides import TorchFunctionMode
 
-from edgewise.capture import integers, requantized
+from edgewise.capture import int8_weights, integers, requantized
 from edgewise.capture.joint import call_arguments
 from edgewise.errors import UsageError
 
@@ -47,10 +48,9 @@ class Int8Layer(nn.Module):
         self, layer: nn.Conv2d | nn.Linear, input_scale: float, output_scale: float, least: int, most: int
     ) -> None:
         super().__init__()
-        w = layer.weight.detach()
-        w_scale = w.flatten(1).abs().amax(1).clamp(min=_LEAST) / LEVELS
+        w, w_scale = _rounded(layer.weight.detach())
         b = torch.zeros(len(w)) if layer.bias is None else layer.bias.detach()
-        self.register_buffer("weight", (w / w_scale.view(-1, *[1] * (w.dim() - 1))).round().to(torch.int8))
+        self.register_buffer("weight", w)
         self.register_buffer("bias", _int32(b.double() / (input_scale * w_scale.double())))
         self.register_buffer("factor", w_scale * (input_scale / output_scale))
         self.register_buffer("input_scale", torch.tensor(input_scale))
@@ -77,6 +77,32 @@ class Int8Layer(nn.Module):
         return made
 
 
+class Int8Weights(nn.Module):
+    """A frozen convolution in float32 by int8 weights, in the place of `layer`, whose bias it keeps."""
+
+    weight: Tensor
+    factor: Tensor
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        super().__init__()
+        weight, factor = _rounded(layer.weight.detach())
+        self.register_buffer("weight", weight)
+        self.register_buffer("factor", factor)
+        self.bias = layer.bias
+        self._settings = [*layer.stride, *layer.padding, *layer.dilation], layer.groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The convolution."""
+        y: Tensor = int8_weights.convolution(x, self.weight, self.factor, *self._settings)
+        return y if self.bias is None else y + self.bias[:, None, None]
+
+
+def _rounded(w: Tensor) -> tuple[Tensor, Tensor]:
+    """Int8 `w`, and the scale of each output channel."""
+    scale = w.flatten(1).abs().amax(1).clamp(min=_LEAST) / LEVELS
+    return (w / scale.view(-1, *[1] * (w.dim() - 1))).round().to(torch.int8), scale
+
+
 def _int32(x: Tensor) -> Tensor:
     """To the nearest whole number; sums of products are far from the limits."""
     return x.round().clamp(-(1 << 30), (1 << 30) - 1).to(torch.int32)
@@ -86,6 +112,8 @@ def with_int8_layers(
     model: nn.Module, batches: Iterable[Any], trained: Collection[str]
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """A copy of `model` with int8 layers in the place of those that no gradient passes; their paths.
+
+    Frozen convolutions that gradients pass get int8 weights.
 
     Args:
         model: stays as it is; called on the batches in evaluation mode.
@@ -110,6 +138,15 @@ def with_int8_layers(
         input_scale, output_scale = (max(most, _LEAST) / LEVELS for most in (seen.input, seen.output))
         least, most = seen.limits(output_scale)
         _put(made, path, Int8Layer(layer, input_scale, output_scale, least, most))
+    others = {path: m for path, m in layers.items() if path not in found and isinstance(m, nn.Conv2d)}
+    passed = [path for path in others if f"{path}.weight" not in trained]
+    for path in passed:
+        _put(made, path, Int8Weights(others[path]))
+    if not found and not passed:
+        raise UsageError(
+            "There is no frozen layer to be rounded to int8: no convolution, and no linear layer before the "
+            "first that is trained. Train less, or leave `frozen` at float32."
+        )
     return made, tuple(found)
 
 
@@ -228,11 +265,6 @@ def _watch(model: nn.Module, layers: dict[str, Any], batches: Iterable[Any]) -> 
             old.input, old.output = max(old.input, seen.input), max(old.output, seen.output)
     if empty:
         raise UsageError("Frozen layers are rounded to int8 at the scales of a batch. Give one.")
-    if not found:
-        raise UsageError(
-            "There is no layer to be rounded to int8: no convolution or linear layer lies before the first "
-            "that is trained. Train later layers only, or leave `frozen` at float32."
-        )
     return found
 
 

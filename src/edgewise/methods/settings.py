@@ -147,7 +147,8 @@ class SparseUpdate(
 
     `weights` (all parameters of two dims or more) go by channels; `biases` are all those of one dim, scales
     of norms included. With `frozen` at int8, convolutions and linear layers that no gradient passes, those
-    before the first that is trained, compute on int8, with the scales of the example batch.
+    before the first that is trained, compute on int8, with the scales of the example batch; frozen
+    convolutions behind it have int8 weights.
     """
 
     weights: dict[str, Channels] = {}

@@ -132,6 +132,30 @@ def requantized(call: Call) -> Nest | None:
     return Nest(shape.axes(out.size[2]), call.program, operands, (out,), body, orders)
 
 
+def by_int8(call: Call) -> Nest | None:
+    """`convolution_by_int8(x, weight, factor, pairs, groups)`; parts of a sum are multiplied one by one."""
+    x, weight, factor, pairs, groups = call.args
+    settings = (pairs[:2], pairs[2:4], pairs[4:], False, [0, 0], groups)
+    shape = _shape(call.meta(x).shape, call.meta(weight).shape, call.result(0).shape, settings)
+    if shape is None:
+        return None
+    rows, channels = Window(ROWS, **shape.window), shape.out_channels()
+    operands = (
+        call.operand(x, (Window(BATCH), shape.in_channels(), *shape.space(rows)), dense=True),
+        call.operand(weight, shape.weight_along(), dense=True),
+        call.operand(factor, (channels,)),
+    )
+    out = call.output(0, (Window(BATCH), channels, *shape.space(Window(ROWS))))
+
+    def body(tiles: Sequence[Any], at: At, cut: frozenset[str]) -> tuple[Tensor, ...]:
+        (*cut_settings,) = shape.cut_settings(at, cut, 0 if ROWS in cut else None)
+        cut_pairs = [number for pair in cut_settings[:3] for number in pair]
+        return (call.target(*tiles[:3], cut_pairs, cut_settings[-1]),)
+
+    orders = shape.orders((BATCH, ROWS, CHANNELS, INPUTS), (CHANNELS, BATCH, ROWS, INPUTS))
+    return Nest(shape.axes(out.size[2]), call.program, operands, (out,), body, orders)
+
+
 def of_input(call: Call) -> Nest | None:
     """`input_gradient(gradient, weight, layout of x, settings)`."""
     gradient, weight, x, settings = call.args

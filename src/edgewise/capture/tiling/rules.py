@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from edgewise.capture import gradients, integers, requantized
+from edgewise.capture import gradients, int8_weights, integers, requantized
 from edgewise.capture.directions import AlongKernel, DirectionKernel, PerturbedKernel
 from edgewise.capture.effects import BatchNormKernel, ProductKernel
 from edgewise.capture.kernels import AtenKernel, Instruction, Program, Run, Slot
@@ -24,6 +24,7 @@ _FUNCTIONS: dict[object, Rule] = {
     requantized.sum_of: broadcast.elementwise,
     requantized.map_of: broadcast.by_table,
     requantized.convolution_layer: convolution.requantized,
+    int8_weights.convolution_by_int8: convolution.by_int8,
     requantized.linear_layer: products.requantized,
 }
 _PACKETS: dict[str, Rule] = {

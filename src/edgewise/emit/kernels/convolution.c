@@ -2,7 +2,13 @@
  * channels and over the taps that meet an element of the operand. Only which taps these are differs, and
  * along each axis that is a `line`. Every element is summed in the order of channels, rows and columns of
  * taps, however the result is cut. */
-#include "tile.h"
+#include "convolution.h"
+
+/* A number for each channel; none if `at` is NULL. */
+typedef struct {
+    const float *at;
+    int32_t step;
+} vector;
 
 /* Along one axis, element t of `count` lies at first + t step in the result. Its tap m of `taps` is number
  * tap + m tap_step of the weight, and meets element reach + t hop + m leap of `size` of the operand. */
@@ -49,12 +55,16 @@ static void inside(const line *l, int32_t *from, int32_t *to)
 }
 
 /* What the result of one sample and group is made of: strides of the result, the operand and the weight, by
- * channel, row and column; the weight also by channel of the result. */
+ * channel, row and column; the weight also by channel of the result. Sums are multiplied by the factor of their
+ * channel, and get its bias. */
 typedef struct {
     float *y;
-    const float *x, *w, *bias; /* bias may be NULL */
-    int32_t channels, summed;  /* of the result; of the operand */
-    int32_t y_step[3], x_step[3], w_step[3], w_next, bias_step;
+    const float *x;
+    const char *w;
+    vector factor, bias;
+    int32_t channels, summed; /* of the result; of the operand */
+    int32_t y_step[3], x_step[3], w_step[3], w_next;
+    const ew_weights *of;
     int32_t block; /* so many summed channels are one block of the sum */
     line rows, columns;
 } plane;
@@ -62,7 +72,8 @@ typedef struct {
 /* Where a tile of the result is summed: its first row and column, in the weight, the operand and the
  * result. */
 typedef struct {
-    const float *w, *x;
+    const char *w;
+    const float *x;
     float *y;
 } place;
 
@@ -84,7 +95,8 @@ static void sum_blocks(const plane *p, const ew_tile *taps, const place *at, int
         t.n[0] = ew_min(p->block, p->summed - c);
         if (single)
             turn(&t);
-        ew_tile_total_add(&total, &t, rows, columns, at->w + c * p->w_step[0], at->x + c * p->x_step[0]);
+        ew_tile_total_add(&total, &t, rows, columns, at->w + c * p->w_step[0] * p->of->bytes,
+                          at->x + c * p->x_step[0]);
     }
     ew_tile_total_end(&total);
     __builtin_memcpy(sums, total.sum, sizeof total.sum);
@@ -97,12 +109,15 @@ static void sum_tile(const plane *p, const ew_tile *t, const place *at, int32_t 
     const int32_t y_step = p->columns.step * p->y_step[2];
     float sums[EW_TILE * EW_TILE], *y = at->y;
     if (p->summed == 1)
-        ew_tile_sums(t, rows, columns, at->w, at->x, sums);
+        t->sums(t, rows, columns, at->w, at->x, sums);
     else
         sum_blocks(p, t, at, rows, columns, sums);
     for (int32_t r = 0; r < rows; ++r, y += p->y_step[0]) {
-        const float *const row = sums + EW_TILE * r;
-        const float *const bias = p->bias == NULL ? NULL : p->bias + (channel + r) * p->bias_step;
+        float *const row = sums + EW_TILE * r;
+        if (p->factor.at != NULL)
+            for (int32_t c = 0; c < columns; ++c)
+                row[c] *= p->factor.at[(channel + r) * p->factor.step];
+        const float *const bias = p->bias.at == NULL ? NULL : p->bias.at + (channel + r) * p->bias.step;
         for (int32_t c = 0; c < columns; ++c)
             y[c * y_step] = bias == NULL ? row[c] : row[c] + *bias;
     }
@@ -115,7 +130,7 @@ static EW_APART void sum_at_edge(const plane *p, ew_tile *t, const place *at, in
     const line *const h = &p->columns;
     int32_t from, to;
     meeting(h, column, &from, &to);
-    const place here = {at->w + (h->tap + from * h->tap_step) * p->w_step[2],
+    const place here = {at->w + (h->tap + from * h->tap_step) * p->w_step[2] * p->of->bytes,
                         at->x + (h->reach + column * h->hop + from * h->leap) * p->x_step[2],
                         at->y + (h->first + column * h->step) * p->y_step[2]};
     t->n[2] = to - from;
@@ -128,7 +143,7 @@ static EW_APART void sum_inside(const plane *p, ew_tile *t, const place *at, int
 {
     const line *const h = &p->columns;
     const int32_t x_step = h->hop * p->x_step[2], y_step = h->step * p->y_step[2];
-    place here = {at->w + h->tap * p->w_step[2], at->x + h->reach * p->x_step[2] + inner * x_step,
+    place here = {at->w + h->tap * p->w_step[2] * p->of->bytes, at->x + h->reach * p->x_step[2] + inner * x_step,
                   at->y + h->first * p->y_step[2] + inner * y_step};
     int32_t columns;
     t->n[2] = h->taps;
@@ -146,10 +161,11 @@ static void sum_row(const plane *p, int32_t channel, int32_t rows, int32_t row, 
     const line *const v = &p->rows, *const h = &p->columns;
     int32_t from, to;
     meeting(v, row, &from, &to);
-    const place at = {p->w + channel * p->w_next + (v->tap + from * v->tap_step) * p->w_step[1],
+    const place at = {p->w + (channel * p->w_next + (v->tap + from * v->tap_step) * p->w_step[1]) * p->of->bytes,
                       p->x + (v->reach + row * v->hop + from * v->leap) * p->x_step[1],
                       p->y + channel * p->y_step[0] + (v->first + row * v->step) * p->y_step[1]};
-    ew_tile t = {.n = {1, to - from, 0},
+    ew_tile t = {.sums = p->of->sums,
+                 .n = {1, to - from, 0},
                  .w_step = {p->w_step[0], v->tap_step * p->w_step[1], h->tap_step * p->w_step[2]},
                  .x_step = {p->x_step[0], v->leap * p->x_step[1], h->leap * p->x_step[2]},
                  .w_next = p->w_next,
@@ -172,6 +188,18 @@ static void sum_plane(const plane *p)
     }
 }
 
+static vector vector_of(const ew_tensor *t)
+{
+    const vector v = {t == NULL ? NULL : ew_floats(t, 0), t == NULL ? 0 : t->stride[0]};
+    return v;
+}
+
+static vector behind(vector v, int32_t channels)
+{
+    const vector rest = {v.at == NULL ? NULL : v.at + channels * v.step, v.step};
+    return rest;
+}
+
 /* All samples and groups of a result `y`; x is the operand. */
 static void sum_planes(plane *p, const ew_tensor *y, const ew_tensor *x, const ew_tensor *w, int32_t groups)
 {
@@ -179,15 +207,17 @@ static void sum_planes(plane *p, const ew_tensor *y, const ew_tensor *x, const e
     p->channels = y->size[1] / groups;
     p->summed = x->size[1] / groups;
     p->block = ew_max(1, EW_PRODUCTS / (w->size[2] * w->size[3]));
-    const float *const bias = p->bias;
+    const vector factor = p->factor, bias = p->bias;
     for (int32_t n = 0; n < y->size[0]; ++n)
         for (int32_t g = 0; g < groups; ++g) {
             p->y = ew_floats(y, n * y->stride[0] + g * p->channels * y->stride[1]);
             p->x = ew_floats(x, n * x->stride[0] + g * p->summed * x->stride[1]);
-            p->w = ew_floats(w, g * per_group);
-            p->bias = bias == NULL ? NULL : bias + g * p->channels * p->bias_step;
+            p->w = (const char *)w->data + g * per_group * p->of->bytes;
+            p->factor = behind(factor, g * p->channels);
+            p->bias = behind(bias, g * p->channels);
             sum_plane(p);
         }
+    p->factor = factor;
     p->bias = bias;
 }
 
@@ -227,14 +257,15 @@ static void flatten(plane *p)
     v->count = v->size = 1;
 }
 
-void ew_convolution(const ew_tensor *y, const ew_tensor *x, const ew_tensor *w, const ew_tensor *bias,
-                    const ew_convolution_settings *s)
+void ew_convolve(const ew_tensor *y, const ew_tensor *x, const ew_tensor *w, const ew_tensor *factor,
+                 const ew_tensor *bias, const ew_convolution_settings *s, const ew_weights *of)
 {
     plane p;
+    p.of = of;
     set_steps(&p, y, x, w);
     p.w_next = w->stride[0];
-    p.bias = bias == NULL ? NULL : ew_floats(bias, 0);
-    p.bias_step = bias == NULL ? 0 : bias->stride[0];
+    p.factor = vector_of(factor);
+    p.bias = vector_of(bias);
     p.rows = forward_line(s, 0, y, x, w);
     p.columns = forward_line(s, 1, y, x, w);
     flatten(&p);
@@ -276,15 +307,15 @@ static line backward_line(const ew_convolution_settings *s, int32_t axis, int32_
     return l;
 }
 
-void ew_convolution_input_gradient(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *w,
-                                   const ew_convolution_settings *s)
+void ew_convolve_back(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *w,
+                      const ew_convolution_settings *s, const ew_weights *of)
 {
     plane p;
+    p.of = of;
     set_steps(&p, dx, dy, w);
     p.w_next = w->stride[1];
     p.w_step[0] = w->stride[0];
-    p.bias = NULL;
-    p.bias_step = 0;
+    p.factor = p.bias = vector_of(NULL);
     for (int32_t i = 0; i < s->stride[0]; ++i)
         for (int32_t j = 0; j < s->stride[1]; ++j) {
             p.rows = backward_line(s, 0, i, dx, dy, w);
@@ -292,4 +323,18 @@ void ew_convolution_input_gradient(const ew_tensor *dx, const ew_tensor *dy, con
             flatten(&p);
             sum_planes(&p, dx, dy, w, s->groups);
         }
+}
+
+static const ew_weights floats = {sizeof(float), ew_tile_sums};
+
+void ew_convolution(const ew_tensor *y, const ew_tensor *x, const ew_tensor *w, const ew_tensor *bias,
+                    const ew_convolution_settings *s)
+{
+    ew_convolve(y, x, w, NULL, bias, s, &floats);
+}
+
+void ew_convolution_input_gradient(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *w,
+                                   const ew_convolution_settings *s)
+{
+    ew_convolve_back(dx, dy, w, s, &floats);
 }

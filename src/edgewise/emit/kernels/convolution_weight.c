@@ -23,7 +23,8 @@ static EW_APART void sum_tap(const tap *p, int32_t rows, int32_t columns)
     const int32_t wide = ew_max(1, ew_min(EW_PRODUCTS, p->n[2])),
                   high = ew_max(1, ew_min(EW_PRODUCTS / wide, p->n[1]));
     const int32_t deep = high < p->n[1] ? 1 : ew_max(1, EW_PRODUCTS / (wide * high));
-    ew_tile t = {.w_step = {p->dy_step[0], p->dy_step[1], p->dy_step[2]},
+    ew_tile t = {.sums = ew_tile_sums,
+                 .w_step = {p->dy_step[0], p->dy_step[1], p->dy_step[2]},
                  .x_step = {p->x_step[0], p->x_step[1], p->x_step[2]},
                  .w_next = p->dy_next,
                  .x_next = p->x_next};

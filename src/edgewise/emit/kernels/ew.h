@@ -329,6 +329,12 @@ void ew_round_nearest(const ew_tensor *out /* i8 */, const ew_tensor *x, const e
 /* Rounded down, after adding a u in [0, 1) that is drawn for each row (of dim 0) and column of x. */
 void ew_round_stochastic(const ew_tensor *out /* i8 */, const ew_tensor *x, const ew_tensor *scale, const ew_key *key);
 
+/* Convolutions in f32 whose weights are i8; each channel of y times its factor (f32 [outputs]) (convolution_by_i8.c). */
+void ew_convolution_by_i8(const ew_tensor *y, const ew_tensor *x, const ew_tensor *w, const ew_tensor *factor,
+                          const ew_convolution_settings *s);
+void ew_convolution_input_gradient_by_i8(const ew_tensor *dx, const ew_tensor *dy, const ew_tensor *w,
+                                         const ew_convolution_settings *s);
+
 /* Results are i32, operands i8; otherwise as the float32 kernels of the same names. */
 void ew_matmul_i8(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b);
 void ew_convolution_i8(const ew_tensor *y, const ew_tensor *x, const ew_tensor *w, const ew_convolution_settings *s);

@@ -27,7 +27,8 @@ static void store(const product *p, const float *sums, int32_t i, int32_t j, int
 
 static void multiply(const product *p)
 {
-    ew_tile t = {.n = {1, 1, 0},
+    ew_tile t = {.sums = ew_tile_sums,
+                 .n = {1, 1, 0},
                  .w_step = {0, 0, p->a_inner},
                  .x_step = {0, 0, p->b_inner},
                  .w_next = p->a_row,
