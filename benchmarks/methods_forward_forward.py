@@ -322,7 +322,7 @@ def main() -> None:
     """Measure what is not kept, and write the page after each part."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=9)
     parser.add_argument("--samples", type=int, default=20_000)
     parser.add_argument("--repeats", type=int, default=40)
     parts = ("memory", "energy", "time", "convolutions", "accuracy")

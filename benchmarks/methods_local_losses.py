@@ -387,7 +387,7 @@ def write(bench: Bench, variance: tuple[list[str], float], runs: dict[str, list[
 def main() -> None:
     parser = argparse.ArgumentParser(description="Activity perturbation and local losses.")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=500, help="of training")
+    parser.add_argument("--steps", type=int, default=1000, help="of training")
     parser.add_argument("--search-steps", type=int, default=100, help="of each search for a rate")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--samples", type=int, default=1000)

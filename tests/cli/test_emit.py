@@ -44,6 +44,16 @@ def test_json(run: Run) -> None:
     assert {"status", "gap", "seconds", "joules", "bytes_read", "store_bytes", "sources"} <= set(found)
 
 
+def test_inference_alone_is_not_trained(run: Run, tmp_path: Path) -> None:
+    said = run("emit", "mlp@2", "--inference", "--time-limit", 2, "-o", "build")
+    assert said.code == 0
+    assert "next: make -C build" in said.out
+    assert "model_step" not in (tmp_path / "build" / "model.h").read_text()
+    said = run("emulate", "build")
+    assert said.code == 2
+    assert "build infers and does not train. Emit it without `--inference`: it then does both." in said.err
+
+
 def test_an_emitted_folder_is_replaced_and_another_is_not(run: Run, tmp_path: Path) -> None:
     for model in ("digits-cnn@2", "mlp@2"):
         assert run("emit", model, "--time-limit", 2, "-o", "build").code == 0

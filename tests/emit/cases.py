@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from edgewise.capture import SGD, AdamW, Optimizer
-from edgewise.zoo import resolve_task
+from edgewise.capture import SGD, AdamW, Captured, Optimizer
+from edgewise.methods import SparseUpdate, capture_with, fold_norms, quantize
+from edgewise.zoo import build_model, resolve_task
 
 KIB = 1024
 
@@ -66,6 +67,58 @@ def minilm() -> tuple[nn.Module, Any, Any]:
 def tiny_bert() -> tuple[nn.Module, Any, Any]:
     """BERT-tiny (arXiv 1908.08962), and 32 tokens."""
     return _sentence(wide=128, layers=2, heads=2)
+
+
+class Pixels(nn.Module):
+    """A network of numbers about 0, for images of bytes: what a camera gives, and RAM has to hold."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        scores: Tensor = self.network((x_BCHW.float() - 128) / 64)
+        return scores
+
+
+SPARSE_SHARES = {24: 0.25, 27: 0.5, 30: 0.5}
+"""Convolutions of MCUNet-5fps, counted from 0, and shares of their weights that MCUNetV3 trains in 49 kB."""
+SPARSE_BIASES = 20
+"""Convolutions whose biases it trains, the last ones; and all of the head (tiny-training, mcu_ir_gen.py)."""
+
+
+def folded(model: nn.Module, inputs: Any) -> nn.Module:
+    """`model` with its norms folded into convolutions: with the statistics of `inputs`, or signals fade."""
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.momentum = None
+    with torch.no_grad():
+        model.train()(inputs)
+    fold_norms(model)
+    return model
+
+
+def mcunet(size: int = 128) -> tuple[nn.Module, Any, Any]:
+    """MCUNet-5fps, norms folded, and one image of bytes."""
+    generator = torch.Generator().manual_seed(2)  # by which no activation is within rounding of a kink
+    images = torch.randint(0, 256, (8, 3, size, size), dtype=torch.uint8, generator=generator)
+    return folded(Pixels(build_model("mcunet")), images), "cross_entropy", (images[:1], torch.tensor([3]))
+
+
+def sparse_mcunet(size: int = 128, *, quantized: bool = False) -> tuple[Captured, Any]:
+    """MCUNetV3's sparse update of MCUNet-5fps, and its batch.
+
+    It trains shares of input channels (`49kb-int8-graph.json` of TinyEngine), this the same shares of output
+    channels, which are as many weights.
+    """
+    model, loss, batch = mcunet(size)
+    if quantized:
+        quantize(model, [batch[0]])
+    paths = [name for name, m in model.named_modules() if getattr(m, "weight", None) is not None]
+    convolutions, head = paths[:-1], paths[-1]
+    shares = {convolutions[index]: share for index, share in SPARSE_SHARES.items()}
+    method = SparseUpdate({**shares, head: 1.0}, (*convolutions[-SPARSE_BIASES:], head))
+    return capture_with(method, model, loss, SGD(0.01), batch, name="mcunet"), batch
 
 
 CASES = {

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from edgewise.errors import UsageError
 from edgewise.zoo import build_model, resolve_loss, resolve_task, zoo_names
@@ -13,6 +14,7 @@ from edgewise.zoo.mobilenetv2 import scaled
 from edgewise.zoo.models import ZOO
 
 SMALL: dict[str, dict[str, Any]] = {
+    "mcunet": {"size": 32},
     "mobilenetv2": {"size": 32},
     "resnet18": {},
     "transformer": {"depth": 1},
@@ -67,6 +69,15 @@ def test_the_seed_decides_the_weights(name: str) -> None:
     pairs = list(zip(one.parameters(), two.parameters(), strict=True))
     assert all(torch.equal(a, b) for a, b in pairs)
     assert any(not torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_mcunet_is_as_large_as_its_zoo_says() -> None:
+    """Of `mcunet-in1` for 96x96 pixels and 1,000 classes it says 0.64 M parameters and 12.8 M products."""
+    model = build_model("mcunet", {"size": 96, "classes": 1000}).eval()
+    assert round(sum(p.numel() for p in model.parameters()), -4) == 640_000
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(model.example_batch(1)[0])  # type: ignore[operator]
+    assert round(counter.get_total_flops() / 2, -5) == 12_800_000
 
 
 @pytest.mark.parametrize(("name", "count"), PARAMETERS.items())

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from edgewise.cli.output import Facts, write_facts, write_json
-from edgewise.cli.params import MODEL_HELP, AsJson
+from edgewise.cli.params import MODEL_HELP, AsJson, Switch
 from edgewise.cli.planning import planning
 from edgewise.cli.subject import capture_subject
 from edgewise.cli.words import arena_words, count_words, gap_words
@@ -28,7 +28,8 @@ C99 without any library, a README with its memory map, and what `edgewise emulat
 Example:
   edgewise emit digits --device stm32f4 --ram 96KiB -o build/digits
   edgewise emit resnet8@1 --device stm32f4 --ram 64KiB -o build/resnet8
-  edgewise emulate build/digits"""
+  edgewise emulate build/digits
+  edgewise emit resnet8@1 --inference --flash 1MiB --ram 256KiB -o build/infer"""
 
 app = App(name="emit", help_epilogue=EXAMPLE)
 
@@ -42,6 +43,7 @@ def emit_(
     ram: str | None = None,
     out: Annotated[Path, Parameter(name=["--out", "-o"])],
     flash: str = "512KiB",
+    inference: Switch = False,
     time_limit: float = 60.0,
     as_json: AsJson = False,
 ) -> None:
@@ -51,8 +53,9 @@ def emit_(
         model: A built-in model, `package.module:factory`, or a recipe. See below.
         device: Name of a profile, or path of a .toml file: what computing and paging cost there.
         ram: RAM of the program, as in `96KiB`. All RAM of the device if not given.
-        flash: Flash for weights that training does not change; what does not fit goes to the store.
+        flash: Flash for weights that do not change; what does not fit goes to the store.
         out: Folder to write; made if it is not there.
+        inference: Write the forward pass alone, without training.
         time_limit: Seconds after which the best plan so far is taken.
         as_json: Print the result as JSON.
     """
@@ -74,6 +77,7 @@ def emit_(
             out,
             model=model,
             flash_bytes=int(parse_bytes(flash).of(0)),
+            train=not inference,
             time_limit=time_limit,
             progress=progress,
         )
@@ -127,6 +131,7 @@ def _payload(made: Made, out: Path) -> dict[str, Any]:
 
 def _facts(made: Made, ram_bytes: int, out: Path) -> Facts:
     plan, certificate, emitted = made.plan, made.certificate, made.emitted
+    following = "edgewise emulate" if emitted.inputs else "make -C"
     return [
         ("RAM", f"{bytes_text(ram_bytes)}, {exact_bytes(RESERVED_BYTES)} of them stack and variables"),
         ("planned peak", exact_bytes(plan.peak_bytes)),
@@ -136,5 +141,5 @@ def _facts(made: Made, ram_bytes: int, out: Path) -> Facts:
         ("flash", f"{bytes_text(emitted.flash_bytes)} of weights" if emitted.flash_bytes else ""),
         ("store", f"{bytes_text(emitted.store.bytes)} outside RAM"),
         ("time of a step", f"{seconds_text(plan.seconds)}, by the profile of {plan.device}"),
-        ("written to", f"{out}; next: edgewise emulate {out}"),
+        ("written to", f"{out}; next: {following} {out}"),
     ]

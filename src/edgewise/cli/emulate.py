@@ -71,6 +71,10 @@ def emulate(  # noqa: PLR0913  -- seven flags, each of them an argument
     from edgewise.emit import RESERVED_BYTES, build, find_board, run  # noqa: PLC0415  -- imports torch
 
     emitted = load_emitted(folder)
+    if not emitted.inputs:
+        raise UsageError(
+            f"{folder} infers and does not train. Emit it without `--inference`: it then does both."
+        )
     target = find_board(board)
     given = emitted.ram_bytes + RESERVED_BYTES if ram is None else int(parse_bytes(ram).of(0))
     batches, tests = find_batches(emitted, data, steps), find_tests(emitted, data)

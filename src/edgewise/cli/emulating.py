@@ -133,7 +133,8 @@ def reference(folder: Path, batches: Sequence[Batch], tests: Tests | None) -> Re
     host = load_device("host")
     with Executor(captured, plain_plan(captured.graph, host), host) as executor:
         held, own = _first_state(folder, emitted), executor.state()
-        held |= {name: own[name] for name, d in emitted.constants.items() if is_constant(captured, name, d)}
+        flash = {n: d for n, d in emitted.constants.items() if n in own and is_constant(captured, n, d)}
+        held |= {name: own[name] for name in flash}
         if any(name not in held or held[name].shape != tensor.shape for name, tensor in own.items()):
             return None
         executor.load_state({name: held[name] for name in own})

@@ -41,6 +41,7 @@ def emit(  # noqa: PLR0913  # what a plan needs, and a place
     folder: Path,
     *,
     model: str,
+    train: bool = True,
     infer: bool = True,
     flash_bytes: int = 0,
     time_limit: float = 60.0,
@@ -48,24 +49,29 @@ def emit(  # noqa: PLR0913  # what a plan needs, and a place
 ) -> Made:
     """Plan `captured` within `budget` as C executes it, and write the C into `folder`.
 
-    If `infer`, the same is done for the forward pass of the model, within the same RAM. Up to `flash_bytes`
-    of what training does not change become constants of the program.
+    If `infer`, the same is done for the forward pass of the model, within the same RAM; without `train`, for
+    the forward pass alone. Up to `flash_bytes` of what the program does not change become its constants.
 
     Raises:
         ModelUnsupported: it has ops that there is no C for.
         BudgetInfeasible: no plan fits; with the least RAM that would.
         UsageError: the folder cannot be written.
     """
+    if not train:
+        forward = _forward(captured)
+        alone = _planned(forward, flash_of(forward, flash_bytes), device, budget, time_limit, progress)
+        return _made(alone, write_folder(folder, None, alone, model=model))
     flash = flash_of(captured, flash_bytes)
     training = _planned(captured, flash, device, budget, time_limit, progress)
     inference = None
     if infer:
-        forward = _forward(captured)
-        inference = _planned(
-            forward, flash.of_model(), device, Budget(budget.ram_bytes), time_limit, progress
-        )
-    ready, plan, certificate = training.captured, training.plan, training.certificate
-    return Made(write_folder(folder, training, inference, model=model), ready, plan, certificate)
+        within = Budget(budget.ram_bytes)
+        inference = _planned(_forward(captured), flash.of_model(), device, within, time_limit, progress)
+    return _made(training, write_folder(folder, training, inference, model=model))
+
+
+def _made(planned: Planned, emitted: Emitted) -> Made:
+    return Made(emitted, planned.captured, planned.plan, planned.certificate)
 
 
 def _forward(captured: Captured) -> Captured:

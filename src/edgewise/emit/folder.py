@@ -16,7 +16,7 @@ from edgewise.emit.flash import Flash
 from edgewise.emit.image import Store, image, lay_out
 from edgewise.emit.program import program
 from edgewise.emit.readme import MAKEFILE, readme
-from edgewise.emit.slots import Slot, Slots, inference_slots, slots_of
+from edgewise.emit.slots import NO_SLOTS, Slot, Slots, inference_slots, slots_of
 from edgewise.emit.text import Part, header, source
 from edgewise.errors import UsageError
 from edgewise.plan import Certificate, Plan
@@ -68,7 +68,10 @@ class Inferred(msgspec.Struct, frozen=True):
 
 
 class Emitted(msgspec.Struct, frozen=True):
-    """model.json: what was emitted, for which plan, and how a host talks to it."""
+    """model.json: what was emitted, for which plan, and how a host talks to it.
+
+    Without `inputs` it does not train, and all that is said of the plan is said of inference.
+    """
 
     format: str
     name: str
@@ -104,29 +107,27 @@ class Planned:
     flash: Flash
 
 
-def write_folder(folder: Path, training: Planned, inference: Planned | None, *, model: str) -> Emitted:
+def write_folder(folder: Path, training: Planned | None, inference: Planned | None, *, model: str) -> Emitted:
     """Write all files of `folder`.
 
     Args:
         folder: made if it is not there; an emitted model that lies in it is replaced.
-        training: a training step, as `prepare` returns it, and its plan.
+        training: a training step, as `prepare` returns it, and its plan; `None` if the C is to infer only.
         inference: the same of the model's forward pass; `None` if the C is to train only.
         model: how the user named the model, so that a host can build it again.
 
     Raises:
         UsageError: the folder cannot be written, or has something else in it.
     """
-    captured, plan, certificate = training.captured, training.plan, training.certificate
-    slots = slots_of(captured, plan, training.flash)
-    part = _part(training, slots, "step")
-    other = None
-    if inference is not None:
-        own = inference_slots(inference.captured, inference.plan, slots, inference.flash)
-        other = _part(inference, own, "infer")
-    every = (other or part).slots.slots
+    step, other = _parts(training, inference)
+    main, part, last = training or inference, step or other, other or step
+    if main is None or part is None or last is None:
+        raise ValueError("neither training nor inference")
+    captured, plan, certificate = main.captured, main.plan, main.certificate
+    every = last.slots.slots
     journal_bytes = sum(slot.journal_bytes for slot in every)
     store = lay_out([(slot.bytes, slot.kind) for slot in every], journal_bytes)
-    text = source(captured.graph.name, part, other, store, len(training.flash.contents))
+    text = source(captured.graph.name, step, other, store, len(main.flash.contents))
     emitted = Emitted(
         format=FORMAT,
         name=captured.graph.name,
@@ -135,14 +136,14 @@ def write_folder(folder: Path, training: Planned, inference: Planned | None, *, 
         device=plan.device,
         ram_bytes=plan.budget.ram_bytes,
         stack_bytes=STACK_BYTES,
-        flash_bytes=len(training.flash.contents),
-        arena_bytes=max(part.program.arena_bytes, other.program.arena_bytes if other else 0),
+        flash_bytes=len(main.flash.contents),
+        arena_bytes=max(part.program.arena_bytes, last.program.arena_bytes),
         peak_bytes=plan.peak_bytes,
         seconds=plan.seconds,
         joules=plan.joules,
         bytes_read=certificate.bytes_read,
         bytes_written=certificate.bytes_written,
-        inputs=_inputs(training, part),
+        inputs=_inputs(training, step) if training and step else (),
         values=tuple(_value(slot, _owner(slot, training, inference)) for slot in every),
         store=store,
         sources=tuple(_needed(text)),
@@ -152,7 +153,7 @@ def write_folder(folder: Path, training: Planned, inference: Planned | None, *, 
     contents = [_content(slot, _owner(slot, training, inference)) for slot in every]
     output = emitted.inference.output if emitted.inference else None
     files = {
-        "model.h": header(captured.graph.name, part, other, _shaped(output) if output else "", store),
+        "model.h": header(captured.graph.name, step, other, _shaped(output) if output else "", store),
         "model.c": text,
         "README.md": readme(
             captured,
@@ -162,10 +163,11 @@ def write_folder(folder: Path, training: Planned, inference: Planned | None, *, 
             model=model,
             arena_bytes=emitted.arena_bytes,
             store_bytes=store.bytes,
-            flash=training.flash,
+            flash=main.flash,
+            trains=training is not None,
         ),
         "Makefile": MAKEFILE,
-        **({"flash.c": training.flash.source()} if training.flash.offsets else {}),
+        **({"flash.c": main.flash.source()} if main.flash.offsets else {}),
         "model.json": msgspec.json.format(msgspec.json.encode(emitted), indent=2).decode(),
     }
     try:
@@ -175,16 +177,30 @@ def write_folder(folder: Path, training: Planned, inference: Planned | None, *, 
     return emitted
 
 
+def _parts(training: Planned | None, inference: Planned | None) -> tuple[Part | None, Part | None]:
+    """The programs of both; inference has the slots of training, and what it needs besides."""
+    step = other = None
+    if training is not None:
+        step = _part(training, slots_of(training.captured, training.plan, training.flash), "step")
+    if inference is not None:
+        held = step.slots if step else NO_SLOTS
+        own = inference_slots(inference.captured, inference.plan, held, inference.flash)
+        other = _part(inference, own, "infer")
+    return step, other
+
+
 def _part(planned: Planned, slots: Slots, prefix: str) -> Part:
     made = program(planned.captured, planned.plan, slots, planned.flash, prefix)
     return Part(made, slots, [planned.captured.layouts[name].storage_bytes for name in made.inputs])
 
 
-def _owner(slot: Slot, training: Planned, inference: Planned | None) -> Captured:
+def _owner(slot: Slot, training: Planned | None, inference: Planned | None) -> Captured:
     """The captured step that knows the value of `slot`."""
-    if inference is None or (slot.value in training.captured.layouts and not slot.inferred):
+    if training is not None and slot.value in training.captured.layouts and not slot.inferred:
         return training.captured
-    return inference.captured
+    found = inference or training
+    assert found is not None  # noqa: S101  # one of them there is
+    return found.captured
 
 
 def _inferred(planned: Planned, part: Part) -> Inferred:
@@ -247,11 +263,11 @@ def _value(slot: Slot, captured: Captured) -> StoredValue:
 
 
 def _needed(text: str) -> Iterator[str]:
-    """Kernel sources that `text` calls into, and those that they call, sorted."""
+    """Kernel sources that `text` and the runtime call into, and those that they call, sorted."""
     sources = {path: path.read_text() for path in sorted(KERNELS.glob("*.c"))}
     home = {name: path for path, body in sources.items() for name in _DEFINED.findall(body)}
     needed: set[Path] = set()
-    todo: Sequence[str] = _CALLED.findall(text)
+    todo: Sequence[str] = _CALLED.findall(text + (HERE / "runtime" / "slices.c").read_text())
     while todo:
         found = {home[name] for name in todo if name in home} - needed
         needed |= found

@@ -218,7 +218,7 @@ class LoopBody:
 
     def _result(self, index: int, result: Result) -> "_Made":
         """Where result `index` is made, and its parts, if it is a sum."""
-        summed = self.loop.is_summed(result)
+        summed = self.loop.is_summed(result) and 0 not in result.size
         size = result_bytes(self.loop, result)
         direct = result.value is not None and result.value not in self.run.streamed
         place = "" if direct or not result.fresh else self.room(size)

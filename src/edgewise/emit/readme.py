@@ -49,24 +49,23 @@ clean:
 """
 
 README = """\
-# {name}: training in {arena:,} bytes of RAM
+# {name}: {title} in {arena:,} bytes of RAM
 
-Written by `edgewise emit {model}`. One call of `model_step` makes one training step: forward, backward and
-update, as planned for {device}.
+Written by `edgewise emit {model}`. {call}
+as planned for {device}.
 
 | file | what it is |
 |---|---|
-| `model.h` | the API: `model_init`, `model_step`, `model_save`, and where a batch goes |
+| `model.h` | the API: {api}, and where a batch goes |
 | `model.c` | the plan, op by op, each with the name of its layer |
 | `kernels/` | what the ops are computed with, C99 without any library |
 | `runtime/` | the store: what lives outside RAM, safe against a loss of power; and its media |
 | `weights.bin` | the first content of the store: copy it to the medium |
 | `model.json` | for the host: sizes, inputs, and what lies where in the store |
 
-    edgewise emulate .      # build it, run it on an emulated board, and compare with PyTorch
-    make                    # libmodel.a for your firmware
+{commands}
 
-## One step
+## One {unit}
 
 | | |
 |---|---:|
@@ -79,7 +78,7 @@ update, as planned for {device}.
 
 ## RAM: {arena:,} bytes of arena, and the stack
 
-A batch lies in the arena before each step:
+A batch lies in the arena before each {unit}:
 
 | input | at | bytes |
 |---|---:|---:|
@@ -104,6 +103,23 @@ All of the arena is not in use at once. It is fullest while `{fullest}` runs, by
 {slots}
 """
 
+TRAINS = {
+    "title": "training",
+    "unit": "step",
+    "call": "One call of `model_step` makes one training step: forward, backward and\nupdate,",
+    "api": "`model_init`, `model_step`, `model_save`",
+    "commands": """\
+    edgewise emulate .      # build it, run it on an emulated board, and compare with PyTorch
+    make                    # libmodel.a for your firmware""",
+}
+INFERS = {
+    "title": "inference",
+    "unit": "call",
+    "call": "One call of `model_infer` is one forward pass of the model in evaluation mode,",
+    "api": "`model_init`, `model_infer_begin`, `model_infer`",
+    "commands": "    make                    # libmodel.a for your firmware",
+}
+
 KINDS = {
     (True, "double"): "RAM; here after `model_save`, twice",
     (True, "journal"): "RAM; never changes",
@@ -113,7 +129,7 @@ KINDS = {
 }
 
 
-def readme(
+def readme(  # noqa: PLR0913  # one page of all that is known
     captured: Captured,
     plan: Plan,
     certificate: Certificate,
@@ -123,8 +139,9 @@ def readme(
     arena_bytes: int,
     store_bytes: int,
     flash: Flash,
+    trains: bool,
 ) -> str:
-    """README.md of an emitted folder."""
+    """README.md of an emitted folder; `part` is its training step, or inference if it does not train."""
     graph, made, slots = captured.graph, part.program, part.slots
     executed = [step for step in plan.steps if isinstance(step, Compute)]
     fullest, live = _fullest(graph, plan, certificate)
@@ -145,9 +162,10 @@ def readme(
         peak=plan.peak_bytes,
         values=_rows((name, offset, size) for name, (offset, size) in live.items()),
         store=store_bytes,
-        flash=_in_flash(flash),
-        stored=_stored(slots),
+        flash=_in_flash(flash, trains=trains),
+        stored=_stored(slots, trains=trains),
         slots="\n".join(f"| {s.value} | {s.bytes:,} | {_home(s)} |" for s in slots.slots),
+        **(TRAINS if trains else INFERS),
     )
 
 
@@ -172,7 +190,8 @@ def _fullest(graph: Graph, plan: Plan, certificate: Certificate) -> tuple[str, d
             break
         step = moment.step
         name = step.op if isinstance(step, Compute) else step.value
-        live = {value: (offset, graph.value[value].bytes) for value, offset in moment.at.items()}
+        sizes = {value: graph.value[value].bytes for value in moment.at}
+        live = {value: (offset, sizes[value]) for value, offset in moment.at.items() if sizes[value]}
         if isinstance(step, Compute):
             option = graph.op[step.op].option(step.option) or graph.op[step.op].options[0]
             if room := option.room_bytes(step.streamed):
@@ -180,16 +199,20 @@ def _fullest(graph: Graph, plan: Plan, certificate: Certificate) -> tuple[str, d
     return name, live
 
 
-def _in_flash(flash: Flash) -> str:
+def _in_flash(flash: Flash, *, trains: bool) -> str:
+    if not flash.offsets and not trains:
+        return "Code and constants. The weights live in the store."
     if not flash.offsets:
         return "Code and constants. Everything that is trained lives in the store."
     return (
-        f"Code, constants, and {len(flash.contents):,} bytes of {len(flash.offsets)} tensors that training "
-        "does not change (`flash.c`)."
+        f"Code, constants, and {len(flash.contents):,} bytes of {len(flash.offsets)} tensors that "
+        f"{'training does not change' if trains else 'the model reads'} (`flash.c`)."
     )
 
 
-def _stored(slots: Slots) -> str:
+def _stored(slots: Slots, *, trains: bool) -> str:
+    if not trains:
+        return "Inference leaves the weights in the store as they are."
     if any(slot.journal_bytes or (slot.kind == "double" and not slot.resident) for slot in slots.slots):
         return (
             "Every step ends with a commit: after a loss of power everything is as the last finished step "

@@ -62,6 +62,10 @@ class Slots:
     resident: tuple[tuple[int, str], ...]
 
 
+NO_SLOTS = Slots((), {}, ())
+"""Of a program that does not train: it begins with nothing in a store."""
+
+
 def slots_of(captured: Captured, plan: Plan, flash: Flash) -> Slots:
     """The slots that the values of `captured` need under `plan`."""
     layouts = captured.layouts

@@ -9,14 +9,14 @@ from edgewise.emit.render import INDENT, comment
 from edgewise.emit.slots import Slots
 
 HEADER = """\
-/* {name}: one training step at a time in {arena:,} bytes of RAM. Written by Edgewise. */
+/* {name}: {what} in {arena:,} bytes of RAM. Written by Edgewise. */
 #ifndef MODEL_H
 #define MODEL_H
 
 #include <stdint.h>
 
 enum {{
-    MODEL_ARENA_BYTES = {arena}, /* all RAM of a step but the stack */
+    MODEL_ARENA_BYTES = {arena}, /* all RAM but the stack */
     MODEL_STORE_BYTES = {store}, /* what lives outside RAM */
     MODEL_INPUTS = {inputs}, /* tensors of a batch */
     MODEL_INFER_INPUTS = {infer_inputs}, /* of these, what the model reads without its loss */
@@ -29,6 +29,11 @@ typedef struct {{
 
 extern uint8_t model_arena[MODEL_ARENA_BYTES];
 
+{training}{inference}
+#endif
+"""
+
+TRAINING = """\
 /* Where in the arena the tensors of a batch go before each step: {named}. */
 extern const model_range model_inputs[MODEL_INPUTS];
 
@@ -36,23 +41,38 @@ extern const model_range model_inputs[MODEL_INPUTS];
 int model_init(void);                       /* open the store, and load what lives in RAM */
 int model_step(uint64_t step, float *loss); /* one training step; `step` decides what is drawn */
 int model_save(void);                       /* write what lives in RAM to the store: what a restart finds */
-{inference}
-#endif
+"""
+
+NO_TRAINING = """\
+#define MODEL_INFERS_ONLY 1
+
+/* All return 0, or an error of store.h. */
+int model_init(void); /* open the store, if there is one */
 """
 
 INFERENCE = """
-/* Inference borrows the arena from training, between `begin` and `end`. Each time the inputs are put where
+/* {arena} Each time the inputs are put where
  * model_infer_inputs says ({named}), and the output ({output}) is then at model_output. */
 #define MODEL_INFERS 1
 extern const model_range model_infer_inputs[MODEL_INFER_INPUTS];
 extern const model_range model_output;
-int model_infer_begin(void); /* save what training keeps in RAM, if it changed; load the weights */
+int model_infer_begin(void); /* {begin} */
 int model_infer(void);       /* the model in evaluation mode */
-int model_infer_end(void);   /* load what training keeps in RAM */
+int model_infer_end(void);   /* {end} */
 """
+BORROWED = {
+    "arena": "Inference borrows the arena from training, between `begin` and `end`.",
+    "begin": "save what training keeps in RAM, if it changed; load the weights",
+    "end": "load what training keeps in RAM",
+}
+ALONE = {
+    "arena": "Between `begin` and `end` the arena belongs to inference.",
+    "begin": "load the weights that are in RAM",
+    "end": "nothing is kept",
+}
 
 SOURCE = """\
-/* {name}: the planned training step, op by op. Written by Edgewise; model.h says how to use it. */
+/* {name}: {what}, op by op. Written by Edgewise; model.h says how to use it. */
 #include "model.h"
 
 #include <string.h>
@@ -70,16 +90,20 @@ SOURCE = """\
     }} while (0)
 
 uint8_t model_arena[MODEL_ARENA_BYTES] __attribute__((aligned(8)));
-{flash}
-const model_range model_inputs[MODEL_INPUTS] = {{
-{inputs}
-}};
+{flash}{store}{training}{inference}"""
 
+STORE = """
 static const ew_slot slots[MODEL_SLOTS] = {{
 {slots}
 }};
 
 static const ew_store store = {{slots, MODEL_SLOTS, {journal_offset}, {journal_bytes}, MODEL_STORE_BYTES}};
+"""
+
+TRAINING_SOURCE = """
+const model_range model_inputs[MODEL_INPUTS] = {{
+{inputs}
+}};
 
 static int unsaved; /* whether a step changed what lives in RAM since it was last saved */
 
@@ -118,12 +142,19 @@ int model_save(void)
     unsaved = 0;
     return ew_store_commit();
 }}
-{inference}"""
+"""
 
 FLASH = """
 /* What training does not change. Kernels take operands by pointers that could write; none of these does. */
 extern const uint8_t model_flash[{size}];
 #define FLASH(at) ((uint8_t *)(uintptr_t)(model_flash + (at)))
+"""
+
+NO_TRAINING_SOURCE = """
+int model_init(void)
+{{
+    return {opened};
+}}
 """
 
 INFERENCE_SOURCE = """
@@ -136,9 +167,6 @@ const model_range model_output = {{{output}}};
 {functions}
 int model_infer_begin(void)
 {{
-    if (unsaved) {{
-        TRY(model_save());
-    }}
 {load}
     return EW_OK;
 }}
@@ -154,9 +182,11 @@ int model_infer(void)
 
 int model_infer_end(void)
 {{
-    return load_resident();
+    return {end};
 }}
 """
+
+SAVED = ("if (unsaved) {", "    TRY(model_save());", "}")
 
 
 @dataclass(frozen=True)
@@ -168,58 +198,75 @@ class Part:
     sizes: Sequence[int]
 
 
-def header(name: str, training: Part, inference: Part | None, output: str, store: Store) -> str:
+def header(name: str, training: Part | None, inference: Part | None, output: str, store: Store) -> str:
     """model.h; `output` is the output of inference, for people."""
-    arena, text = training.program.arena_bytes, ""
+    programs = [part.program for part in (training, inference) if part is not None]
+    text = ""
     if inference is not None:
-        arena = max(arena, inference.program.arena_bytes)
-        text = INFERENCE.format(named=", ".join(inference.program.inputs), output=output)
+        named = ", ".join(inference.program.inputs)
+        text = INFERENCE.format(named=named, output=output, **(BORROWED if training else ALONE))
     return HEADER.format(
         name=name,
-        arena=arena,
+        what="inference" if training is None else "one training step at a time",
+        arena=max(program.arena_bytes for program in programs),
         store=store.bytes,
-        inputs=len(training.program.inputs),
+        inputs=0 if training is None else len(training.program.inputs),
         infer_inputs=0 if inference is None else len(inference.program.inputs),
         slots=len(store.slots),
-        named=", ".join(training.program.inputs),
+        training=NO_TRAINING
+        if training is None
+        else TRAINING.format(named=", ".join(training.program.inputs)),
         inference=text,
     )
 
 
-def source(name: str, training: Part, inference: Part | None, store: Store, flash_bytes: int) -> str:
+def source(name: str, training: Part | None, inference: Part | None, store: Store, flash_bytes: int) -> str:
     """model.c; `flash_bytes` of weights are in flash.c."""
-    program, slots = training.program, training.slots
-    every = (inference or training).slots.slots
-    table = [
-        f"{{{placed.offset}, {placed.bytes}, EW_{placed.kind.upper()}}}, /* {comment(slot.value)} */"
-        for placed, slot in zip(store.slots, every, strict=True)
-    ]
+    last = inference or training
+    opened = "ew_store_open(&store)" if store.slots else "EW_OK"
     return SOURCE.format(
         name=name,
-        inputs=_ranges(training),
-        slots=_indented(table),
-        journal_offset=store.journal_offset,
-        journal_bytes=store.journal_bytes,
+        what="the model's forward pass" if training is None else "the planned training step",
         flash=FLASH.format(size=flash_bytes) if flash_bytes else "",
+        store=_store(last.slots, store) if last and store.slots else "",
+        training=NO_TRAINING_SOURCE.format(opened=opened) if training is None else _training(training),
+        inference="" if inference is None else _inference(inference, trains=training is not None),
+    )
+
+
+def _store(slots: Slots, store: Store) -> str:
+    table = [
+        f"{{{placed.offset}, {placed.bytes}, EW_{placed.kind.upper()}}}, /* {comment(slot.value)} */"
+        for placed, slot in zip(store.slots, slots.slots, strict=True)
+    ]
+    return STORE.format(
+        slots=_indented(table), journal_offset=store.journal_offset, journal_bytes=store.journal_bytes
+    )
+
+
+def _training(training: Part) -> str:
+    program, slots = training.program, training.slots
+    return TRAINING_SOURCE.format(
+        inputs=_ranges(training),
         functions="\n".join(program.functions),
         write=_indented(_writes(program, slots)),
         load=_indented(_loads(program)),
         body=_indented(program.body),
         loss=program.result[0],
         end=_indented(_end(program, slots)),
-        inference="" if inference is None else _inference(inference),
     )
 
 
-def _inference(inference: Part) -> str:
+def _inference(inference: Part, *, trains: bool) -> str:
     program = inference.program
     return INFERENCE_SOURCE.format(
         inputs=_ranges(inference),
         output=", ".join(map(str, program.result)),
         functions="\n".join(program.functions),
-        load=_indented(_loads(program)),
+        load=_indented([*(SAVED if trains else ()), *_loads(program)]),
         body=_indented(program.body),
         moved=_indented(_moved_back(program, inference.slots)),
+        end="load_resident()" if trains else "EW_OK",
     )
 
 

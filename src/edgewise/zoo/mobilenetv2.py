@@ -23,15 +23,15 @@ def scaled(channels: int, width: float) -> int:
 
 
 class InvertedResidual(nn.Module):
-    """Expand 1x1, depthwise 3x3, project 1x1; a shortcut where input and output have one shape."""
+    """Expand 1x1, depthwise, project 1x1; a shortcut where input and output have one shape."""
 
-    def __init__(self, inputs: int, outputs: int, *, stride: int, expansion: int) -> None:
+    def __init__(self, inputs: int, outputs: int, *, stride: int, expansion: int, kernel: int = 3) -> None:
         super().__init__()
         hidden = inputs * expansion
         layers: list[nn.Module] = []
         if expansion != 1:
             layers += [conv_norm(inputs, hidden, kernel=1), nn.ReLU6()]
-        layers += [conv_norm(hidden, hidden, stride=stride, groups=hidden), nn.ReLU6()]
+        layers += [conv_norm(hidden, hidden, kernel=kernel, stride=stride, groups=hidden), nn.ReLU6()]
         self.layers = nn.Sequential(*layers, conv_norm(hidden, outputs, kernel=1))
         self.residual = stride == 1 and inputs == outputs
 

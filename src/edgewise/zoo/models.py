@@ -16,6 +16,7 @@ from edgewise.errors import EdgewiseError, UsageError
 ZOO = {
     "digits-cnn": "edgewise.zoo.digits_cnn:DigitsCNN",
     "local-mixer": "edgewise.zoo.local_mixer:LocalMixer",
+    "mcunet": "edgewise.zoo.mcunet:MCUNet",
     "mlp": "edgewise.zoo.mlp:MLP",
     "mobilenetv2": "edgewise.zoo.mobilenetv2:MobileNetV2",
     "resnet18": "edgewise.zoo.resnet:resnet18",
