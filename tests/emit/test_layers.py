@@ -112,6 +112,7 @@ def of_images() -> dict[str, nn.Module]:
         "ChannelShuffle": nn.ChannelShuffle(2),
         "ZeroPad2d": nn.ZeroPad2d(1),
         "ReflectionPad2d": nn.ReflectionPad2d((2, 1, 1, 2)),
+        "ReplicationPad2d": nn.ReplicationPad2d((2, 0, 1, 3)),
         "Dropout2d": nn.Dropout2d(0.3),
     }
 
@@ -128,6 +129,8 @@ def of_functions() -> dict[str, nn.Module]:
         "exponentials": lambda x: x.exp() + x.expm1() + (x.abs() + 1).log2() + (x.abs() + 1).log10(),
         "steps": lambda x: x.floor() * x + x.ceil() + x.round() + x.sign(),
         "extremes": lambda x: x.max(1, keepdim=True).values + x.amax(2, keepdim=True) + x - x.max(),
+        "least": lambda x: x.min(1, keepdim=True).values + x.amin(2, keepdim=True) + x - x.min(),
+        "logsumexp": lambda x: x - x.logsumexp(1, keepdim=True),
         "moments": lambda x: x.var(1, keepdim=True) + x.std((1, 2), keepdim=True, unbiased=False) + x,
         "norms": lambda x: F.normalize(x, dim=1) + x.norm(dim=2, keepdim=True),
         "cosines": lambda x: F.cosine_similarity(x[:, :2], x[:, 2:], dim=2),
