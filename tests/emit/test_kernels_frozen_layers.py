@@ -93,3 +93,15 @@ def test_sum(shape: list[int], count: int, seed: int, layout: int) -> None:
 
     exact = [numbers[:count] for numbers in (scales, lows, highs)]
     assert torch.equal(out, requantized.sum_of(terms, *exact, scale))
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.booleans(), seeds, layouts)
+def test_map(shape: list[int], bytes_: bool, seed: int, layout: int) -> None:
+    x, table = levels(tuple(shape), seed, -128), levels((256,), seed + 1)
+    x = x.view(torch.uint8) if bytes_ else x
+    out = empty(tuple(shape), layout, I8)
+
+    kernels().ew_map_i8(out, place(x, layout // 3), table)
+
+    assert torch.equal(out, requantized.map_of(x, table))
+    assert torch.equal(out, table[x.view(torch.uint8).long()])

@@ -52,11 +52,23 @@ def residual() -> nn.Sequential:
 
 
 def between() -> nn.Sequential:
-    """What is no clamp lies between layers: a pooling, and a function of every element."""
+    """What is no clamp lies between layers: a pooling, and functions of every element."""
     return network(
-        nn.Conv2d(1, 4, 3), nn.MaxPool2d(2), nn.Conv2d(4, 4, 2), nn.GELU(), nn.Conv2d(4, 4, 1), nn.Flatten(),
-        nn.Linear(16, 3),
+        nn.Conv2d(1, 4, 3), nn.MaxPool2d(2), nn.Conv2d(4, 4, 2), nn.GELU(), nn.Conv2d(4, 4, 1),
+        nn.LeakyReLU(0.3), nn.Flatten(), nn.Linear(16, 8), nn.Hardswish(), nn.Linear(8, 3),
     )  # fmt: skip
+
+
+class Camera(nn.Module):
+    """A chain behind bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = chain()
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.network((x.float() - 128) / 64)
+        return scores
 
 
 NETWORKS = {"chain": chain, "residual": residual, "between": between}
@@ -100,11 +112,23 @@ def test_a_step_is_that_of_the_module(make, monkeypatch: pytest.MonkeyPatch) -> 
     )
     for name, gradient in zip(names, torch.autograd.grad(exact, parameters), strict=True):
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6)
-    monkeypatch.setattr("edgewise.capture.requantized.stay_in_int8", lambda joint: None)
+    monkeypatch.setattr("edgewise.capture.int8_chains.stay_in_int8", lambda joint: None)
     longer = captured_by(head(make()), make(), batch())
-    assert len(longer.graph.ops) >= len(captured.graph.ops) + (8 if make is not between else 0)
+    assert len(longer.graph.ops) >= len(captured.graph.ops) + (8 if make is not between else 3)
     (through_floats,) = gradients(longer, batch(), 1)
     assert all(torch.equal(found[name], tensor) for name, tensor in through_floats.items())
+
+
+def test_bytes_of_a_camera_are_never_floats() -> None:
+    images = torch.randint(0, 256, (4, 1, 9, 9), dtype=torch.uint8)
+    settings = SparseUpdate({"network.11": 1.0}, ("network.11",), "int8")
+    captured = captured_by(settings, Camera(), (images, batch()[1]))
+    first = captured.graph.ops[0]
+
+    assert first.inputs == ("batch.0", "constant.0")
+    assert captured.graph.value[first.outputs[0]].dtype == "int8"
+    states = states_under_random_plans(captured, (images, batch()[1]))
+    assert all(torch.equal(states[0][name], tensor) for state in states for name, tensor in state.items())
 
 
 @pytest.mark.parametrize("make", [chain, residual], ids=["chain", "residual"])

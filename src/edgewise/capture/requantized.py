@@ -9,7 +9,7 @@ Scales are symmetric, so that zero is zero. A sum is multiplied once in float32 
 to even, so that the bits are the same on any machine.
 
 In a trace, a layer is three ops: its input is rounded to int8, the layer itself, and its output in floats.
-`stay_in_int8` takes out what only goes from int8 to floats and back.
+`int8_chains` takes out what only goes from int8 to floats and back, and puts sums and maps of int8 in.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,8 @@ import torch
 from torch import Tensor, fx
 
 from edgewise.capture import integers
-from edgewise.capture.channels import call_like, fake_of
 from edgewise.capture.integers import add_call, operand
-from edgewise.capture.joint import JointGraph
 from edgewise.capture.lowering import Lowering, Rewrite
-
-aten = torch.ops.aten
 
 
 def _rounded(sums: Tensor, factor: Tensor, least: int, most: int) -> Tensor:
@@ -72,6 +68,14 @@ def sum_of(
     return integers.round_nearest(total, scale)
 
 
+def map_of(x: Tensor, table: Tensor) -> Tensor:
+    """What the int8 `table`, [256], has for each of `x`, uint8, or int8 where -n stands at 256 - n."""
+    out = torch.empty(x.shape, dtype=torch.int8)
+    for sample, made in zip(x.contiguous().view(torch.uint8), out, strict=True):
+        torch.index_select(table, 0, sample.flatten().to(torch.int32), out=made.view(-1))
+    return out
+
+
 @torch.library.custom_op("edgewise::int8_convolution_layer", mutates_args=())
 def convolution(
     x: Tensor, w: Tensor, b: Tensor, factor: Tensor, pairs: list[int], groups: int, limits: list[int]
@@ -100,6 +104,12 @@ def summed(
     return sum_of(terms, scales, lows, highs, scale)
 
 
+@torch.library.custom_op("edgewise::int8_map", mutates_args=())
+def mapped(x: Tensor, table: Tensor) -> Tensor:
+    """`map_of`, as one op of a trace."""
+    return map_of(x, table)
+
+
 @convolution.register_fake
 def _(x: Tensor, w: Tensor, b: Tensor, factor: Tensor, pairs: Any, groups: int, limits: Any) -> Tensor:
     del b, factor, groups, limits
@@ -112,115 +122,16 @@ floats.register_fake(lambda q, _: q.new_empty(q.shape, dtype=torch.float32))
 
 summed.register_fake(lambda terms, *_: torch.empty_like(terms[0]))
 
-_NEAREST = torch.ops.edgewise.int8_nearest.default
-_CONVOLUTION = torch.ops.edgewise.int8_convolution_layer.default
-_LINEAR = torch.ops.edgewise.int8_linear_layer.default
-_FLOATS = torch.ops.edgewise.int8_floats.default
-_SUM = torch.ops.edgewise.int8_sum.default
+mapped.register_fake(lambda x, table: torch.empty_like(x, dtype=table.dtype))
 
-
-# -- what stays in int8 --------------------------------------------------------------------------------------
+CONVOLUTION = torch.ops.edgewise.int8_convolution_layer.default
+LINEAR = torch.ops.edgewise.int8_linear_layer.default
+FLOATS = torch.ops.edgewise.int8_floats.default
+SUM = torch.ops.edgewise.int8_sum.default
+MAP = torch.ops.edgewise.int8_map.default
 
 MOST_TERMS = 4
-"""Terms of a sum; a longer one goes through floats."""
-
-_VIEWS = {
-    aten.view.default, aten.permute.default, aten.transpose.int, aten.t.default,
-    aten.unsqueeze.default, aten.squeeze.dim, aten.detach.default, aten.alias.default,
-}  # fmt: skip
-_CLAMPS = {aten.relu.default, aten.hardtanh.default, aten.clamp.default, aten.clamp_min.default}
-_LARGEST = torch.finfo(torch.float32).max
-
-
-def stay_in_int8(joint: JointGraph) -> None:
-    """Let layers read the int8 that others make, where the way through floats changes nothing; in place.
-
-    A layer reads that of the layer before it if all numbers that this one can make come to it as they are:
-    clamps may stand between, if the first layer's own limits are as tight. What is rounded of a sum of int8
-    is made from its terms at once. The bits are those of the way through floats.
-    """
-    scales = {source.node: source.tensor for source in joint.sources}
-    graph = joint.module.graph
-    rounded: dict[tuple[fx.Node, float], fx.Node] = {}
-    for node in graph.find_nodes(op="call_function", target=_NEAREST):
-        x, scale = node.args
-        if scale not in scales:
-            continue
-        before = rounded.setdefault((x, float(scales[scale])), node)
-        with graph.inserting_before(node):
-            if before is not node:
-                node.replace_all_uses_with(before)
-            elif (q := _unchanged(x, scales[scale]) or _sum(node)) is not None:
-                node.replace_all_uses_with(q)
-                rounded[x, float(scales[scale])] = q
-    graph.eliminate_dead_code()
-
-
-def _unchanged(x: Any, scale: Tensor) -> fx.Node | None:
-    """The int8 that rounding `x` gives again, or `None`."""
-    steps: list[fx.Node] = []
-    while isinstance(x, fx.Node) and x.target is not _FLOATS:
-        if x.target not in _VIEWS | _CLAMPS:
-            return None
-        steps.insert(0, x)
-        x = x.args[0]
-    if not isinstance(x, fx.Node):
-        return None
-    q: Any = x.args[0]
-    levels = _levels(q)
-    value = floats_of(levels, x.args[1])  # type: ignore[arg-type]
-    for step in steps:
-        if step.target in _CLAMPS:
-            value = step.target(value, *step.args[1:], **step.kwargs)
-    if not torch.equal(integers.round_nearest(value, scale), levels):
-        return None
-    for step in steps:
-        if step.target in _VIEWS:
-            q = call_like(step, step.target, q, *step.args[1:], **step.kwargs)
-    return q  # type: ignore[no-any-return]
-
-
-def _levels(q: fx.Node) -> Tensor:
-    """All numbers that `q` can hold."""
-    layer = q.target in (_CONVOLUTION, _LINEAR)
-    limits: Any = q.args[-1] if layer else (-integers.LEVELS, integers.LEVELS)
-    return torch.arange(limits[0], limits[1] + 1).to(torch.int8)
-
-
-def _sum(node: fx.Node) -> fx.Node | None:
-    """The op that makes the rounded sum `node` from its int8 terms, or `None` if it is no such sum."""
-    found: list[tuple[Any, ...]] = []
-    x: Any = node.args[0]
-    while isinstance(x, fx.Node) and len(found) < MOST_TERMS:
-        limits = -_LARGEST, _LARGEST
-        while x.target in _CLAMPS:
-            limits, x = _both(_limits(x), limits), x.args[0]
-        if x.target is _FLOATS:
-            terms = [(*x.args, *limits), *reversed(found)]
-            if len(terms) == 1 or len({fake_of(term[0]).shape for term in terms}) > 1:
-                return None
-            return call_like(node, _SUM, *map(list, zip(*terms, strict=True)), node.args[1])
-        if x.target is not aten.add.Tensor or x.kwargs:
-            return None
-        terms = [arg for arg in x.args if isinstance(arg, fx.Node) and arg.target is _FLOATS]
-        if not terms:
-            return None
-        (*_, last) = terms
-        found.append((*last.args, *limits))
-        x = next((arg for arg in x.args if arg is not last), last)
-    return None
-
-
-def _limits(clamp: fx.Node) -> tuple[float, float]:
-    """Between what `clamp` keeps its operand."""
-    ends = clamp.target(torch.tensor([-_LARGEST, _LARGEST]), *clamp.args[1:], **clamp.kwargs)  # type: ignore[operator]
-    return float(ends[0]), float(ends[1])
-
-
-def _both(inner: tuple[float, float], outer: tuple[float, float]) -> tuple[float, float]:
-    """The limits of one clamp after another."""
-    low, high = (min(max(end, outer[0]), outer[1]) for end in inner)
-    return low, high
+"""Of a sum."""
 
 
 # -- how they are lowered ------------------------------------------------------------------------------------
@@ -247,14 +158,20 @@ def _sum_of(low: Lowering, node: fx.Node) -> None:
     add_call(low, node, sum_of, "elementwise", flops=4 * terms * y.numel(), scratch_bytes=12 * y.numel())
 
 
+def _map_of(low: Lowering, node: fx.Node) -> None:
+    y = low.fake[node]
+    add_call(low, node, map_of, "elementwise", flops=y.numel(), scratch_bytes=y.numel() + 4 * y[0].numel())
+
+
 def _floats(low: Lowering, node: fx.Node) -> None:
     add_call(low, node, floats_of, "elementwise", flops=2 * low.fake[node].numel())
 
 
 REWRITES: dict[Any, Rewrite] = {
-    _CONVOLUTION: _convolution_layer,
-    _LINEAR: _linear_layer,
-    _FLOATS: _floats,
-    _SUM: _sum_of,
+    CONVOLUTION: _convolution_layer,
+    LINEAR: _linear_layer,
+    FLOATS: _floats,
+    SUM: _sum_of,
+    MAP: _map_of,
 }
 """How each op of this file is lowered."""

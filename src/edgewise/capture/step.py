@@ -13,6 +13,7 @@ from edgewise.capture import (
     contrast,
     directions,
     effects,
+    int8_chains,
     integer_layers,
     integers,
     labelled_layer,
@@ -121,7 +122,7 @@ def capture(
     _check_model(model)
     batch = pytree.tree_map_only(torch.Tensor, _alone, example_batch)
     joint = _trace(model, loss, batch, trace)
-    requantized.stay_in_int8(joint)
+    int8_chains.stay_in_int8(joint)
     low = Lowering(joint, seed, REWRITES)
     low.run()
     if low.unsupported:

@@ -147,7 +147,7 @@ def write_folder(folder: Path, training: Planned | None, inference: Planned | No
         values=tuple(_value(slot, _owner(slot, training, inference)) for slot in every),
         store=store,
         sources=tuple(_needed(text)),
-        constants=training.flash.digests(),
+        constants=main.flash.digests(),
         inference=_inferred(inference, other) if inference and other else None,
     )
     contents = [_content(slot, _owner(slot, training, inference)) for slot in every]

@@ -81,6 +81,11 @@ def sum_of(given: Given) -> tuple[Call, ...]:
     return (Call("ew_sum_of_i8", (given.out, *terms, *[None] * missing, scale, settings)),)
 
 
+def map_of(given: Given) -> tuple[Call, ...]:
+    """`map_of(x, table)`."""
+    return (Call("ew_map_i8", (given.out, *given.args)),)
+
+
 def convolution_layer(given: Given, rows_padding: Extent | None = None) -> tuple[Call, ...]:
     """`convolution_layer(x, weight, bias, factor, pairs, groups, limits)`; a band has its own padding."""
     *views, pairs, groups, limits = given.args

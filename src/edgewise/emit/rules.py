@@ -28,7 +28,7 @@ from edgewise.emit.counting import (
     whole_clamp,
     whole_numbers,
 )
-from edgewise.emit.integers import convolution_layer, floats_of, linear_layer, round_nearest, sum_of
+from edgewise.emit.integers import convolution_layer, floats_of, linear_layer, map_of, round_nearest, sum_of
 from edgewise.emit.norms import (
     batch_norm_backward,
     batch_norm_given,
@@ -423,6 +423,7 @@ _FUNCTIONS: dict[object, Rule] = {
     integers.round_nearest: round_nearest,
     requantized.floats_of: floats_of,
     requantized.sum_of: sum_of,
+    requantized.map_of: map_of,
     requantized.convolution_layer: convolution_layer,
     requantized.linear_layer: linear_layer,
 }

@@ -20,7 +20,7 @@ ARITHMETIC = frozenset((
     "hardtanh_backward", "where", "masked_fill", "maximum", "minimum", "clamp", "clamp_min", "clamp_max",
     "eq", "ne", "lt", "le", "gt", "ge", "logical_not", "logical_and", "logical_or", "bitwise_not", "sqrt",
     "square", "reciprocal", "hardswish", "hardswish_backward", "round_nearest", "floats_of",
-    "sum_of",
+    "sum_of", "map_of",
 ))
 # fmt: on
 """Ops whose every element is rounded in one way, however many are made at once.

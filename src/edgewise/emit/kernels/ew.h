@@ -384,6 +384,8 @@ typedef struct {
 } ew_terms_i8;
 void ew_sum_of_i8(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, const ew_tensor *c, const ew_tensor *d,
                   const ew_tensor *scale, const ew_terms_i8 *s);
+/* What the table (i8 [256]) has at each byte of x (i8 or u8). */
+void ew_map_i8(const ew_tensor *out, const ew_tensor *x, const ew_tensor *table);
 void ew_floats_of_i8(const ew_tensor *out, const ew_tensor *q, float scale);
 
 /* -- fixed point (fixed_point_*.c): as edgewise.methods.fixed_point, to the bit --------------------------------------- */

@@ -150,3 +150,11 @@ void ew_sum_of_i8(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, 
         *ew_bytes(out, ew_walk_at(&w, 0)) = ew_level_of(total * inverse);
     }
 }
+
+void ew_map_i8(const ew_tensor *out, const ew_tensor *x, const ew_tensor *table)
+{
+    const ew_tensor *const operands[] = {out, x};
+    ew_walk w;
+    for (ew_walk_begin(&w, 2, operands); w.n > 0; ew_walk_step(&w))
+        *ew_bytes(out, ew_walk_at(&w, 0)) = *ew_bytes(table, (uint8_t)*ew_bytes(x, ew_walk_at(&w, 1)) * table->stride[0]);
+}
