@@ -363,6 +363,8 @@ def _variance(given: Given) -> tuple[Call, ...]:
     """`var(x, dim, correction=..., keepdim=...)`."""
     x, correction = given.args[0], given.kwargs.get("correction", 1)
     _floats(x)
+    if len(given.args) > 2:
+        raise Unsupported("no kernel in C for this form of it")
     out = _with_dims(given.out, x, given.arg(1, "dim"), given.kwargs.get("keepdim", False))
     return (Call("ew_variance", (out, x, float(1 if correction is None else correction))),)
 
@@ -396,10 +398,9 @@ def _both(function: str) -> Rule:
     """A logical op of two masks."""
 
     def rule(given: Given) -> tuple[Call, ...]:
-        a, b = given.args
-        if torch.bool not in (a.dtype, b.dtype) or a.dtype != b.dtype:
+        if any(not isinstance(x, View) or x.dtype != torch.bool for x in given.args):
             raise Unsupported("no kernel in C but for masks")
-        return (Call(function, (given.out, a.expand(given.out.size), b.expand(given.out.size))),)
+        return (Call(function, (given.out, *(x.expand(given.out.size) for x in given.args))),)
 
     return rule
 
