@@ -43,7 +43,7 @@ test: setup ## the tests, without the ones that take minutes
 test-slow: setup ## the tests that take minutes
 	$(ONE_THREAD) $(BIN)/pytest -n 2 -m slow
 
-explore: setup ## the property tests on ten times as many examples, others each time
+explore: setup ## the property tests on other examples each time, most of them on ten times as many
 	$(ONE_THREAD) $(BIN)/pytest -n 2 -m "not slow" --hypothesis-profile explore $(shell grep -rl "hypothesis import" tests)
 
 lint: setup ## ruff and mypy --strict

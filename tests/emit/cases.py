@@ -1,13 +1,13 @@
 """Whole networks on boards that are small for them: what the benchmark measures, and the tests run once."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from edgewise.capture import SGD, AdamW, Captured, Optimizer
-from edgewise.methods import SparseUpdate, capture_with, fold_norms, quantize
+from edgewise.methods import SparseUpdate, capture_with, fold_norms
 from edgewise.zoo import build_model, resolve_task
 
 KIB = 1024
@@ -105,19 +105,17 @@ def mcunet(size: int = 128) -> tuple[nn.Module, Any, Any]:
     return folded(Pixels(build_model("mcunet")), images), "cross_entropy", (images[:1], torch.tensor([3]))
 
 
-def sparse_mcunet(size: int = 128, *, quantized: bool = False) -> tuple[Captured, Any]:
-    """MCUNetV3's sparse update of MCUNet-5fps, and its batch.
+def sparse_mcunet(size: int = 128, frozen: Literal["float32", "int8"] = "float32") -> tuple[Captured, Any]:
+    """MCUNetV3's sparse update of MCUNet-5fps, layers before the first trained one `frozen`, and its batch.
 
     It trains shares of input channels (`49kb-int8-graph.json` of TinyEngine), this the same shares of output
     channels, which are as many weights.
     """
     model, loss, batch = mcunet(size)
-    if quantized:
-        quantize(model, [batch[0]])
     paths = [name for name, m in model.named_modules() if getattr(m, "weight", None) is not None]
     convolutions, head = paths[:-1], paths[-1]
     shares = {convolutions[index]: share for index, share in SPARSE_SHARES.items()}
-    method = SparseUpdate({**shares, head: 1.0}, (*convolutions[-SPARSE_BIASES:], head))
+    method = SparseUpdate({**shares, head: 1.0}, (*convolutions[-SPARSE_BIASES:], head), frozen)
     return capture_with(method, model, loss, SGD(0.01), batch, name="mcunet"), batch
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.emit.native import LIBRARY
 
-EXAMPLES = 6 if os.environ.get(LIBRARY) else 50
+EXAMPLES = 6 if os.environ.get(LIBRARY) else hypothesis.settings().max_examples // 2
 """Of each case; a few where every access is watched."""
 
 layouts = st.integers(0, 2**16)

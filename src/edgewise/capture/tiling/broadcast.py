@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from edgewise.capture.kernels import Slot
 from edgewise.capture.tiling.calls import Call
 from edgewise.capture.tiling.nest import Along, At, Axis, Nest, Operand, Window
 
@@ -68,15 +69,16 @@ def memory_orders(operands: Sequence[Operand], axes: Sequence[Axis]) -> tuple[tu
     return tuple(orders)
 
 
-def elementwise(call: Call) -> Nest | None:
-    """Any pointwise op or copy with one result."""
+def elementwise(call: Call, whole: Sequence[Slot] = ()) -> Nest | None:
+    """Any pointwise op or copy with one result; every slice reads all of the operands `whole`."""
     out = call.result(0).shape
     axes, along = dim_axes(out), along_dims(out)
-    follows = [aligned(call.meta(slot).shape, out, along) for slot in call.slots]
     broadcasts = not _all_repeat(call, len(out))
     operands = tuple(
-        call.operand(slot, dims, broadcasts=broadcasts)
-        for slot, dims in zip(call.slots, follows, strict=True)
+        call.operand(slot, aligned(call.meta(slot).shape, out, along), broadcasts=broadcasts)
+        if slot not in whole
+        else call.operand(slot, (None,) * call.meta(slot).dim())
+        for slot in call.slots
     )
     name = getattr(call.target, "overloadpacket", call.target).__name__
     return Nest(
@@ -89,6 +91,11 @@ def elementwise(call: Call) -> Nest | None:
         linear=True,
         exact=name in ARITHMETIC,
     )
+
+
+def by_table(call: Call) -> Nest | None:
+    """`map_of(x, table)`."""
+    return elementwise(call, whole=call.args[1:])
 
 
 def _all_repeat(call: Call, dims: int) -> bool:

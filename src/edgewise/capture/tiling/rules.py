@@ -22,6 +22,7 @@ _FUNCTIONS: dict[object, Rule] = {
     integers.round_nearest: broadcast.elementwise,
     requantized.floats_of: broadcast.elementwise,
     requantized.sum_of: broadcast.elementwise,
+    requantized.map_of: broadcast.by_table,
     requantized.convolution_layer: convolution.requantized,
     requantized.linear_layer: products.requantized,
 }
