@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from hypothesis import example
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -39,6 +40,8 @@ def numbers(outputs: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 @given(convolutions(), limits, seeds, layouts)
+@example(((1, 1, 3, 1), (1, 1, 2, 1), ((1, 1), (0, 0), (1, 1), 1)), (-127, 127), 0, 0)
+@example(((1, 1, 1, 2), (1, 1, 2, 1), ((1, 2), (1, 0), (1, 1), 1)), (-127, 127), 0, 0)
 def test_convolution_layer(case: Any, limits: tuple[int, int], seed: int, layout: int) -> None:
     x_shape, w_shape, settings = case
     x, w, (b, factor) = levels(x_shape, seed), levels(w_shape, seed + 1), numbers(w_shape[0], seed)

@@ -147,11 +147,14 @@ def multiply(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 def _unambiguous(x: Tensor) -> Tensor:
-    """`x` with the strides of a new tensor if it is one row or column; others the kernel may misread.
+    """`x` as rows or columns that lie dense, one behind the other; what lies otherwise the kernel may misread.
 
-    (Seen in PyTorch 2.13.0: [1, 1] times [1, 40] with strides (1, 1) is wrong.)
+    (Seen in PyTorch 2.13.0: [1, 1] times [1, 40] with strides (1, 1) is wrong, and so is [2, 2] whose rows
+    overlap, with these strides.)
     """
-    return x.reshape(-1).view(x.shape) if 1 in x.shape else x
+    if 1 in x.shape:
+        return x.reshape(-1).view(x.shape)
+    return x if x.stride() in ((x.shape[1], 1), (1, x.shape[0])) else x.contiguous()
 
 
 # -- convolutions --------------------------------------------------------------------------------------------
