@@ -38,6 +38,7 @@ from _microcontroller_peers import (  # noqa: E402
 from edgewise.capture import SGD, AdamW, Captured, capture  # noqa: E402
 from edgewise.devices import load_device  # noqa: E402
 from edgewise.emit import RESERVED_BYTES, Made, emit, find_board  # noqa: E402
+from edgewise.emit.emulate.qemu import INSTRUCTIONS_PER_SECOND  # noqa: E402
 from edgewise.emit.prepare import prepare  # noqa: E402
 from edgewise.methods import capture_with  # noqa: E402
 from edgewise.plan import Budget, minimum_ram, plain_plan  # noqa: E402
@@ -55,7 +56,9 @@ TEXT = """# On the microcontroller
 
 A planned training step as C99 (`edgewise emit`), compiled by zig and run on emulated boards (`edgewise
 emulate`, unicorn). *RAM* is all that a program gets: arena, stack and variables; beyond it nothing is
-mapped. Instructions are counted, not timed: an emulator says nothing of the seconds that a board takes.
+mapped. Instructions are counted, not timed: an emulator says nothing of the seconds that a board takes. The
+M55 (`an547`) is in QEMU alone, where its memory protection unit holds the program to its RAM, and its clock,
+of {tick:.0f} instructions a tick, counts.
 
 ## One step
 
@@ -399,6 +402,7 @@ def main() -> None:
         lost_model="mlp",
         lost_ram=size(lost_ram),
         limit=options.time_limit,
+        tick=INSTRUCTIONS_PER_SECOND / find_board("an547").clock_hz,
         machine=f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}",
     )
     options.page.parent.mkdir(parents=True, exist_ok=True)

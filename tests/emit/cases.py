@@ -126,6 +126,7 @@ CASES = {
     ),
     "ResNet-8, SGD": Case(from_zoo("resnet8"), SGD(0.1), "stm32f4", "lm3s6965", 64 * KIB),
     "ResNet-8, AdamW": Case(from_zoo("resnet8"), AdamW(), "stm32f4", "stm32f405", 64 * KIB),
+    "ResNet-8, momentum": Case(from_zoo("resnet8"), SGD(0.1, momentum=0.9), "stm32f4", "an547", 64 * KIB),
     "MobileNetV2-0.35 at 64, SGD": Case(
         from_zoo("mobilenetv2"), SGD(0.01), "stm32f4", "stm32f405", 128 * KIB
     ),

@@ -62,15 +62,6 @@ def test_round_stochastic(shape: tuple[int, ...], step: int, seed: int, layout: 
     assert_rounded(out, x / scale + u - 0.5)
 
 
-@given(shapes, seeds, layouts)
-def test_amin(shape: tuple[int, ...], seed: int, layout: int) -> None:
-    x, out = normal(shape, seed), torch.zeros(())
-
-    kernels().ew_amin(out, place(x, layout))
-
-    assert out.equal(x.amin())
-
-
 @given(sizes, sizes, sizes, seeds, layouts)
 def test_matmul_i8(m: int, k: int, n: int, seed: int, layout: int) -> None:
     a, b, out = levels((m, k), seed), levels((k, n), seed + 1), empty((m, n), layout, I32)

@@ -20,14 +20,17 @@ def test_reductions(shape: tuple[int, ...], data: st.DataObject, seed: int, layo
     size = [1 if d in summed else n for d, n in enumerate(shape)]
     dims = summed or [d for d, n in enumerate(shape) if n == 1 and d < 0]
     scattered = place(x, layout // 3)
-    for name, reference in (("sum", torch.sum), ("mean", torch.mean), ("amax", torch.amax)):
+    functions = {"sum": torch.sum, "mean": torch.mean, "amax": torch.amax, "amin": torch.amin}
+    for name, reference in functions.items():
         out = empty(tuple(size), layout)
 
         getattr(kernels(), f"ew_{name}")(out, scattered)
 
         expected = reference(x.double(), dims, keepdim=True) if dims else x.double()
         assert_close(
-            out, expected, terms=None if name == "amax" else x.abs().sum(dims, keepdim=True) if dims else x
+            out,
+            expected,
+            terms=None if name in ("amax", "amin") else x.abs().sum(dims, keepdim=True) if dims else x,
         )
 
 
@@ -48,13 +51,36 @@ def test_norm_and_variance(
 
 
 @given(shapes.filter(bool), st.data(), seeds, layouts)
-def test_argmax(shape: tuple[int, ...], data: st.DataObject, seed: int, layout: int) -> None:
+def test_argmax_and_argmin(shape: tuple[int, ...], data: st.DataObject, seed: int, layout: int) -> None:
     x, dim = normal(shape, seed).round(), data.draw(st.integers(0, len(shape) - 1))
-    out = empty([1 if d == dim else n for d, n in enumerate(shape)], layout, torch.int64)
+    size = [1 if d == dim else n for d, n in enumerate(shape)]
+    most, least = empty(size, layout, torch.int64), empty(size, layout // 5, torch.int64)
 
-    kernels().ew_argmax(out, place(x, layout // 3))
+    kernels().ew_argmax(most, place(x, layout // 3))
+    kernels().ew_argmin(least, place(x, layout // 3))
 
-    assert torch.equal(out, x.argmax(dim, keepdim=True))
+    assert torch.equal(most, x.argmax(dim, keepdim=True))
+    assert torch.equal(least, x.argmin(dim, keepdim=True))
+
+
+@given(shapes.filter(bool), st.data(), st.sampled_from([1.0, 100.0]), seeds, layouts)
+def test_log_sum_exp(
+    shape: tuple[int, ...], data: st.DataObject, scale: float, seed: int, layout: int
+) -> None:
+    x, dim = scale * normal(shape, seed), data.draw(st.integers(0, len(shape) - 1))
+    out = empty([1 if d == dim else n for d, n in enumerate(shape)], layout)
+
+    kernels().ew_log_sum_exp(out, place(x, layout // 3))
+
+    assert_close(out, x.double().logsumexp(dim, keepdim=True), terms=x)
+
+
+def test_log_sum_exp_of_infinities() -> None:
+    x, out = torch.tensor([[math.inf, 1.0], [-math.inf, 1.0], [-math.inf, -math.inf]]), empty((3, 1))
+
+    kernels().ew_log_sum_exp(out, x)
+
+    assert torch.equal(out, x.logsumexp(1, keepdim=True))
 
 
 @given(shapes.filter(bool), st.data(), st.booleans(), seeds, layouts)

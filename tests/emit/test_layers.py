@@ -112,6 +112,7 @@ def of_images() -> dict[str, nn.Module]:
         "ChannelShuffle": nn.ChannelShuffle(2),
         "ZeroPad2d": nn.ZeroPad2d(1),
         "ReflectionPad2d": nn.ReflectionPad2d((2, 1, 1, 2)),
+        "ReplicationPad2d": nn.ReplicationPad2d((2, 0, 1, 3)),
         "Dropout2d": nn.Dropout2d(0.3),
     }
 
@@ -128,6 +129,8 @@ def of_functions() -> dict[str, nn.Module]:
         "exponentials": lambda x: x.exp() + x.expm1() + (x.abs() + 1).log2() + (x.abs() + 1).log10(),
         "steps": lambda x: x.floor() * x + x.ceil() + x.round() + x.sign(),
         "extremes": lambda x: x.max(1, keepdim=True).values + x.amax(2, keepdim=True) + x - x.max(),
+        "least": lambda x: x.min(1, keepdim=True).values + x.amin(2, keepdim=True) + x - x.min(),
+        "logsumexp": lambda x: x - x.logsumexp(1, keepdim=True),
         "moments": lambda x: x.var(1, keepdim=True) + x.std((1, 2), keepdim=True, unbiased=False) + x,
         "norms": lambda x: F.normalize(x, dim=1) + x.norm(dim=2, keepdim=True),
         "cosines": lambda x: F.cosine_similarity(x[:, :2], x[:, 2:], dim=2),
@@ -202,6 +205,35 @@ def test_layers(make: Callable[[], dict[str, nn.Module]], shape: tuple[int, ...]
         for i, name in enumerate(layers)
     }
     assert {name: d for name, d in apart.items() if d > 1e-5} == {}
+
+
+class Chain(nn.Module):
+    """Ops that are more than one call of a kernel, one after another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(128, 128), nn.Linear(128, CLASSES)
+
+    def forward(self, x_NCW: Tensor) -> Tensor:
+        x = F.mish(self.first(x_NCW))
+        x = torch.lerp(torch.addcmul(x, x, x_NCW, value=0.1), x_NCW, 0.3)
+        x = torch.arange(128) * 0.01 + x + (x > 0)
+        x = (x + x.ceil() + 9).log2()
+        x = x.clamp(x.mean() - 1, x.mean() + 1)
+        x = 2**x * ((x > 3).sum() / x.numel())
+        return self.last(x).mean(1)
+
+
+def test_ops_of_several_calls_in_slices(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    batch = torch.randn(8, 16, 128), torch.arange(8) % CLASSES
+    captured = capture(Chain(), "cross_entropy", SGD(lr=1.0), batch)
+
+    small = made_in_c(captured, tmp_path, 80 * 1024)
+    found, _ = run_in_c(small, tmp_path, [batch])
+
+    assert {"addcmul", "lerp", "add", "ceil", "log2", "pow_1", "sum_1"} <= set(small.certificate.streamed)
+    assert distance(found.state, in_pytorch(captured, [batch]).state) < 1e-6
 
 
 def _weights(x: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
+
 from edgewise.capture import Captured
 from edgewise.capture.tiling.nest import Along, Loop, Operand, Result, Sources, Window
 from edgewise.capture.tiling.updating import order_of
@@ -294,7 +296,9 @@ class LoopBody:
         if target.part is None:
             return
         self.out.open(f"if (!first_y{made.index})")
-        self.calls((Call("ew_add", (target.total, target.total, target.part, 1.0)),))
+        whole = target.total.dtype == torch.int64
+        function, factor = ("ew_add_i64", 1) if whole else ("ew_add", 1.0)
+        self.calls((Call(function, (target.total, target.total, target.part, factor)),))
         self.out.close()
 
     def _finish(self, made: "_Made", target: "_Target") -> None:

@@ -1,9 +1,9 @@
 """The same elements in other places: a strided copy, or a few of them, for each of these ATen ops."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 
-from edgewise.emit.calls import Call, Given, Unsupported, only_floats
+from edgewise.emit.calls import Call, Given, Rule, Unsupported, only_floats
 from edgewise.emit.copies import copy, fill
 from edgewise.emit.views import View
 
@@ -70,36 +70,64 @@ def channel_shuffle(given: Given) -> tuple[Call, ...]:
     return (copy(out, x.permute((0, 2, 1, *range(3, x.dims)))),)
 
 
-def reflected(given: Given) -> tuple[Call, ...]:
-    """`reflection_pad(x, pads)`, over the last one or two dims."""
-    x, pads = given.args
-    return tuple(copy(out, part) for out, part in _reflections(given.out, x, pads))
+Cut = tuple[int, int, int, bool]
+"""A part of a padded dim: where it begins there and in x, how long it is, whether it is in reverse order."""
 
 
-def reflected_backward(given: Given) -> tuple[Call, ...]:
-    """`reflection_pad_backward(dy, x, pads)`: each part of dy is added where it came from."""
-    dy, _, pads = given.args
-    only_floats(dy)
-    parts = _reflections(dy, given.out, pads)
-    sums = tuple(Call("ew_add", (part, part, slope, 1.0)) for slope, part in parts)
-    return (fill(given.out, 0), *sums)
+def reflection(size: int, before: int, behind: int) -> tuple[Cut, ...]:
+    """The parts of a dim of `size` that is continued by its reflections."""
+    return (
+        (0, 1, before, True),
+        (before, 0, size, False),
+        (before + size, size - 1 - behind, behind, True),
+    )
 
 
-def _reflections(padded: View, x: View, pads: Sequence[int]) -> list[tuple[View, View]]:
-    """Parts of `padded`, and what of `x` belongs there: in reverse order along dims where it is padding."""
+def repeated_edges(size: int, before: int, behind: int) -> tuple[Cut, ...]:
+    """The parts of a dim of `size` that is continued by its first and last element."""
+    return (
+        *((at, 0, 1, False) for at in range(before)),
+        (before, 0, size, False),
+        *((before + size + at, size - 1, 1, False) for at in range(behind)),
+    )
+
+
+def padded(cuts: Callable[[int, int, int], tuple[Cut, ...]]) -> Rule:
+    """`reflection_pad(x, pads)` and the like, over the last one or two dims."""
+
+    def rule(given: Given) -> tuple[Call, ...]:
+        x, pads = given.args
+        return tuple(copy(out, part) for out, part in _parts(given.out, x, pads, cuts))
+
+    return rule
+
+
+def padded_backward(cuts: Callable[[int, int, int], tuple[Cut, ...]]) -> Rule:
+    """`reflection_pad_backward(dy, x, pads)` and the like: each part of dy is added where it came from."""
+
+    def rule(given: Given) -> tuple[Call, ...]:
+        dy, _, pads = given.args
+        only_floats(dy)
+        parts = _parts(dy, given.out, pads, cuts)
+        sums = tuple(Call("ew_add", (part, part, slope, 1.0)) for slope, part in parts)
+        return (fill(given.out, 0), *sums)
+
+    return rule
+
+
+def _parts(
+    padded: View, x: View, pads: Sequence[int], cuts: Callable[[int, int, int], tuple[Cut, ...]]
+) -> list[tuple[View, View]]:
+    """Parts of `padded`, and what of `x` belongs there."""
     found = [(padded, x)]
+    if min(pads) < 0:
+        raise Unsupported("no kernel in C for padding that cuts")
     for back, (before, behind) in enumerate(zip(pads[::2], pads[1::2], strict=True)):
         dim = x.dims - 1 - back
-        size = _number(x.size[dim])
-        cuts = (
-            (0, 1, before, True),
-            (before, 0, size, False),
-            (before + size, size - 1 - behind, behind, True),
-        )
         found = [
             (target.narrow(dim, to, length), part.reverse(dim) if turned else part)
             for target, source in found
-            for to, begin, length, turned in cuts
+            for to, begin, length, turned in cuts(_number(x.size[dim]), before, behind)
             if length
             for part in (source.narrow(dim, begin, length),)
         ]

@@ -334,15 +334,20 @@ def _with_dims(out: View, x: View, asked: Any, keepdim: bool) -> View:
     return out
 
 
-def _max(given: Given) -> tuple[Call, ...]:
-    """`max(x)`, or `max(x, dim, keepdim)` with the place of each."""
-    x, dim = given.args[0], given.arg(1, "dim")
-    _floats(x)
-    if isinstance(dim, View):
-        return (Call("ew_maximum", (given.out, x.expand(given.out.size), dim.expand(given.out.size))),)
-    names = {0: "ew_amax", 1: "ew_argmax"}
-    outs = {i: _with_dims(out, x, dim, given.arg(2, "keepdim", False)) for i, out in given.made.items()}
-    return tuple(Call(names[i], (out, x)) for i, out in outs.items())
+def _extreme(name: str) -> Rule:
+    """`max(x)`, `max(x, dim, keepdim)` with the place of each, or `max(x, y)`; `min` alike."""
+
+    def rule(given: Given) -> tuple[Call, ...]:
+        x, other = given.args[0], given.arg(1, "dim")
+        _floats(x, other)
+        if isinstance(other, View):
+            views = (given.out, x.expand(given.out.size), other.expand(given.out.size))
+            return (Call(f"ew_{name}imum", views),)
+        keepdim = given.arg(2, "keepdim", False)
+        outs = {i: _with_dims(out, x, other, keepdim) for i, out in given.made.items()}
+        return tuple(Call(f"ew_{'arg' if i else 'a'}{name}", (out, x)) for i, out in outs.items())
+
+    return rule
 
 
 def _norm(given: Given) -> tuple[Call, ...]:
@@ -359,6 +364,8 @@ def _variance(given: Given) -> tuple[Call, ...]:
     """`var(x, dim, correction=..., keepdim=...)`."""
     x, correction = given.args[0], given.kwargs.get("correction", 1)
     _floats(x)
+    if len(given.args) > 2:
+        raise Unsupported("no kernel in C for this form of it")
     out = _with_dims(given.out, x, given.arg(1, "dim"), given.kwargs.get("keepdim", False))
     return (Call("ew_variance", (out, x, float(1 if correction is None else correction))),)
 
@@ -392,28 +399,24 @@ def _both(function: str) -> Rule:
     """A logical op of two masks."""
 
     def rule(given: Given) -> tuple[Call, ...]:
-        a, b = given.args
-        if torch.bool not in (a.dtype, b.dtype) or a.dtype != b.dtype:
+        if any(not isinstance(x, View) or x.dtype != torch.bool for x in given.args):
             raise Unsupported("no kernel in C but for masks")
-        return (Call(function, (given.out, a.expand(given.out.size), b.expand(given.out.size))),)
+        return (Call(function, (given.out, *(x.expand(given.out.size) for x in given.args))),)
 
     return rule
 
 
-def _amin(given: Given) -> tuple[Call, ...]:
-    _floats(given.args[0])
-    if given.arg(1, "dim"):
-        raise Unsupported("no kernel in C for the least along a dim")
-    return (Call("ew_amin", (given.out, given.args[0])),)
+def _place(function: str) -> Rule:
+    """`argmax(x, dim, keepdim)`, or `argmin`."""
 
+    def rule(given: Given) -> tuple[Call, ...]:
+        x, dim = given.args[0], given.arg(1, "dim")
+        _floats(x)
+        if dim is None:
+            raise Unsupported("no kernel in C for the place among all")
+        return (Call(function, (_with_dims(given.out, x, dim, given.arg(2, "keepdim", False)), x)),)
 
-def _argmax(given: Given) -> tuple[Call, ...]:
-    x, dim = given.args[0], given.arg(1, "dim")
-    _floats(x)
-    if dim is None:
-        raise Unsupported("no kernel in C for the largest of all")
-    out = given.out if given.arg(2, "keepdim", False) else given.out.unsqueeze(dim % x.dims)
-    return (Call("ew_argmax", (out, x)),)
+    return rule
 
 
 _FUNCTIONS: dict[object, Rule] = {
@@ -544,10 +547,14 @@ RULES: Mapping[str, Rule] = {
     "pixel_shuffle": rearranged.pixel_shuffle,
     "pixel_unshuffle": rearranged.pixel_unshuffle,
     "channel_shuffle": rearranged.channel_shuffle,
-    "reflection_pad1d": rearranged.reflected,
-    "reflection_pad2d": rearranged.reflected,
-    "reflection_pad1d_backward": rearranged.reflected_backward,
-    "reflection_pad2d_backward": rearranged.reflected_backward,
+    "reflection_pad1d": rearranged.padded(rearranged.reflection),
+    "reflection_pad2d": rearranged.padded(rearranged.reflection),
+    "reflection_pad1d_backward": rearranged.padded_backward(rearranged.reflection),
+    "reflection_pad2d_backward": rearranged.padded_backward(rearranged.reflection),
+    "replication_pad1d": rearranged.padded(rearranged.repeated_edges),
+    "replication_pad2d": rearranged.padded(rearranged.repeated_edges),
+    "replication_pad1d_backward": rearranged.padded_backward(rearranged.repeated_edges),
+    "replication_pad2d_backward": rearranged.padded_backward(rearranged.repeated_edges),
     "glu": rearranged.gated,
     "glu_backward": rearranged.gated_backward,
     "select_backward": copies.select_backward,
@@ -594,13 +601,16 @@ RULES: Mapping[str, Rule] = {
     "sum": _reduction("ew_sum"),
     "mean": _reduction("ew_mean"),
     "amax": _reduction("ew_amax"),
-    "max": _max,
+    "max": _extreme("max"),
+    "min": _extreme("min"),
+    "logsumexp": _reduction("ew_log_sum_exp"),
     "var": _variance,
     "std": _deviation,
     "linalg_vector_norm": _norm,
     "norm": _norm,
-    "amin": _amin,
-    "argmax": _argmax,
+    "amin": _reduction("ew_amin"),
+    "argmax": _place("ew_argmax"),
+    "argmin": _place("ew_argmin"),
     "gather": picked.gather,
     "scatter": picked.scatter,
     "scatter_add": picked.scatter_add,

@@ -2,14 +2,6 @@
  * columns of the output whose element of the input exists. */
 #include "tile.h"
 
-/* The elements o of the output, from *from to *to, for which stride o - padding + offset is in [0, size). */
-static void meeting(int32_t stride, int32_t offset, int32_t size, int32_t count, int32_t *from, int32_t *to)
-{
-    const int32_t below = ew_max(0, -offset), above = size - 1 - offset;
-    *from = ew_min(count, (below + stride - 1) / stride);
-    *to = above < 0 ? *from : ew_max(*from, ew_min(count, above / stride + 1));
-}
-
 /* What one tap of the weight sums: `n` samples, rows and columns of dy (w of the tile) and x. */
 typedef struct {
     float *dw;
@@ -55,8 +47,8 @@ static void sum_taps(const ew_tensor *dw, tap *p, const ew_convolution_settings 
             const int32_t down = s->dilation[0] * kh - s->padding[0],
                           right = s->dilation[1] * kw - s->padding[1];
             int32_t row[2], column[2];
-            meeting(s->stride[0], down, x->size[2], dy->size[2], &row[0], &row[1]);
-            meeting(s->stride[1], right, x->size[3], dy->size[3], &column[0], &column[1]);
+            ew_within(down, s->stride[0], dy->size[2], x->size[2], &row[0], &row[1]);
+            ew_within(right, s->stride[1], dy->size[3], x->size[3], &column[0], &column[1]);
             p->n[1] = row[1] - row[0];
             p->n[2] = column[1] - column[0];
             p->dy = ew_floats(dy, o[0] * dy->stride[1] + row[0] * dy->stride[2] + column[0] * dy->stride[3]);

@@ -224,8 +224,11 @@ void ew_sum(const ew_tensor *out, const ew_tensor *x);
 void ew_mean(const ew_tensor *out, const ew_tensor *x);
 void ew_norm(const ew_tensor *out, const ew_tensor *x); /* the root of the sum of squares */
 void ew_variance(const ew_tensor *out, const ew_tensor *x, float correction);
+void ew_log_sum_exp(const ew_tensor *out, const ew_tensor *x);
 void ew_amax(const ew_tensor *out, const ew_tensor *x);
+void ew_amin(const ew_tensor *out, const ew_tensor *x);
 void ew_argmax(const ew_tensor *out /* i64 */, const ew_tensor *x); /* one dim of size 1 in out; the first of equals */
+void ew_argmin(const ew_tensor *out /* i64 */, const ew_tensor *x);
 void ew_cumsum(const ew_tensor *out, const ew_tensor *x, ew_type type, int32_t dim); /* f32 or i64; in place */
 
 /* -- rows of a table (embedding.c): w [rows, width], index i64 [...], out [..., width] ----------------------------- */
@@ -324,7 +327,6 @@ void ew_wrong_labels(const ew_tensor *out, const ew_tensor *targets, int32_t cla
 
 /* -- int8 (integer_rounding.c, integer_products.c): as edgewise.capture.integers ------------------------------------- */
 
-void ew_amin(const ew_tensor *out /* one number */, const ew_tensor *x);
 void ew_round_nearest(const ew_tensor *out /* i8 */, const ew_tensor *x, const ew_tensor *scale); /* x / scale */
 /* Rounded down, after adding a u in [0, 1) that is drawn for each row (of dim 0) and column of x. */
 void ew_round_stochastic(const ew_tensor *out /* i8 */, const ew_tensor *x, const ew_tensor *scale, const ew_key *key);

@@ -50,16 +50,3 @@ void ew_round_stochastic(const ew_tensor *out, const ew_tensor *x, const ew_tens
         }
     }
 }
-
-void ew_amin(const ew_tensor *out, const ew_tensor *x)
-{
-    const ew_tensor *const operands[] = {x};
-    float least = *ew_floats(x, 0);
-    ew_walk w;
-    for (ew_walk_begin(&w, 1, operands); w.n > 0; ew_walk_step(&w)) {
-        const float v = *ew_floats(x, ew_walk_at(&w, 0));
-        if (v < least || v != v)
-            least = v;
-    }
-    *ew_floats(out, 0) = least;
-}

@@ -54,12 +54,4 @@ static inline int32_t ew_dot(const int8_t *a, int32_t a_step, const int8_t *b, i
     return sum;
 }
 
-/* Of `count` positions, `step` apart from `at` on, those that lie in a row of `size`: taps of a window, or windows. */
-static inline void ew_within(int32_t at, int32_t step, int32_t count, int32_t size, int32_t *from, int32_t *to)
-{
-    *from = at < 0 ? ew_min((-at + step - 1) / step, count) : 0;
-    *to = at >= size ? 0 : ew_min((size - 1 - at) / step + 1, count);
-    *to = ew_max(*to, *from);
-}
-
 #endif

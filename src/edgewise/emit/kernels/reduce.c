@@ -62,43 +62,82 @@ void ew_variance(const ew_tensor *out, const ew_tensor *x, float correction)
     }
 }
 
-/* The greatest element, the first of equals; what is not a number is the greatest. */
-static EW_APART float greatest(const ew_tensor *x, int32_t *index)
+/* The element that is greatest when multiplied by `sign`, 1 or -1: the first of equals; what is not a number is. */
+static EW_APART float extreme(const ew_tensor *x, float sign, int32_t *index)
 {
     const ew_tensor *const operands[] = {x};
-    float most = *ew_floats(x, 0);
+    float most = sign * *ew_floats(x, 0);
     int32_t at = 0;
     ew_walk w;
     *index = 0;
     for (ew_walk_begin_in_order(&w, 1, operands); w.n > 0; ew_walk_next(&w))
         for (int32_t i = 0; i < w.n; ++i, ++at) {
-            const float v = *ew_floats(x, w.at[0] + i * w.step[0]);
+            const float v = sign * *ew_floats(x, w.at[0] + i * w.step[0]);
             if (most == most && (v > most || v != v)) {
                 most = v;
                 *index = at;
             }
         }
-    return most;
+    return sign * most;
+}
+
+/* `values` or `places` may be NULL. */
+static void extremes(const ew_tensor *values, const ew_tensor *places, const ew_tensor *x, float sign)
+{
+    const ew_tensor *const out = values != NULL ? values : places;
+    int32_t index;
+    parts p;
+    for (begin(&p, out, x); p.w.n > 0; ew_walk_step(&p.w)) {
+        const int32_t at = place(&p, x);
+        const float most = extreme(&p.part, sign, &index);
+        if (values != NULL)
+            *ew_floats(values, at) = most;
+        else
+            ((int64_t *)places->data)[at] = index;
+    }
 }
 
 void ew_amax(const ew_tensor *out, const ew_tensor *x)
 {
-    int32_t index;
-    parts p;
-    for (begin(&p, out, x); p.w.n > 0; ew_walk_step(&p.w)) {
-        const int32_t at = place(&p, x);
-        *ew_floats(out, at) = greatest(&p.part, &index);
-    }
+    extremes(out, NULL, x, 1.0f);
+}
+
+void ew_amin(const ew_tensor *out, const ew_tensor *x)
+{
+    extremes(out, NULL, x, -1.0f);
 }
 
 void ew_argmax(const ew_tensor *out, const ew_tensor *x)
+{
+    extremes(NULL, out, x, 1.0f);
+}
+
+void ew_argmin(const ew_tensor *out, const ew_tensor *x)
+{
+    extremes(NULL, out, x, -1.0f);
+}
+
+/* The sum of e^(x - most). */
+static EW_APART float sum_of_powers(const ew_tensor *x, float most)
+{
+    const ew_tensor *const operands[] = {x};
+    ew_total total;
+    ew_walk w;
+    ew_total_begin(&total);
+    for (ew_walk_begin_in_order(&w, 1, operands); w.n > 0; ew_walk_step(&w))
+        ew_total_add(&total, ew_expf(*ew_floats(x, ew_walk_at(&w, 0)) - most));
+    return ew_total_end(&total);
+}
+
+void ew_log_sum_exp(const ew_tensor *out, const ew_tensor *x)
 {
     int32_t index;
     parts p;
     for (begin(&p, out, x); p.w.n > 0; ew_walk_step(&p.w)) {
         const int32_t at = place(&p, x);
-        greatest(&p.part, &index);
-        ((int64_t *)out->data)[at] = index;
+        const float most = extreme(&p.part, 1.0f, &index);
+        const float base = most - most == 0.0f ? most : 0.0f; /* of infinities the sum has no need for it */
+        *ew_floats(out, at) = base + ew_logf(sum_of_powers(&p.part, base));
     }
 }
 

@@ -61,6 +61,14 @@ static inline int32_t ew_max(int32_t a, int32_t b)
     return a > b ? a : b;
 }
 
+/* Of `count` positions, `step` apart from `at` on, those that lie in a row of `size`: taps of a window, or windows. */
+static inline void ew_within(int32_t at, int32_t step, int32_t count, int32_t size, int32_t *from, int32_t *to)
+{
+    *from = at < 0 ? ew_min((-at + step - 1) / step, count) : 0;
+    *to = at >= size ? 0 : ew_min((size - 1 - at) / step + 1, count);
+    *to = ew_max(*to, *from);
+}
+
 static inline uint32_t ew_bits(float x)
 {
     uint32_t bits;

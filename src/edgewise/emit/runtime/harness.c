@@ -31,7 +31,7 @@ typedef struct {
     ew_traffic traffic;
 } mark;
 
-enum { WITH_INIT, WITH_STEPS, WITH_SAVE, WITH_INFERENCES, WITH_ALL, MARKS };
+enum { WITH_ALL = 4 /* init, steps, save, inferences */, MARKS };
 
 typedef struct {
     uint32_t magic;
@@ -48,7 +48,7 @@ static report done = {.magic = REPORT_MAGIC};
 static int result;
 static uint32_t written = sizeof(report);
 
-static void set_mark(int after)
+static void set_mark(uint32_t after)
 {
     done.marks[after].ticks = ew_board_ticks();
     done.marks[after].traffic = ew_store_traffic;
@@ -78,7 +78,6 @@ static int read_record(int file, uint32_t number, const model_range *ranges, uin
     return 0;
 }
 
-/* Every step that was asked for; then all is saved. */
 static int train(void)
 {
 #ifdef MODEL_INFERS_ONLY
@@ -100,7 +99,15 @@ static int train(void)
         if (write_result(&loss, sizeof loss))
             return -1;
     }
-    set_mark(WITH_STEPS);
+    return 0;
+#endif
+}
+
+static int save(void)
+{
+#ifdef MODEL_INFERS_ONLY
+    return 0;
+#else
     done.stage = IN_SAVE;
     return model_save();
 #endif
@@ -147,21 +154,18 @@ static int read_back(int commands)
 
 static int run(void)
 {
+    static int (*const parts[])(void) = {model_init, train, save, infer};
     const int commands = ew_host_open("command.bin", EW_HOST_READ);
     int failed;
 
     if (commands < 0 || ew_host_read(commands, 0, &todo, sizeof todo) || todo.magic != COMMAND_MAGIC)
         return -1;
     done.stage = IN_INIT;
-    if ((failed = model_init()))
-        return failed;
-    set_mark(WITH_INIT);
-    if ((failed = train()))
-        return failed;
-    set_mark(WITH_SAVE);
-    if ((failed = infer()))
-        return failed;
-    set_mark(WITH_INFERENCES);
+    for (uint32_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if ((failed = parts[i]()))
+            return failed;
+        set_mark(i);
+    }
     return read_back(commands);
 }
 
