@@ -81,7 +81,6 @@ static int read_record(int file, uint32_t number, const model_range *ranges, uin
 static int train(void)
 {
 #ifdef MODEL_INFERS_ONLY
-    set_mark(WITH_STEPS);
     return todo.steps ? -1 : 0;
 #else
     const int batches = ew_host_open("batches.bin", EW_HOST_READ);
