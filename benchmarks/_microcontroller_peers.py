@@ -30,7 +30,7 @@ MIRRORED = ("MLP, batch 4", "digits CNN, batch 4", "MobileNetV2-0.35 at 64", "MC
 """Networks for `_tflm`. A 1x1 convolution of stride 2, as in ResNets, is another one when mirrored."""
 TRIES = 20
 FROZEN: tuple[Literal["float32", "int8"], ...] = ("float32", "int8")
-"""What the layers that no gradient passes compute in."""
+"""What frozen layers are stored in, and those that no gradient passes compute in."""
 
 
 def size(count: int) -> str:

@@ -96,9 +96,9 @@ its 4 MiB are enough to keep everything.
 One step of MCUNet-5fps (arXiv 2206.15472): one image of 128x128x3 bytes, 10 classes, SGD, the layers of the
 49 kB scheme, frozen weights in flash, on board `an500`. TinyEngine's figures are those of its golden file for
 this network and scheme; it states no instructions, and was not run. It computes in int8, with float32
-gradients, and has no store. Edgewise's *frozen layers*: what the 22 convolutions before the first trained one
-compute in; everything behind them is float32, weights in flash included. Below the RAM of *all kept*, values
-move to the store and back; *read* and *written* are as above. TinyEngine trains shares of input channels,
+gradients, and has no store. Edgewise's *frozen layers*: float32, or int8 in the 22 convolutions before the
+first trained one, and int8 weights in those behind it. Below the RAM of *all kept*, values move to the store
+and back; *read* and *written* are as above. TinyEngine trains shares of input channels,
 Edgewise as many weights by output channels. Nobody else was found who emits a whole training step of any
 network.
 
