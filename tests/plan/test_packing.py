@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgewise.capture import SGD, capture
-from edgewise.devices import load_device
+from edgewise.devices import Device, load_device
+from edgewise.graph import Graph
 from edgewise.plan import Budget, check, make_plan, minimum_ram, plain_plan
 from edgewise.plan.packing import EXACT, Block, lower_bound, pack
 from edgewise.zoo import resolve_task
@@ -78,9 +79,17 @@ def _shares_above_peak(name: str, profile: str, shares: list[float]) -> list[flo
     graph = capture(task.model, task.loss, SGD(0.1, momentum=0.9), task.example_batch, name=name).graph
     device = load_device(profile)
     least, plain = minimum_ram(graph, device).ram_bytes, plain_plan(graph, device).peak_bytes
-    budgets = [Budget(int(least + share * (plain - least))) for share in shares]
-    plans = [make_plan(graph, device, budget, time_limit=2) for budget in budgets]
-    return [check(plan, graph, device).arena_bytes / plan.peak_bytes for plan in plans]
+    return [_share_above_peak(graph, device, Budget(int(least + s * (plain - least)))) for s in shares]
+
+
+def _share_above_peak(graph: Graph, device: Device, budget: Budget) -> float:
+    """Of the first plan that keeps to the limit: on a busy machine, two seconds may be too few to find one."""
+    for seconds in (2, 8, 32):
+        plan = make_plan(graph, device, budget, time_limit=seconds)
+        share = check(plan, graph, device).arena_bytes / plan.peak_bytes
+        if share <= MOST_ABOVE_PEAK:
+            break
+    return share
 
 
 @pytest.mark.parametrize("profile", ["nrf52840", "rpi4"])
