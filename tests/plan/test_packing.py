@@ -83,7 +83,7 @@ def _shares_above_peak(name: str, profile: str, shares: list[float]) -> list[flo
 
 
 def _share_above_peak(graph: Graph, device: Device, budget: Budget) -> float:
-    """Of the first plan that keeps to the limit: on a busy machine, two seconds may be too few to find one."""
+    """Of the first plan that keeps to the limit: on a busy machine, two seconds may be too few for it."""
     for seconds in (2, 8, 32):
         plan = make_plan(graph, device, budget, time_limit=seconds)
         share = check(plan, graph, device).arena_bytes / plan.peak_bytes
