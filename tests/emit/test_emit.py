@@ -5,15 +5,19 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from torch import Tensor, nn
 
 from edgewise.capture import SGD, AdamW, capture
+from edgewise.devices import Device
 from edgewise.emit import BOARDS, HOST, Board, Made, build, run
 from edgewise.emit.prepare import prepare
 from edgewise.emit.statements import ALIGNMENT
 from edgewise.errors import BudgetInfeasible, ModelUnsupported
+from edgewise.graph import Graph
+from edgewise.plan import Certificate, Plan, check
 from tests.emit.trained import (
     budgets,
     captured_zoo,
@@ -217,3 +221,25 @@ def test_the_states_of_a_weight_are_stored_behind_it(small: tuple[Made, Path, li
     names = [value.name for value in small[0].emitted.values if value.kind != "scratch"]
     first = names.index("head.weight")
     assert names[first : first + 3] == ["head.weight", "head.weight.exp_avg", "head.weight.exp_avg_sq"]
+
+
+def test_a_plan_made_anew_for_its_addresses_keeps_the_ram_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program links within that RAM, not within what the second plan was made for."""
+    asked: list[int] = []
+
+    def too_large_at_first(plan: Plan, graph: Graph, device: Device) -> Certificate:
+        certificate = check(plan, graph, device)
+        asked.append(plan.budget.ram_bytes)
+        if len(asked) > 1:
+            return certificate
+        return msgspec.structs.replace(certificate, arena_bytes=plan.budget.ram_bytes + 4096)
+
+    monkeypatch.setattr("edgewise.emit.emit.check", too_large_at_first)
+    captured, _ = captured_zoo("mlp", 4, SGD(lr=0.1))
+    _, most = budgets(captured)
+    made = made_in_c(captured, tmp_path, most)
+
+    assert made.emitted.ram_bytes == made.plan.budget.ram_bytes == most
+    assert made.plan.peak_bytes <= most - 4096

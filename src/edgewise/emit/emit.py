@@ -105,6 +105,7 @@ def _fitting(
     for _ in range(MOST_PLANS):
         smaller = msgspec.structs.replace(budget, ram_bytes=asked)
         plan = make_plan(ready.graph, device, smaller, time_limit=time_limit, progress=progress)
+        plan = msgspec.structs.replace(plan, budget=budget)
         certificate = check(plan, ready.graph, device)
         if certificate.arena_bytes <= budget.ram_bytes:
             return plan, certificate
