@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -236,7 +237,7 @@ def test_a_plan_made_anew_for_its_addresses_keeps_the_ram_that_was_asked_for(
             return certificate
         return msgspec.structs.replace(certificate, arena_bytes=plan.budget.ram_bytes + 4096)
 
-    monkeypatch.setattr("edgewise.emit.emit.check", too_large_at_first)
+    monkeypatch.setattr(sys.modules["edgewise.emit.emit"], "check", too_large_at_first)
     captured, _ = captured_zoo("mlp", 4, SGD(lr=0.1))
     _, most = budgets(captured)
     made = made_in_c(captured, tmp_path, most)
