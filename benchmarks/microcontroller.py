@@ -98,9 +98,8 @@ One step of MCUNet-5fps (arXiv 2206.15472): one image of 128x128x3 bytes, 10 cla
 this network and scheme; it states no instructions, and was not run. It computes in int8, with float32
 gradients, and has no store. Edgewise's *frozen layers*: float32, or int8 in the 22 convolutions before the
 first trained one, and int8 weights in those behind it. Below the RAM of *all kept*, values move to the store
-and back; *read* and *written* are as above. TinyEngine trains shares of input channels,
-Edgewise as many weights by output channels. Nobody else was found who emits a whole training step of any
-network.
+and back; *read* and *written* are as above. TinyEngine trains shares of input channels, Edgewise as many
+weights by output channels. Nobody else was found who emits a whole training step of any network.
 
 | engine | frozen layers | RAM | flash | instructions | read | written | from PyTorch | board and host |
 |---|---|---:|---:|---:|---:|---:|---:|---|
