@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from edgewise.capture import gradients, int8_weights, requantized
@@ -150,20 +151,15 @@ def _convolution(kernel: AtenKernel, tile: Tile) -> list[Guarded]:
     return [Guarded(f"{inputs} == 0", calls(given.args[2])), Guarded(f"{inputs} > 0", calls(None))]
 
 
-def _convolution_layer(kernel: AtenKernel, tile: Tile) -> list[Guarded]:
+def _of_int8(
+    kernel: AtenKernel, tile: Tile, rule: Callable[..., tuple[Call, ...]], groups: int
+) -> list[Guarded]:
+    """A convolution whose argument `groups` says how many there are."""
     args = [*resolve(kernel.whole.args, tile.slots)]
     if GROUPS in tile.at:
-        args[5] = tile.count[GROUPS]
+        args[groups] = tile.count[GROUPS]
     padding = _window_padding(tile, kernel.whole.args[0])
-    return [Guarded("", convolution_layer(Given(tuple(args), {}, {0: tile.made[0]}), padding))]
-
-
-def _convolution_by_int8(kernel: AtenKernel, tile: Tile) -> list[Guarded]:
-    args = [*resolve(kernel.whole.args, tile.slots)]
-    if GROUPS in tile.at:
-        args[4] = tile.count[GROUPS]
-    padding = _window_padding(tile, kernel.whole.args[0])
-    return [Guarded("", convolution_by_int8(Given(tuple(args), {}, {0: tile.made[0]}), padding))]
+    return [Guarded("", rule(Given(tuple(args), {}, {0: tile.made[0]}), padding))]
 
 
 def _window_padding(tile: Tile, x: Slot) -> Extent | None:
@@ -196,6 +192,6 @@ def _parameter_gradients(kernel: AtenKernel, tile: Tile) -> list[Guarded]:
 _FUNCTIONS: Mapping[Any, Callable[[AtenKernel, Tile], list[Guarded]]] = {
     gradients.input_gradient: _input_gradient,
     gradients.parameter_gradients: _parameter_gradients,
-    requantized.convolution_layer: _convolution_layer,
-    int8_weights.convolution_by_int8: _convolution_by_int8,
+    requantized.convolution_layer: partial(_of_int8, rule=convolution_layer, groups=5),
+    int8_weights.convolution_by_int8: partial(_of_int8, rule=convolution_by_int8, groups=4),
 }

@@ -110,31 +110,18 @@ def forward(call: Call) -> Nest | None:
 
 def requantized(call: Call) -> Nest | None:
     """`convolution_layer(x, weight, bias, factor, ...)`: sums are rounded, so each is whole."""
-    x, weight, bias, factor, pairs, groups, limits = call.args
-    settings = (pairs[:2], pairs[2:4], pairs[4:], False, [0, 0], groups)
-    shape = _shape(call.meta(x).shape, call.meta(weight).shape, call.result(0).shape, settings)
-    if shape is None:
-        return None
-    rows, channels = Window(ROWS, **shape.window), shape.out_channels()
-    operands = (
-        call.operand(x, (Window(BATCH), shape.in_channels(), *shape.space(rows)), dense=True),
-        call.operand(weight, shape.weight_along(), dense=True),
-        *(call.operand(each, (channels,)) for each in (bias, factor)),
-    )
-    out = call.output(0, (Window(BATCH), channels, *shape.space(Window(ROWS))))
-
-    def body(tiles: Sequence[Any], at: At, cut: frozenset[str]) -> tuple[Tensor, ...]:
-        (*pairs,) = shape.cut_settings(at, cut, 0 if ROWS in cut else None)
-        cut_pairs = [number for pair in pairs[:3] for number in pair]
-        return (call.target(*tiles[:4], cut_pairs, pairs[-1], limits),)
-
-    orders = shape.orders((BATCH, ROWS, CHANNELS), (CHANNELS, BATCH, ROWS))
-    return Nest(shape.axes(out.size[2]), call.program, operands, (out,), body, orders)
+    return _of_int8(call, 4, (BATCH, ROWS, CHANNELS), (CHANNELS, BATCH, ROWS))
 
 
 def by_int8(call: Call) -> Nest | None:
     """`convolution_by_int8(x, weight, factor, pairs, groups)`; parts of a sum are multiplied one by one."""
-    x, weight, factor, pairs, groups = call.args
+    return _of_int8(call, 3, (BATCH, ROWS, CHANNELS, INPUTS), (CHANNELS, BATCH, ROWS, INPUTS))
+
+
+def _of_int8(call: Call, tensors: int, *orders: Sequence[str]) -> Nest | None:
+    """`target(x, weight, numbers of each output channel, pairs, groups, the rest)`, of so many `tensors`."""
+    x, weight, *by_channel = call.args[:tensors]
+    pairs, groups, *rest = call.args[tensors:]
     settings = (pairs[:2], pairs[2:4], pairs[4:], False, [0, 0], groups)
     shape = _shape(call.meta(x).shape, call.meta(weight).shape, call.result(0).shape, settings)
     if shape is None:
@@ -143,17 +130,16 @@ def by_int8(call: Call) -> Nest | None:
     operands = (
         call.operand(x, (Window(BATCH), shape.in_channels(), *shape.space(rows)), dense=True),
         call.operand(weight, shape.weight_along(), dense=True),
-        call.operand(factor, (channels,)),
+        *(call.operand(each, (channels,)) for each in by_channel),
     )
     out = call.output(0, (Window(BATCH), channels, *shape.space(Window(ROWS))))
 
     def body(tiles: Sequence[Any], at: At, cut: frozenset[str]) -> tuple[Tensor, ...]:
-        (*cut_settings,) = shape.cut_settings(at, cut, 0 if ROWS in cut else None)
+        *cut_settings, groups = shape.cut_settings(at, cut, 0 if ROWS in cut else None)
         cut_pairs = [number for pair in cut_settings[:3] for number in pair]
-        return (call.target(*tiles[:3], cut_pairs, cut_settings[-1]),)
+        return (call.target(*tiles[:tensors], cut_pairs, groups, *rest),)
 
-    orders = shape.orders((BATCH, ROWS, CHANNELS, INPUTS), (CHANNELS, BATCH, ROWS, INPUTS))
-    return Nest(shape.axes(out.size[2]), call.program, operands, (out,), body, orders)
+    return Nest(shape.axes(out.size[2]), call.program, operands, (out,), body, shape.orders(*orders))
 
 
 def of_input(call: Call) -> Nest | None:
