@@ -1,6 +1,7 @@
 """Frozen layers on int8: close to the float network, int8 from end to end, and the same bits by every way."""
 
 import copy
+from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
@@ -57,6 +58,31 @@ def between() -> nn.Sequential:
         nn.Conv2d(1, 4, 3), nn.MaxPool2d(2), nn.Conv2d(4, 4, 2), nn.GELU(), nn.Conv2d(4, 4, 1),
         nn.LeakyReLU(0.3), nn.Flatten(), nn.Linear(16, 8), nn.Hardswish(), nn.Linear(8, 3),
     )  # fmt: skip
+
+
+class Function(nn.Module):
+    """One of every element, which reads it in any place, also twice."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+class Odd(nn.Module):
+    """Two convolutions share a norm, and a frozen weight is no layer's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.norm = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+        self.weight, self.head = nn.Parameter(torch.ones(5, 196)), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm(self.second(F.relu(self.norm(self.first(x))))))
+        scores: Tensor = self.head(F.linear(y.flatten(1), weight=self.weight))
+        return scores
 
 
 class Camera(nn.Module):
@@ -186,6 +212,34 @@ def test_a_layer_that_is_called_twice_has_int8_weights_only() -> None:
     assert paths == ("0",)
     assert isinstance(made[1], Int8Weights)
     assert made(batch()[0]).shape == (4, 3)
+
+
+def test_a_norm_that_is_called_twice_stays_and_weights_without_a_layer_too() -> None:
+    torch.manual_seed(0)
+    model = Odd()
+    made, paths = with_int8_layers(model, [batch()[0]], {"head.weight"})
+
+    assert paths == ("first", "second")
+    assert isinstance(made.norm, nn.BatchNorm2d)
+    with torch.no_grad():
+        found, expected = made.eval()(batch()[0]), model.eval()(batch()[0])
+    assert float((found - expected).norm() / expected.norm()) < 0.03
+
+
+@pytest.mark.parametrize("function", [lambda x: x * x, lambda x: 2**x, lambda x: 1 - x, lambda x: x + x])
+def test_any_function_of_one_element_is_a_table(function: Callable[[Tensor], Tensor]) -> None:
+    def make() -> nn.Sequential:
+        return network(
+            nn.Conv2d(1, 4, 3), Function(function), nn.Conv2d(4, 4, 1), nn.Flatten(), nn.Linear(196, 3)
+        )
+
+    captured = captured_by(head(make()), make(), batch())
+    dtypes = [captured.graph.value[op.outputs[0]].dtype for op in captured.graph.ops if op.outputs]
+    assert dtypes.index("float32") >= 3
+    (found,) = gradients(captured, batch(), 1)
+    exact = F.cross_entropy(captured.model(batch()[0]), batch()[1])
+    (gradient,) = torch.autograd.grad(exact, captured.model[4].weight)
+    torch.testing.assert_close(found["4.weight"], gradient, rtol=1e-4, atol=1e-6)
 
 
 def test_without_a_frozen_layer_it_is_refused() -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from edgewise.capture.joint import JointGraph, Loss, LossModule, call_arguments, export
+from edgewise.capture.modes import in_evaluation
 from edgewise.capture.optimizers import SGD
 from edgewise.capture.step import Captured, capture
 from edgewise.zoo.losses import logits_of
@@ -31,13 +32,8 @@ def capture_forward(model: nn.Module, example_batch: tuple[Any, Any], *, name: s
     Raises:
         ModelUnsupported: the model has parts that cannot be captured, all named with their module paths.
     """
-    was_training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
+    with in_evaluation(model):
         return capture(model, "mse", SGD(lr=0.0), example_batch, name=name, trace=_trace)
-    finally:
-        for module, training in was_training.items():
-            module.training = training
 
 
 def _trace(model: nn.Module, loss: Loss, batch: tuple[Any, Any]) -> JointGraph:

@@ -58,11 +58,12 @@ def _function(joint: JointGraph, node: fx.Node, scale: Tensor) -> fx.Node | None
         if not isinstance(x, fx.Node) or not (pointwise or x.target in _VIEWS) or len(x.all_input_nodes) != 1:
             return None
         steps.insert(0, x)
-        x = x.args[0]
+        (x,) = x.all_input_nodes
     levels, value = begin
     for step in steps:
         if step.target not in _VIEWS:
-            value = step.target(value, *step.args[1:], **step.kwargs)  # type: ignore[operator]
+            args, kwargs = fx.map_arg((step.args, step.kwargs), {step.all_input_nodes[0]: value}.__getitem__)
+            value = step.target(*args, **kwargs)  # type: ignore[operator]
     made, q = integers.round_nearest(value, scale), x.args[0]
     for step in steps:
         if step.target in _VIEWS:

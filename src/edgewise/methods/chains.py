@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from edgewise.capture.joint import call_arguments
+from edgewise.capture.modes import in_evaluation
 from edgewise.errors import ModelUnsupported
 
 
@@ -118,14 +119,8 @@ def _hooks(model: nn.Module, calls: list[Call]) -> Iterator[None]:
 @contextmanager
 def _undisturbed(model: nn.Module) -> Iterator[None]:
     """In evaluation, so that no buffer changes, and without a trace in the generator."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with in_evaluation(model), torch.random.fork_rng(devices=[]), torch.no_grad():
+        yield
 
 
 def _children(call: Call, calls: list[Call]) -> list[Call]:

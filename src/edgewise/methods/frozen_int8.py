@@ -21,7 +21,9 @@ from torch.overrides import TorchFunctionMode
 
 from edgewise.capture import int8_weights, integers, requantized
 from edgewise.capture.joint import call_arguments
+from edgewise.capture.modes import in_evaluation
 from edgewise.errors import UsageError
+from edgewise.methods.sparse_update import trained_alone
 
 LEVELS = integers.LEVELS
 _LEAST = 1e-12
@@ -127,7 +129,7 @@ def with_int8_layers(
     layers = {
         path: m for path, m in made.named_modules() if isinstance(m, nn.Linear) or _is_plain_convolution(m)
     }
-    with _only_trained(made, trained):
+    with trained_alone(made, trained), in_evaluation(made):
         found = _watch(made, layers, batches)
     for path, seen in found.items():
         layer = layers[path]
@@ -161,26 +163,6 @@ def _is_plain_convolution(module: nn.Module) -> bool:
 def _put(model: nn.Module, path: str, module: nn.Module) -> None:
     parent, _, name = path.rpartition(".")
     setattr(model.get_submodule(parent), name, module.train(model.training))
-
-
-class _only_trained:  # noqa: N801  (a context)
-    """Evaluation, in which only the parameters named need gradients; everything as it was afterwards."""
-
-    def __init__(self, model: nn.Module, trained: Collection[str]) -> None:
-        self._model, self._trained = model, trained
-
-    def __enter__(self) -> None:
-        self._needs = {p: p.requires_grad for p in self._model.parameters()}
-        self._modes = {m: m.training for m in self._model.modules()}
-        for name, parameter in self._model.named_parameters():
-            parameter.requires_grad_(name in self._trained)
-        self._model.eval()
-
-    def __exit__(self, *_: object) -> None:
-        for parameter, needs in self._needs.items():
-            parameter.requires_grad_(needs)
-        for module, mode in self._modes.items():
-            module.training = mode
 
 
 # -- what happens in the model -------------------------------------------------------------------------------
@@ -271,14 +253,12 @@ def _watch(model: nn.Module, layers: dict[str, Any], batches: Iterable[Any]) -> 
 def _read(events: list[_Event], paths: dict[int, str], norms: dict[int, str]) -> dict[str, _Seen]:
     """What one pass tells of each layer that it calls once, on what needs no gradient."""
     readers: dict[_Key, list[_Event]] = {}
-    made: dict[_Key, _Event] = {}
     for event in events:
         for key in dict.fromkeys(event.reads):
             readers.setdefault(key, []).append(event)
-        if event.made is not None:
-            made[event.made] = event
-    calls = [e for e in events if e.function in _LAYERS and id(e.args[1]) in paths]
+    calls = [e for e in events if e.function in _LAYERS and len(e.args) > 1 and id(e.args[1]) in paths]
     names = [paths[id(e.args[1])] for e in calls]
+    means = [id(_running_mean(e)) for e in events if e.function in _NORMS]
     found: dict[str, _Seen] = {}
     for event, path in zip(calls, names, strict=True):
         if event.passes_gradients or names.count(path) > 1:
@@ -288,10 +268,10 @@ def _read(events: list[_Event], paths: dict[int, str], norms: dict[int, str]) ->
         while end.made is not None and len(after := readers.get(end.made, [])) == 1:
             (reader,) = after
             if reader.function in _NORMS and end is event and event.function is not F.linear:
-                norm = norms.get(id(_running_mean(reader)))
-                if norm is None or reader.passes_gradients:
+                mean = id(_running_mean(reader))
+                if mean not in norms or means.count(mean) > 1 or reader.passes_gradients:
                     break
-                seen.norm = norm
+                seen.norm = norms[mean]
             elif getattr(reader.function, "__name__", "") in _CLAMPS and len(reader.reads) == 1:
                 seen.clamps.append(reader)
             else:

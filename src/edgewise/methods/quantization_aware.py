@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from edgewise.capture.joint import call_arguments
+from edgewise.capture.modes import in_evaluation
 from edgewise.errors import ModelUnsupported, UsageError
 
 LEAST, MOST = -128, 127
@@ -202,18 +203,14 @@ def _ranges(
         return note
 
     handles = [m.register_forward_hook(hook(path)) for path, m in layers.items()]
-    modes = {m: m.training for m in model.modules()}
     try:
-        model.eval()
-        with torch.no_grad():
+        with in_evaluation(model), torch.no_grad():
             for inputs in batches:
                 args, kwargs = call_arguments(inputs)
                 end = model(*args, **kwargs)
     finally:
         for handle in handles:
             handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
     return {path: (x, None if last[path] is end else y) for path, (x, y) in found.items()}
 
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from edgewise.capture import Loss, Optimizer
 from edgewise.capture.joint import call_arguments
+from edgewise.capture.modes import in_evaluation
 from edgewise.devices import Device
 from edgewise.errors import BudgetInfeasible, ModelUnsupported, UsageError
 from edgewise.methods.capture import capture_with
@@ -70,16 +71,13 @@ def potentials(
     }
     probe = _Probe()
     handles = [m.register_forward_hook(probe.hook(path)) for path, m in layers.items()]
-    was_training = {m: m.training for m in model.modules()}
-    model.eval()
     try:
-        for batch in batches:
-            probe.take(model, resolve_loss(loss), batch)
+        with in_evaluation(model):
+            for batch in batches:
+                probe.take(model, resolve_loss(loss), batch)
     finally:
         for handle in handles:
             handle.remove()
-        for module, mode in was_training.items():
-            module.training = mode
     if not probe.sums:
         what = "a batch" if not probe.samples else "a convolution or linear layer to be trained"
         raise UsageError(f"Selecting what to train takes {what}, and there is none.")

@@ -9,7 +9,7 @@ their gradient is a sum of the layer's output gradient and reads no activation.
 `methods/selector.py` chooses what to train under a budget.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -74,7 +74,7 @@ def _below(path: str, names: list[str], what: str) -> list[str]:
 
 def _trace(model: nn.Module, loss: Loss, batch: tuple[Any, Any], settings: SparseUpdate) -> JointGraph:
     wanted = chosen(model, settings)
-    with _trained_alone(model, wanted):
+    with trained_alone(model, wanted):
         joint = trace_joint(model, loss, batch)
     counts = {name: len(p) for name, p in model.named_parameters() if name in wanted and p.dim()}
     parts = []
@@ -96,7 +96,7 @@ def _trace(model: nn.Module, loss: Loss, batch: tuple[Any, Any], settings: Spars
 
 
 @contextmanager
-def _trained_alone(model: nn.Module, wanted: dict[str, Channels]) -> Iterator[None]:
+def trained_alone(model: nn.Module, wanted: Collection[str]) -> Iterator[None]:
     """All parameters but those `wanted` frozen."""
     others = [p for name, p in model.named_parameters() if p.requires_grad and name not in wanted]
     for parameter in others:
