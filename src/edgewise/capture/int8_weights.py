@@ -11,7 +11,7 @@ from torch import Tensor, fx
 from torch.nn import functional as F  # noqa: N812 (its common name)
 
 from edgewise.capture.gradients import input_gradient
-from edgewise.capture.integers import add_call, operand, output_size
+from edgewise.capture.integers import add_op, operand, output_size, three_pairs
 from edgewise.capture.kernels import AtenKernel, Instruction
 from edgewise.capture.lowering import Layout, Lowering, Rewrite
 from edgewise.graph import Op, Option
@@ -22,12 +22,8 @@ def convolution_by_int8(x: Tensor, w: Tensor, factor: Tensor, pairs: list[int], 
 
     `pairs` are stride, padding and dilation, each along H and W; `factor` is float32, [outputs].
     """
-    sums = F.conv2d(x, w.to(x.dtype), None, *_settings(pairs), groups)
+    sums = F.conv2d(x, w.to(x.dtype), None, *three_pairs(pairs), groups)
     return sums.mul_(factor[:, None, None])
-
-
-def _settings(pairs: list[int]) -> tuple[list[int], list[int], list[int]]:
-    return list(pairs[:2]), list(pairs[2:4]), list(pairs[4:])
 
 
 @torch.library.custom_op("edgewise::convolution_by_int8", mutates_args=())
@@ -39,13 +35,13 @@ def convolution(x: Tensor, w: Tensor, factor: Tensor, pairs: list[int], groups: 
 @torch.library.custom_op("edgewise::convolution_by_int8_input", mutates_args=())
 def _input(dy: Tensor, w: Tensor, size: list[int], pairs: list[int], groups: int) -> Tensor:
     x = Layout.of(torch.empty(size, device="meta"))
-    return input_gradient(dy, w, x, (*_settings(pairs), False, [0, 0], groups))
+    return input_gradient(dy, w, x, (*three_pairs(pairs), False, [0, 0], groups))
 
 
 @convolution.register_fake
 def _(x: Tensor, w: Tensor, factor: Tensor, pairs: Any, groups: int) -> Tensor:
     del factor, groups
-    return x.new_empty((x.shape[0], w.shape[0], *output_size(x.shape[2:], w.shape[2:], *_settings(pairs))))
+    return x.new_empty((x.shape[0], w.shape[0], *output_size(x.shape[2:], w.shape[2:], *three_pairs(pairs))))
 
 
 _input.register_fake(lambda dy, _, size, *__: dy.new_empty(size))
@@ -74,13 +70,21 @@ def _convolution(low: Lowering, node: fx.Node) -> None:
     """Its scratch is the weight in floats: PyTorch has no such product."""
     y, w = low.fake[node], operand(low, node, 1)
     flops = 2 * y.numel() * w[0].numel()
-    add_call(low, node, convolution_by_int8, "convolution", flops=flops, scratch_bytes=4 * w.numel())
+    add_op(
+        low,
+        node,
+        convolution_by_int8,
+        "convolution",
+        flops=flops,
+        scratch_bytes=4 * w.numel(),
+        in_slices=True,
+    )
 
 
 def _input_gradient(low: Lowering, node: fx.Node) -> None:
     dy, w, _, pairs, groups = node.args
     x, weight = low.fake[node], operand(low, node, 1)
-    settings = (*_settings(pairs), False, [0, 0], groups)  # type: ignore[arg-type]
+    settings = (*three_pairs(pairs), False, [0, 0], groups)  # type: ignore[arg-type]
     program, slots = low.program((dy, w, Layout.of(x), settings))
     made = low.new_value(node, x)
     flops = 2 * operand(low, node, 0).numel() * weight[0].numel()

@@ -21,7 +21,7 @@ from torch import Tensor, fx
 from torch.nn import functional as F  # noqa: N812 (its common name)
 
 from edgewise.capture import philox
-from edgewise.capture.kernels import AtenKernel, Instruction, Memory, Program, Tensors, resolve
+from edgewise.capture.kernels import AtenKernel, Instruction, Memory, Program, Run, Tensors, resolve
 from edgewise.capture.lowering import Lowering, Rewrite
 from edgewise.capture.traced import traced_op
 from edgewise.graph import Op, Option
@@ -239,6 +239,11 @@ def _columns(
     return padded.as_strided(size, strides).reshape(height * width, -1)
 
 
+def three_pairs(numbers: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
+    """Stride, padding and dilation, each along H and W, of a convolution whose settings are one list."""
+    return list(numbers[:2]), list(numbers[2:4]), list(numbers[4:])
+
+
 def output_size(
     size: Sequence[int], kernel: Sequence[int], stride: list[int], padding: list[int], dilation: list[int]
 ) -> list[int]:
@@ -284,8 +289,12 @@ def add_op(
     *,
     flops: int,
     scratch_bytes: int = 0,
+    in_slices: bool = False,
 ) -> None:
-    """An op that makes what `node` makes, one tensor or several, by `function` of the same arguments."""
+    """An op that makes what `node` makes, one tensor or several, by `function` of the same arguments.
+
+    One `in_slices` makes one tensor, by a call like those of ATen, for which `tiling` has a nest.
+    """
     program, args = low.program(tuple(node.args))
     result = low.fake[node]
     outputs: tuple[str, ...]
@@ -297,25 +306,12 @@ def add_op(
         name = low.op_name(node)
     option = Option("whole", workspace_bytes=scratch_bytes)
     op = Op(name, program.operands, outputs, flops, kind, options=(option,), layer=low.layer(node))
-    low.add(op, IntegerKernel(program, tuple(args), function), backward=node not in low.forward)
-
-
-def add_call(
-    low: Lowering,
-    node: fx.Node,
-    function: Callable[..., Tensor],
-    kind: str,
-    *,
-    flops: int,
-    scratch_bytes: int = 0,
-) -> None:
-    """An op that makes the one tensor that `node` makes by a call, as of ATen: it may also run in slices."""
-    program, slots = low.program(tuple(node.args))
-    made = low.new_value(node, low.fake[node])
-    option = Option("whole", workspace_bytes=scratch_bytes)
-    op = Op(made, program.operands, (made,), flops, kind, options=(option,), layer=low.layer(node))
-    kernel = AtenKernel(program, Instruction(function, slots, {}), None, {})
-    low.add(op, kernel, backward=node not in low.forward)
+    run: Run = (
+        AtenKernel(program, Instruction(function, args, {}), None, {})
+        if in_slices
+        else IntegerKernel(program, tuple(args), function)
+    )
+    low.add(op, run, backward=node not in low.forward)
 
 
 def chunk_bytes(x: Tensor) -> int:
@@ -335,7 +331,10 @@ def operand(low: Lowering, node: fx.Node, index: int) -> Tensor:
 
 def _nearest(low: Lowering, node: fx.Node) -> None:
     x = operand(low, node, 0)
-    add_call(low, node, round_nearest, "elementwise", flops=2 * x.numel(), scratch_bytes=chunk_bytes(x))
+    scratch = chunk_bytes(x)
+    add_op(
+        low, node, round_nearest, "elementwise", flops=2 * x.numel(), scratch_bytes=scratch, in_slices=True
+    )
 
 
 def _stochastic(low: Lowering, node: fx.Node) -> None:

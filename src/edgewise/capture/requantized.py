@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, fx
 
 from edgewise.capture import integers
-from edgewise.capture.integers import add_call, operand
+from edgewise.capture.integers import add_op, operand
 from edgewise.capture.lowering import Lowering, Rewrite
 
 
@@ -35,13 +35,9 @@ def convolution_layer(
 
     `pairs` are stride, padding and dilation, each along H and W.
     """
-    settings = (*_settings(pairs), groups)
+    settings = (*integers.three_pairs(pairs), groups)
     sums = [integers.convolution(sample[None], w, *settings) + b[:, None, None] for sample in x]
     return torch.cat([_rounded(each, factor[:, None, None], *limits) for each in sums])
-
-
-def _settings(pairs: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
-    return list(pairs[:2]), list(pairs[2:4]), list(pairs[4:])
 
 
 def linear_layer(x: Tensor, w: Tensor, b: Tensor, factor: Tensor, limits: Sequence[int]) -> Tensor:
@@ -113,7 +109,7 @@ def mapped(x: Tensor, table: Tensor) -> Tensor:
 @convolution.register_fake
 def _(x: Tensor, w: Tensor, b: Tensor, factor: Tensor, pairs: Any, groups: int, limits: Any) -> Tensor:
     del b, factor, groups, limits
-    size = integers.output_size(x.shape[2:], w.shape[2:], *_settings(pairs))
+    size = integers.output_size(x.shape[2:], w.shape[2:], *integers.three_pairs(pairs))
     return x.new_empty((x.shape[0], w.shape[0], *size))
 
 
@@ -144,27 +140,43 @@ def _convolution_layer(low: Lowering, node: fx.Node) -> None:
     flops = 2 * y.numel() * w[0].numel()
     patches = spots * w[0].numel()
     scratch = 8 * patches + 12 * y[0].numel()
-    add_call(low, node, convolution_layer, "convolution", flops=flops, scratch_bytes=scratch)
+    add_op(low, node, convolution_layer, "convolution", flops=flops, scratch_bytes=scratch, in_slices=True)
 
 
 def _linear_layer(low: Lowering, node: fx.Node) -> None:
     y, w = low.fake[node], operand(low, node, 1)
     flops = 2 * y.numel() * w.shape[1]
-    add_call(low, node, linear_layer, "matmul", flops=flops, scratch_bytes=12 * y.numel())
+    add_op(low, node, linear_layer, "matmul", flops=flops, scratch_bytes=12 * y.numel(), in_slices=True)
 
 
 def _sum_of(low: Lowering, node: fx.Node) -> None:
     y, terms = low.fake[node], len(node.args[0])  # type: ignore[arg-type]
-    add_call(low, node, sum_of, "elementwise", flops=4 * terms * y.numel(), scratch_bytes=12 * y.numel())
+    add_op(
+        low,
+        node,
+        sum_of,
+        "elementwise",
+        flops=4 * terms * y.numel(),
+        scratch_bytes=12 * y.numel(),
+        in_slices=True,
+    )
 
 
 def _map_of(low: Lowering, node: fx.Node) -> None:
     y = low.fake[node]
-    add_call(low, node, map_of, "elementwise", flops=y.numel(), scratch_bytes=y.numel() + 4 * y[0].numel())
+    add_op(
+        low,
+        node,
+        map_of,
+        "elementwise",
+        flops=y.numel(),
+        scratch_bytes=y.numel() + 4 * y[0].numel(),
+        in_slices=True,
+    )
 
 
 def _floats(low: Lowering, node: fx.Node) -> None:
-    add_call(low, node, floats_of, "elementwise", flops=2 * low.fake[node].numel())
+    add_op(low, node, floats_of, "elementwise", flops=2 * low.fake[node].numel(), in_slices=True)
 
 
 REWRITES: dict[Any, Rewrite] = {

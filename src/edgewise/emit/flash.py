@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 import msgspec
 
@@ -43,10 +44,9 @@ class Flash:
 
     def digests(self) -> dict[str, str]:
         """What each value holds, in short."""
-        ends = sorted((*self.offsets.values(), len(self.contents)))
-        return {
-            name: _digest(self.contents[at : ends[ends.index(at) + 1]]) for name, at in self.offsets.items()
-        }
+        begins = sorted(self.offsets.items(), key=itemgetter(1))
+        ends = [at for _, at in begins[1:]] + [len(self.contents)]
+        return {n: _digest(self.contents[at:end]) for (n, at), end in zip(begins, ends, strict=True)}
 
     def of_model(self) -> "Flash":
         """Without what only one trace knows: another one may call another tensor so."""
