@@ -6,6 +6,7 @@ of the program as long as there is flash for it. In the graph that is planned su
 
 import dataclasses
 import hashlib
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -45,8 +46,8 @@ class Flash:
     def digests(self) -> dict[str, str]:
         """What each value holds, in short."""
         begins = sorted(self.offsets.items(), key=itemgetter(1))
-        ends = [at for _, at in begins[1:]] + [len(self.contents)]
-        return {n: _digest(self.contents[at:end]) for (n, at), end in zip(begins, ends, strict=True)}
+        bounds = itertools.pairwise([*begins, ("", len(self.contents))])
+        return {name: _digest(self.contents[at:end]) for (name, at), (_, end) in bounds}
 
     def of_model(self) -> "Flash":
         """Without what only one trace knows: another one may call another tensor so."""
