@@ -16,7 +16,7 @@ def _hurried(graph: Graph, share: float) -> tuple[Problem, Candidate]:
     problem = Problem(graph, OVERLAPPING, Budget(int(least + share * (plain - least))), "joules", "full")
     lazy = judge(problem, *page_everything(problem))
     assert lazy is not None
-    return problem, lazy.retimed(problem, *prefetch(lazy.steps, lazy.certificate, problem, lazy.homes))
+    return problem, prefetch(problem, lazy)
 
 
 @given(graphs, st.floats(0, 1))

@@ -24,7 +24,8 @@ def test_the_same_steps_never_slower_within_the_budget(graph: Graph, dice, every
     assert before is not None
     peak = before.certificate.peak_bytes
     problem = free.with_ram(peak + dice.randint(0, 20))
-    steps, found = prefetch(before.steps, before.certificate, problem, homes)
+    hurried = prefetch(problem, before)
+    steps, found = hurried.steps, hurried.certificate
     assert Counter(steps) == Counter(before.steps)
     assert found.seconds <= before.certificate.seconds
     assert found.peak_bytes <= problem.budget.ram_bytes
@@ -49,7 +50,8 @@ def test_a_page_in_is_hidden_behind_compute_if_ram_allows(workspace: int, second
     late = judge(problem, order, homes)
     assert late is not None
     assert late.certificate.seconds == pytest.approx(15.5)
-    steps, found = prefetch(late.steps, late.certificate, problem, homes)
+    hurried = prefetch(problem, late)
+    steps, found = hurried.steps, hurried.certificate
     assert found.seconds == pytest.approx(seconds)
     assert (steps.index(PageIn("w")) < steps.index(Compute("f"))) == (workspace == 0)
 
@@ -64,6 +66,7 @@ def test_a_value_is_dropped_when_its_page_out_is_over() -> None:
     hasty = judge(problem, order)
     assert hasty is not None
     assert hasty.steps[:2] == (PageOut("x"), Free("x"))
-    steps, found = prefetch(hasty.steps, hasty.certificate, problem, frozenset())
+    hurried = prefetch(problem, hasty)
+    steps, found = hurried.steps, hurried.certificate
     assert hasty.certificate.seconds - found.seconds == pytest.approx(4.0)
     assert steps.index(Free("x")) > steps.index(Compute("f"))

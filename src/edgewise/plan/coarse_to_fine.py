@@ -16,9 +16,6 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-import msgspec
-
-from edgewise.devices import Device
 from edgewise.plan.crowding import Excess, Rows, excess_of
 from edgewise.plan.every_block import every_block
 from edgewise.plan.greedy import RULES, greedy
@@ -26,6 +23,7 @@ from edgewise.plan.improve import improve
 from edgewise.plan.milp import Watch
 from edgewise.plan.neighbourhoods import neighbourhoods
 from edgewise.plan.noising import noised
+from edgewise.plan.prefetch import prefetch
 from edgewise.plan.priced_cuts import FEW_PRICES, FLAT, PRICES, SLOPES, priced_cuts
 from edgewise.plan.problem import Candidate, Problem, Tiling, fits, floor_bytes, judge
 from edgewise.plan.time_indexed import TimeIndexed
@@ -67,6 +65,9 @@ WINDOWED_OPS = 150
 
 SOON = 0.05
 """Share of the time after which no further rule of the greedy pass is tried, and no further price."""
+
+LINKED = 0.2
+"""The same where transfers run beside compute: there the prices of the link are tried, too."""
 
 CUTS, NOISE, LESS, NEARBY = 0.3, 0.1, 0.25, 0.8
 """Shares of the time for priced cuts, noise, leaving actions out, and up to the end of neighbourhoods."""
@@ -112,7 +113,7 @@ def candidates(
         deadline -= AFTERWARDS * max(0.0, deadline - time.monotonic())
     model = problem.tiled(tilings or {})
     rows = Rows(_fullest(model), _negligible_bytes(model))
-    serial = replace(model, device=_serial(problem.device))
+    serial = replace(model, link_price=1.0)
     found_yet: list[Candidate] = []  # the best first
 
     def noted(found: Iterable[Candidate]) -> Iterator[Candidate]:
@@ -147,7 +148,7 @@ def _at_once(problem: Problem, deadline: float) -> Iterator[Candidate]:
     """What methods propose that decide one thing after another."""
     yield from every_block(problem)
     now = time.monotonic()
-    soon = now + SOON * (deadline - now)
+    soon = now + (LINKED if problem.overlaps else SOON) * (deadline - now)
     slopes = SLOPES if len(problem.ops) > WINDOWED_OPS else FLAT
     yield from priced_cuts(problem, FEW_PRICES, slopes, deadline=soon)
     yield from greedy(problem, RULES, deadline=soon)
@@ -250,7 +251,7 @@ def _repaired(  # one loop, and everything it needs
             continue
         candidate = judge(problem, *program.order(solution)) if solution.values is not None else None
         if candidate is not None:
-            yield candidate
+            yield prefetch(problem, candidate)
         if solution.interrupted:
             raise KeyboardInterrupt
         if candidate is None:
@@ -296,13 +297,3 @@ def _negligible_bytes(problem: Problem) -> int:
             break
         negligible = size
     return negligible
-
-
-def _serial(device: Device) -> Device:
-    """`device`, if it could do only one thing at a time."""
-    paging = device.memory.paging
-    if paging is None:
-        return device
-    name, tier = paging
-    memory = msgspec.structs.replace(device.memory, **{name: msgspec.structs.replace(tier, overlap=False)})
-    return msgspec.structs.replace(device, memory=memory)

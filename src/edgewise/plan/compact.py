@@ -4,21 +4,21 @@ A page-in that begins early fills RAM that would be free, and where RAM is full 
 order of values in it without holes. So where the arena exceeds the budget, the transfers are timed again
 for less and less RAM, at last with none begun early, until it fits. What is computed and paged stays the
 same. Waiting for transfers can cost more than what other plans recompute: of those that the search found, the
-cheapest whose arena fits is taken where it costs less. All this only where it is little dearer, or the arena
-far too large. Where nothing fits and the device has a tier, plans that hold less than RAM is large are tried
-too, and one that is little dearer is taken.
+cheapest whose arena fits is taken where it costs less. Where nothing fits, plans that are made for less than
+RAM is large are tried too. All this only where it is little dearer, or the arena far too large.
 """
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
 from edgewise.plan.addresses import Placement, place
+from edgewise.plan.greedy import greedy
 from edgewise.plan.milp import INFINITY
 from edgewise.plan.prefetch import prefetch
 from edgewise.plan.problem import Candidate, Problem, fits, judge
 from edgewise.plan.streaming import streamed_plans
 
-HELD = (0.95, 0.9, 0.8, 0.7)
+HELD = (0.97, 0.95, 0.9, 0.8, 0.7)
 """Parts of the budget that plans may hold which leave room between values, tried in turn."""
 
 LITTLE_DEARER = 1.1
@@ -60,19 +60,25 @@ def compact(
         return candidate, placement
     deadline -= time.monotonic() - begin  # the last trial takes as long
     spare = _first_that_fits(problem, others, (time.monotonic() + deadline) / 2)
+    is_far = placement.arena_bytes > FAR * ram_bytes
+    little = _little_dearer(problem, candidate)
     trials = [*_retimed(problem, candidate, spare), *([spare] if spare is not None else [])]
-    fitting = _cheapest(trial for trial in trials if trial[1].arena_bytes <= ram_bytes)
-    if fitting is not None and _is_little_dearer(problem, candidate, fitting[0]):
+    fitting = _cheapest(trials, ram_bytes)
+    if loosen and (fitting is None or fitting[0].overhead > little):
+        trials += _loosened(problem, INFINITY if is_far else little, deadline)
+        fitting = _cheapest(trials, ram_bytes)
+    if fitting is not None and fitting[0].overhead <= little:
         return fitting
-    best = _loosened(problem, candidate, placement, deadline) if loosen else (candidate, placement)
-    if best[1].arena_bytes <= FAR * ram_bytes:
-        return best
-    near = _cheapest(trial for trial in trials if trial[1].arena_bytes <= FAR * ram_bytes)
-    return near or min((best, *trials), key=lambda trial: trial[1].arena_bytes)
+    if not is_far:
+        return candidate, placement
+    near = _cheapest(trials, FAR * ram_bytes)
+    return near or min(((candidate, placement), *trials), key=lambda trial: trial[1].arena_bytes)
 
 
-def _cheapest(trials: Iterable[Placed]) -> Placed | None:
-    return min(trials, key=lambda trial: trial[0].rank, default=None)
+def _cheapest(trials: Iterable[Placed], most_bytes: float) -> Placed | None:
+    """The cheapest plan whose arena has so many bytes at most."""
+    small = (trial for trial in trials if trial[1].arena_bytes <= most_bytes)
+    return min(small, key=lambda trial: trial[0].rank, default=None)
 
 
 def _retimed(problem: Problem, candidate: Candidate, spare: Placed | None) -> Iterator[Placed]:
@@ -82,7 +88,7 @@ def _retimed(problem: Problem, candidate: Candidate, spare: Placed | None) -> It
     for share in SHARES if lazy is not None and lazy.steps != candidate.steps else ():
         assert lazy is not None  # noqa: S101  # as said in the line before
         less = problem.with_ram(int(share * problem.budget.ram_bytes))
-        trial = lazy.retimed(problem, *prefetch(lazy.steps, lazy.certificate, less, lazy.homes))
+        trial = prefetch(less, lazy)
         if spare is not None and spare[0].rank <= trial.rank:
             return
         if fits(problem, trial):
@@ -103,30 +109,26 @@ def _first_that_fits(problem: Problem, others: Sequence[Candidate], deadline: fl
     return None
 
 
-def _is_little_dearer(problem: Problem, candidate: Candidate, other: Candidate) -> bool:
-    """Whether `other` costs little more than `candidate`."""
+def _little_dearer(problem: Problem, candidate: Candidate) -> float:
+    """The most overhead that is little more than that of `candidate`."""
     little = LITTLE * problem.primary(problem.plain_cost)
-    return other.overhead <= max(LITTLE_DEARER * candidate.overhead, candidate.overhead + little)
+    return max(LITTLE_DEARER * candidate.overhead, candidate.overhead + little)
 
 
-def _loosened(
-    problem: Problem, candidate: Candidate, placement: Placement, deadline: float
-) -> tuple[Candidate, Placement]:
-    """A plan that holds less, if its arena fits and it is little dearer; else `candidate`."""
+def _loosened(problem: Problem, most: float, deadline: float) -> Iterator[Placed]:
+    """Plans that hold less and less, of at most so much overhead, until the arena of one fits."""
     for share in HELD:
-        if time.monotonic() > deadline:
-            break
         hold_bytes = int(share * problem.budget.ram_bytes)
-        plans = [c for c in streamed_plans(problem, hold_bytes=hold_bytes) if fits(problem, c)]
-        if not plans:
-            break
-        trial = min(plans, key=lambda c: c.rank)
-        if trial.overhead > LITTLE_DEARER * candidate.overhead:
-            break
+        within = problem.with_ram(hold_bytes)
+        plans = [*streamed_plans(problem, hold_bytes=hold_bytes), *greedy(within, deadline=deadline)]
+        hurried = [prefetch(within, plan) for plan in plans if fits(problem, plan)]
+        trial = min(hurried, key=lambda plan: plan.rank, default=None)
+        if trial is None or trial.overhead > most or time.monotonic() > deadline:
+            return
         found = _place(problem, trial)
+        yield trial, found
         if found.arena_bytes <= problem.budget.ram_bytes:
-            return trial, found
-    return candidate, placement
+            return
 
 
 def _place(problem: Problem, candidate: Candidate) -> Placement:

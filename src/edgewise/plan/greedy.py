@@ -15,11 +15,13 @@ with less RAM than programs find a plan for; that there is no plan where it is s
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from edgewise.plan.milp import INFINITY
-from edgewise.plan.problem import Candidate, InPlace, Problem, judge
+from edgewise.plan.prefetch import prefetch
+from edgewise.plan.problem import Candidate, InPlace, Problem, fits, judge
 from edgewise.plan.remaking import Remaking
 from edgewise.plan.schedule import Action, Order
 
@@ -54,21 +56,47 @@ RULES = (
 """None of them is the best everywhere; the first is the fastest."""
 
 
+LINK_PRICES = (1.0, 2.0, 0.5, 0.25, None)
+"""Where transfers run beside compute, what a second of one counts as (`Problem.link_price`), in turn."""
+
+
+class Way(NamedTuple):
+    """How a pass decides: by which score, what lives in the slower tier, and at what price of the link."""
+
+    rule: Rule
+    homes: frozenset[str]
+    link_price: float | None
+
+
 def greedy(
     problem: Problem, rules: Sequence[Rule] = (DTR,), *, deadline: float = INFINITY
 ) -> Iterator[Candidate]:
-    """By each rule, the plan with parameters in RAM at the start, and that with all in the slower tier.
+    """A plan for each way: by each rule, parameters in RAM at the start or in the slower tier, and so on.
 
-    After `deadline`, by `time.monotonic`, no further rule is tried.
+    One of the three choices is varied at a time, the others being those of the best plan so far. After
+    `deadline`, by `time.monotonic`, no further way is tried.
     """
     heads = frozenset(problem.names[family.head] for family in problem.families)
-    for number, rule in enumerate(rules):
-        if number and time.monotonic() > deadline:
-            return
-        for homes in (frozenset[str](), heads) if problem.can_page and heads else (frozenset[str](),):
-            candidate = evicting(problem, rule, homes)
-            if candidate is not None:
-                yield candidate
+    homes = (frozenset[str](), heads) if problem.can_page else (frozenset[str](),)
+    prices = LINK_PRICES if problem.overlaps else (None,)
+    choices: tuple[Callable[[Way], list[Way]], ...] = (
+        lambda way: [way._replace(homes=home) for home in homes],
+        lambda way: [way._replace(link_price=price) for price in prices],
+        lambda way: [way._replace(rule=rule) for rule in rules],
+    )
+    best, least = Way(rules[0], homes[0], prices[0]), (INFINITY, INFINITY)
+    tried = set[Way]()
+    for choice in choices:
+        for way in choice(best):
+            if way in tried or (tried and time.monotonic() > deadline):
+                continue
+            tried.add(way)
+            found = evicting(replace(problem, link_price=way.link_price), way.rule, way.homes)
+            if found is not None:
+                found = prefetch(problem, found)
+                yield found
+                if fits(problem, found) and found.rank < least:
+                    best, least = way, found.rank
 
 
 def evicting(

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from edgewise.plan.nouns import Compute, Free, PageIn, Step
+from edgewise.plan.prefetch import prefetch
 from edgewise.plan.problem import Candidate, Problem, fits, judge
 from edgewise.plan.schedule import Action
 
@@ -24,8 +25,8 @@ def improve(problem: Problem, candidate: Candidate, *, time_limit: float) -> Can
         if time.monotonic() > deadline:
             break
         trial = _without(problem, best, action)
-        if trial is not None and fits(problem, trial) and trial.rank < best.rank:
-            best = trial
+        if trial is not None and fits(problem, trial):
+            best = min(best, prefetch(problem, trial), key=lambda plan: plan.rank)
     return best
 
 

@@ -365,7 +365,6 @@ class _Work:
             for candidate in found:
                 is_first = self.best is None
                 self.offer(candidate)
-                self.offer(self._hurried(candidate))
                 if is_first and self.best is not None:
                     self.say("time-indexed")
                 if self._is_closed():
@@ -406,15 +405,7 @@ class _Work:
 
     def _polish(self, candidate: Candidate) -> Candidate:
         better = improve(self.problem, candidate, time_limit=self.left() / 2)
-        hurried = self._hurried(better)
-        return hurried if hurried is not None and hurried.rank < better.rank else better
-
-    def _hurried(self, candidate: Candidate | None) -> Candidate | None:
-        """`candidate` with its transfers beside compute, where the device can do that."""
-        if candidate is None or not self.problem.overlaps or not candidate.certificate.paged_in:
-            return None
-        steps, found = prefetch(candidate.steps, candidate.certificate, self.problem, candidate.homes)
-        return candidate.retimed(self.problem, steps, found)
+        return prefetch(self.problem, better)
 
     def _watch(self, phase: str, unit: float) -> Watch:
         def watch(incumbent: float | None, _: float | None) -> None:

@@ -11,32 +11,27 @@ from edgewise.errors import PlanRejected
 from edgewise.graph import Graph
 from edgewise.plan.check import replay
 from edgewise.plan.nouns import Certificate, Compute, Free, PageIn, PageOut, Step
-from edgewise.plan.problem import Problem
+from edgewise.plan.problem import Candidate, Problem
 
 
-def prefetch(
-    steps: tuple[Step, ...], certificate: Certificate, problem: Problem, homes: frozenset[str]
-) -> tuple[tuple[Step, ...], Certificate]:
-    """`steps` with transfers moved to overlap with compute, within the budget of RAM; never slower.
+def prefetch(problem: Problem, candidate: Candidate) -> Candidate:
+    """`candidate` with transfers moved to overlap with compute, within the budget of RAM; never slower.
 
-    Where `steps` exceed the budget as they are, transfers do not add to that.
+    Where it exceeds the budget as it is, transfers do not add to that.
     """
-    limit = max(problem.budget.ram_bytes, certificate.peak_bytes)
-    best = (steps, certificate)
+    if not problem.overlaps or not candidate.certificate.paged_in:
+        return candidate
+    limit = max(problem.budget.ram_bytes, candidate.certificate.peak_bytes)
+    homes = tuple(sorted(candidate.homes))
+    best = candidate
     for move in (_free_late, _page_in_early, _free_late):
-        moved = move(best[0], best[1], problem)
+        moved = move(best.steps, best.certificate, problem)
         try:
-            found = replay(
-                moved,
-                problem.graph,
-                problem.device,
-                homes=tuple(sorted(homes)),
-                cost_model=problem.cost_model,
-            )
+            found = replay(moved, problem.graph, problem.device, homes=homes, cost_model=problem.cost_model)
         except PlanRejected:
             continue
-        if found.peak_bytes <= limit and found.seconds < best[1].seconds:
-            best = (moved, found)
+        if found.peak_bytes <= limit and found.seconds < best.certificate.seconds:
+            best = best.retimed(problem, moved, found)
     return best
 
 

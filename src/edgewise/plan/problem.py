@@ -65,6 +65,10 @@ class Problem:
 
     `tilings` says which ops (by index) are to be executed by a tiled option; then `inputs`, `reads`,
     `outputs` and `uses` are those in RAM only, and such an op is not run again.
+
+    `link_price` is for choosing what to page on a device whose transfers run beside compute, where paging
+    costs nothing until the link is busy: a second of a transfer counts as so many of compute that stands
+    still. What a plan takes is counted by replay, as the device is.
     """
 
     graph: Graph
@@ -73,6 +77,7 @@ class Problem:
     minimize: Objective
     cost_model: CostModel
     tilings: Mapping[int, Tiling] = field(default_factory=dict)
+    link_price: float | None = None
 
     @cached_property
     def ops(self) -> tuple[Op, ...]:
@@ -324,7 +329,7 @@ class Problem:
     @property
     def overlaps(self) -> bool:
         """Whether transfers run beside compute, so that seconds are no sum over actions."""
-        return self.cost_model == "full" and self.device.overlaps
+        return self.cost_model == "full" and self.device.overlaps and self.link_price is None
 
     @property
     def is_additive(self) -> bool:
@@ -421,9 +426,10 @@ class Problem:
         return [(self.device.read_cost(b).seconds, self.device.write_cost(b).seconds) for b in self.bytes]
 
     def _transfer(self, cost: Cost) -> Cost:
-        if self.cost_model == "poet" or self.device.overlaps:
+        if self.cost_model == "poet" or self.overlaps:
             return Cost(0.0, cost.joules)
-        return self._with_idle(cost)
+        price = 1.0 if self.link_price is None else self.link_price
+        return self._with_idle(Cost(price * cost.seconds, cost.joules))
 
     def _with_idle(self, cost: Cost) -> Cost:
         idle = self.device.compute.watts_idle if self.cost_model == "full" else 0.0

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from edgewise.plan.milp import INFINITY, Watch
 from edgewise.plan.nouns import Compute
+from edgewise.plan.prefetch import prefetch
 from edgewise.plan.problem import Candidate, Problem, judge
 from edgewise.plan.time_indexed import TimeIndexed
 from edgewise.plan.windows import WindowSearch
@@ -57,7 +58,7 @@ def windowed(
         solution, over = search.solution(), search.excess()
         candidate = judge(problem, *program.order(solution))
         if candidate is not None:
-            yield candidate
+            yield prefetch(problem, candidate)
         if search.interrupted:
             raise KeyboardInterrupt
         replayed = _replayed(problem, candidate) if candidate is not None else {}
