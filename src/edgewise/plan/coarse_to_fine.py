@@ -5,9 +5,9 @@ fullest stages. It sees the RAM at the first execution of each op, not at the re
 Where the replay of its plan exceeds the budget, a row is added at that stage or, if it has one, that much
 RAM is reserved there, and the program solved again; where it is a recomputation that exceeds it, that op gets
 rows of its own. On devices whose transfers run beside compute it cannot see what waits for what: there one
-more candidate prices transfers as if compute stood still meanwhile, so that fewer are made. Where nothing can
-be paged, large graphs start from priced cuts and the greedy pass, whose plans noise, leaving actions out, and
-neighbourhoods better.
+more candidate prices transfers as if compute stood still meanwhile, so that fewer are made. Large graphs
+start from priced cuts and the greedy pass; where the best of these plans pages nothing, noise, leaving actions
+out, and neighbourhoods better it.
 """
 
 import time
@@ -16,6 +16,9 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
+import msgspec
+
+from edgewise.devices import Memory
 from edgewise.plan.crowding import Excess, Rows, excess_of
 from edgewise.plan.every_block import every_block
 from edgewise.plan.greedy import RULES, greedy
@@ -72,6 +75,9 @@ LINKED = 0.2
 CUTS, NOISE, LESS, NEARBY = 0.3, 0.1, 0.25, 0.8
 """Shares of the time for priced cuts, noise, leaving actions out, and up to the end of neighbourhoods."""
 
+PAGED = 0.4
+"""Of what is left of it, the share for plans that page, where the best of the first ones pages nothing."""
+
 HOPELESS = 1.5
 """Noise is not tried where the greedy pass costs so many times as much as the best plan known."""
 
@@ -113,7 +119,6 @@ def candidates(
         deadline -= AFTERWARDS * max(0.0, deadline - time.monotonic())
     model = problem.tiled(tilings or {})
     rows = Rows(_fullest(model), _negligible_bytes(model))
-    serial = replace(model, link_price=1.0)
     found_yet: list[Candidate] = []  # the best first
 
     def noted(found: Iterable[Candidate]) -> Iterator[Candidate]:
@@ -126,14 +131,11 @@ def candidates(
         yield from noted(_at_once(problem, deadline))
     if len(problem.ops) > WINDOWED_OPS:
         by_windows = partial(windowed, negligible=rows.negligible, gap=gap, deadline=deadline, watch=watch)
-        is_begun = not problem.can_page and _fitting(problem, found_yet) is not None
-        better = _bettered(problem, model, found_yet, rows, deadline)
-        yield from noted(better if is_begun else by_windows(problem, model))
-        yield from noted(by_windows(problem, serial) if problem.overlaps else ())
+        yield from noted(_of_large(problem, model, found_yet, rows, deadline, by_windows))
         if not _is_open(problem, model, found_yet, deadline):
             return
     for level in _levels(problem, gap):
-        levelled = serial if level.serial else model
+        levelled = _serial(model) if level.serial else model
         yield from noted(_repaired(problem, levelled, level, rows, found_yet, deadline, watch))
         if time.monotonic() > deadline:
             return
@@ -152,6 +154,26 @@ def _at_once(problem: Problem, deadline: float) -> Iterator[Candidate]:
     slopes = SLOPES if len(problem.ops) > WINDOWED_OPS else FLAT
     yield from priced_cuts(problem, FEW_PRICES, slopes, deadline=soon)
     yield from greedy(problem, RULES, deadline=soon)
+
+
+def _of_large(
+    problem: Problem,
+    model: Problem,
+    found: list[Candidate],
+    rows: Rows,
+    deadline: float,
+    by_windows: Callable[[Problem, Problem], Iterator[Candidate]],
+) -> Iterator[Candidate]:
+    """Better plans than those `found`, without paging where the best of them pages nothing, and with it."""
+    best = _fitting(problem, found)
+    pages_nothing = best is not None and known(problem, best) is not None
+    if pages_nothing:
+        end = deadline - (PAGED * (deadline - time.monotonic()) if problem.can_page else 0.0)
+        yield from _bettered(_unpaged(problem), _unpaged(model), found, rows, end)
+    if problem.overlaps:
+        yield from by_windows(problem, _serial(model))
+    if problem.can_page or not pages_nothing:
+        yield from by_windows(problem, model)
 
 
 def _bettered(
@@ -174,6 +196,17 @@ def _bettered(
             yield improve(problem, candidate, time_limit=left)
     end = deadline if len(problem.ops) > WHOLE_OPS else until(NEARBY)
     yield from neighbourhoods(problem, model, found[0], rows, deadline=end)
+
+
+def _serial(problem: Problem) -> Problem:
+    """`problem`, if compute stood still while its device pages."""
+    return replace(problem, link_price=1.0)
+
+
+def _unpaged(problem: Problem) -> Problem:
+    """`problem`, if its device had nothing to page to."""
+    ram_alone = msgspec.structs.replace(problem.device, memory=Memory(problem.device.memory.ram))
+    return replace(problem, device=ram_alone)
 
 
 def _needs_finer(problem: Problem, best: Candidate) -> bool:
