@@ -6,8 +6,8 @@ Where the replay of its plan exceeds the budget, a row is added at that stage or
 RAM is reserved there, and the program solved again; where it is a recomputation that exceeds it, that op gets
 rows of its own. On devices whose transfers run beside compute it cannot see what waits for what: there one
 more candidate prices transfers as if compute stood still meanwhile, so that fewer are made. Large graphs
-start from priced cuts and the greedy pass; where the best of these plans pages nothing, noise, leaving actions
-out, and neighbourhoods better it.
+start from priced cuts and the greedy pass; where the best of these plans pages nothing, noise, leaving out
+actions, and neighbourhoods better it.
 """
 
 import time
