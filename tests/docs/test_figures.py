@@ -6,13 +6,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from _figures import COLUMNS, Figure, Found, load, save, table
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "benchmarks"
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-from _figures import COLUMNS, Figure, Found, load, save, table  # noqa: E402
-
 FOUND = sorted(PAGES.glob("methods_*.json"))
 
 

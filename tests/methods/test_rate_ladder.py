@@ -1,13 +1,8 @@
 """The rates of the benchmarks on methods are off the edge of what was tried."""
 
 import math
-import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-
 from _rates import climb, rate
 
 
