@@ -1,5 +1,6 @@
 """First plans where nothing can be paged: the greedy pass, its noise, and the bound of what stands in RAM."""
 
+import dataclasses
 import time
 from itertools import pairwise
 
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from edgewise.devices import Memory, Ram, Tier
 from edgewise.errors import BudgetInfeasible
 from edgewise.graph import Graph, Op, Option, Value, validate
 from edgewise.plan import Budget, check, make_plan, minimum_ram, plain_plan
@@ -160,6 +162,33 @@ def test_a_chain_longer_than_python_recurses() -> None:
     problem = problem_of(graph, 20_000)
     (candidate,) = greedy(problem, RULES, deadline=0.0)  # the first rule only
     assert candidate.certificate.peak_bytes <= 20_000
+
+
+@pytest.mark.parametrize("bytes_per_second", [1e-3, 1.0, 10.0, 1e4])
+def test_a_disk_beside_compute_does_no_harm(bytes_per_second: float) -> None:
+    """Where transfers cost nothing until the link is busy, a pass that takes them for free pages all."""
+    graph = bottleneck(12)
+    tier = Tier(bytes_per_second, bytes_per_second, overlap=True)
+    disk = replace(DISKLESS, memory=Memory(Ram(1 << 30), ssd=tier))
+    budget = Budget(int(0.4 * plain_plan(graph, DISKLESS).peak_bytes))
+    least = [
+        min(c.rank for c in greedy(problem, RULES) if fits(problem, c))
+        for problem in (Problem(graph, device, budget, "seconds", "full") for device in (DISKLESS, disk))
+    ]
+    assert least[1] <= least[0]
+
+
+def test_a_faster_link_carries_more() -> None:
+    graph = bottleneck(12)
+    budget = Budget(int(0.4 * plain_plan(graph, OVERLAPPING).peak_bytes))
+    problem = Problem(graph, OVERLAPPING, budget, "seconds", "full")
+    paged = [
+        len(candidate.certificate.paged_in)
+        for price in (None, 0.25, 1.0, 1e6)
+        if (candidate := evicting(dataclasses.replace(problem, link_price=price), RULES[0])) is not None
+    ]
+    assert paged == sorted(paged, reverse=True)
+    assert paged[-1] == 0 < paged[0]
 
 
 def test_noise_only_betters() -> None:

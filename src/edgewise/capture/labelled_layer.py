@@ -6,6 +6,7 @@ label adds one column of the weights. That makes it cheap to try several wrong l
 itself picks the one that it finds best: the most is learned from that one.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -43,12 +44,15 @@ def _rounded(x: Tensor, classes: int, height: float) -> tuple[Tensor, Tensor, Te
 def label_rows(x: Tensor, labels: Tensor, classes: int, height: float) -> tuple[Tensor, Tensor]:
     """Int8 samples [K B, n] of `x`, [B, ...], with `labels`, [K, B], and their mean squares."""
     q, level, squares = _rounded(x, classes, height)
-    return _with_labels(q, level, labels), squares.repeat(len(labels))
+    out = torch.empty(*labels.shape, q.shape[1], dtype=torch.int8)
+    _with_labels(q, level, labels, out)
+    return out.flatten(0, 1), squares.repeat(len(labels))
 
 
-def _with_labels(q: Tensor, level: Tensor, labels: Tensor) -> Tensor:
-    out = q.repeat(len(labels), 1)
-    return out.scatter_(1, labels.view(-1, 1), level.to(torch.int8).repeat(len(labels))[:, None])
+def _with_labels(q: Tensor, level: Tensor, labels: Tensor, out: Tensor) -> None:
+    """Write samples `q`, [B, n], with each of their `labels`, [K, B], to `out`, [K, B, n]."""
+    heights = level.to(torch.int8)[:, None].expand(*labels.shape, 1)
+    out.copy_(q).scatter_(2, labels[:, :, None], heights)
 
 
 def apply_first_layer(
@@ -64,22 +68,20 @@ def apply_first_layer(
     for begin in range(0, len(x), _SAMPLES):
         some = slice(begin, min(begin + _SAMPLES, len(x)))
         q, level, squares[:, some] = _rounded(x[some], classes, height)
-        right, *wrong = labels[:, some]
-        made = torch.empty(len(labels), len(q), len(w), dtype=torch.int8)
+        wrong = torch.empty(len(labels) - 1, len(q), len(w), dtype=torch.int8)
         blocks = Blocks(len(q), w, b, squares[0, some], step)
-        goodness = _for_each_label(q, level, labels[:, some], classes, blocks, made)
+        goodness = _for_each_label(q, level, labels[:, some], classes, blocks, (y[0, some], *wrong))
         best, each = goodness[1:].argmax(0), torch.arange(len(q))
-        chosen = torch.stack([right, torch.stack(wrong)[best, each]])
-        samples[:, some] = _with_labels(q, level, chosen).view(2, len(q), -1)
-        y[0, some], y[1, some] = made[0], made[best + 1, each]
-        squares_of_y[0, some], squares_of_y[1, some] = goodness[0], goodness[best + 1, each]
+        chosen = torch.stack([torch.zeros_like(best), best + 1])
+        _with_labels(q, level, labels[:, some][chosen, each], samples[:, some])
+        y[1, some], squares_of_y[:, some] = wrong[best, each], goodness[chosen, each]
     return samples.flatten(0, 1), squares.view(-1), y.flatten(0, 1), squares_of_y.view(-1)
 
 
 def _for_each_label(
-    q: Tensor, level: Tensor, labels: Tensor, classes: int, blocks: Blocks, out: Tensor
+    q: Tensor, level: Tensor, labels: Tensor, classes: int, blocks: Blocks, out: Sequence[Tensor]
 ) -> Tensor:
-    """Write y to `out`, [K, B, outputs], of samples `q` with each of their `labels`, [K, B].
+    """Write y to `out`, K of [B, outputs], of samples `q` with each of their `labels`, [K, B].
 
     Returns its mean squares, [K, B].
     """
@@ -91,9 +93,9 @@ def _for_each_label(
             for k, some in enumerate(labels[:, part]):
                 torch.index_select(of_labels, 0, some, out=z)
                 torch.addcmul(sums, z, level[part, None], out=z)
-                out[k, part, block.columns] = block.levels(part, z)
+                out[k][part, block.columns] = block.levels(part, z)
                 total[k, part] += z.square_().sum(1)
-    return total / out.shape[2]
+    return total / out[0].shape[1]
 
 
 labelled = computed_op(
@@ -125,8 +127,8 @@ def _labelled(low: Lowering, node: fx.Node) -> None:
 def _first_layer(low: Lowering, node: fx.Node) -> None:
     x, labels, w = (operand(low, node, i) for i in range(3))
     rows, tried, inputs = min(_SAMPLES, len(x)), labels.shape[0], x[0].numel()
-    chosen = 3 * rows * max(inputs, len(w))
-    whole = rows * (inputs + tried * len(w))
+    chosen = rows * len(w) + 64 * rows * tried
+    whole = rows * (inputs + (tried - 1) * len(w))
     scratch = whole + max(chosen, block_bytes(rows, w) + product_bytes(rows, w))
     flops = 2 * len(x) * w.numel() + 8 * labels.numel() * len(w)
     add_op(low, node, apply_first_layer, "matmul", flops=flops, scratch_bytes=scratch)
