@@ -17,6 +17,7 @@ from torch.fx import traceback
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
+from edgewise.capture.recurrent import recurrent_dropout
 from edgewise.errors import UsageError
 
 Loss = Callable[[Any, Any], Tensor]
@@ -238,6 +239,7 @@ def trace_friendly() -> Iterator[None]:
         with ExitStack() as stack:
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             stack.enter_context(_without_onednn())
+            stack.enter_context(recurrent_dropout())
             stack.enter_context(torch.compiler._compile_session_context())  # noqa: SLF001
             yield
     finally:
