@@ -7,7 +7,7 @@ import torch
 from torch.func import functional_call
 
 from edgewise.capture import SGD, AdamW
-from edgewise.capture.joint import call_arguments
+from edgewise.capture.calling import call_arguments
 from edgewise.emit import HOST, build, run
 from edgewise.zoo.losses import logits_of
 from tests.emit.trained import (

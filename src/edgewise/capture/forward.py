@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgewise.capture.joint import JointGraph, Loss, LossModule, call_arguments, export
+from edgewise.capture.calling import call_with
+from edgewise.capture.joint import JointGraph, Loss, LossModule, export
 from edgewise.capture.modes import in_evaluation
 from edgewise.capture.optimizers import SGD
 from edgewise.capture.step import Captured, capture
@@ -17,9 +18,8 @@ class _Inference(LossModule):
 
     def forward(self, *leaves: Tensor) -> tuple[Tensor, ...]:
         """The model's output, or its logits, in a storage of its own."""
-        args, kwargs = call_arguments(self.batch_of(leaves)[0])
         with torch.no_grad():
-            output = torch.func.functional_call(self._hidden[0], self.held(), args, kwargs, tie_weights=True)
+            output = call_with(self._hidden[0], self.held(), self.batch_of(leaves)[0])
             return (logits_of(output).clone(memory_format=torch.contiguous_format),)
 
 
