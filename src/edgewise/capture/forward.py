@@ -10,7 +10,11 @@ from edgewise.capture.joint import JointGraph, Loss, LossModule, export
 from edgewise.capture.modes import in_evaluation
 from edgewise.capture.optimizers import SGD
 from edgewise.capture.step import Captured, capture
-from edgewise.zoo.losses import logits_of
+from edgewise.errors import UsageError
+
+
+class SeveralOutputs(UsageError):
+    """The model returns something of which no one tensor is the output."""
 
 
 class _Inference(LossModule):
@@ -20,7 +24,13 @@ class _Inference(LossModule):
         """The model's output, or its logits, in a storage of its own."""
         with torch.no_grad():
             output = call_with(self._hidden[0], self.held(), self.batch_of(leaves)[0])
-            return (logits_of(output).clone(memory_format=torch.contiguous_format),)
+        found = getattr(output, "logits", output)
+        if not isinstance(found, Tensor):
+            raise SeveralOutputs(
+                f"Inference has one output, but the model returns a {type(output).__name__}. "
+                "Wrap the model in one whose forward returns the tensor that is wanted."
+            )
+        return (found.clone(memory_format=torch.contiguous_format),)
 
 
 def capture_forward(model: nn.Module, example_batch: tuple[Any, Any], *, name: str | None = None) -> Captured:
@@ -30,6 +40,7 @@ def capture_forward(model: nn.Module, example_batch: tuple[Any, Any], *, name: s
     that both can share their weights.
 
     Raises:
+        SeveralOutputs: the model returns neither a tensor nor something with `logits`.
         ModelUnsupported: the model has parts that cannot be captured, all named with their module paths.
     """
     with in_evaluation(model):
