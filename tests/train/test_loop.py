@@ -379,6 +379,13 @@ def test_targets_that_are_numbers(make_recipe, tmp_path: Path) -> None:
     assert summary.mae_after is not None
 
 
+def test_where_training_diverged_is_said(make_recipe, tmp_path: Path) -> None:
+    recipe = make_recipe("train.optimizer.lr=1e37", "train.optimizer.weight_decay=0", "train.epochs=1")
+    assert train_run(recipe, tmp_path / "run").diverged_at == 1
+    longer = make_recipe("train.optimizer.lr=1e37", "train.optimizer.weight_decay=0")
+    assert train_run(longer, tmp_path / "run", resume=True).diverged_at == 1
+
+
 def test_a_model_with_its_own_loss_and_no_scores(make_recipe, tmp_path: Path) -> None:
     recipe = make_recipe("model.name=tests.train.models:OwnLoss", "train.epochs=1")
     summary = train_run(recipe, tmp_path / "run")
