@@ -27,6 +27,13 @@ class OwnLoss(Small):
         return nn.functional.cross_entropy(output["scores"], targets)
 
 
+class LateLoss(Small):
+    """Has a loss that takes one sample with any label, as the first look at the data does."""
+
+    def loss(self, output: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(output, targets if len(targets) > 1 else targets * 0)
+
+
 class Autoencoder(nn.Linear):
     """Works along the last dim of anything; what it is for, its own batch says."""
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from edgewise.errors import UsageError
 from edgewise.run import Executor, StepResult
 from edgewise.train.checkpoint import Position, save_checkpoint
 from edgewise.train.data import Samples, epoch_order
@@ -96,7 +97,15 @@ class Epochs:
 
     def _run_step(self, epoch: int, batch: tuple[object, object]) -> None:
         self._stepping = True
-        result = self.executor.step(batch, self.step)
+        try:
+            result = self.executor.step(batch, self.step)
+        except (IndexError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "out of bounds" not in str(error):
+                raise
+            raise UsageError(
+                f"Step {self.step} fails on its batch: {error} A label or a token is more than the model has "
+                "classes or rows for. Mend `data` or `model.args`."
+            ) from error
         self.step += 1
         self._stepping = False
         line = StepLine(self.step - 1, epoch, finite(result.loss), result.seconds, result.peak_bytes)
