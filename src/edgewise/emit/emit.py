@@ -110,17 +110,24 @@ def _fitting(
     ready: Captured, device: Device, budget: Budget, time_limit: float, progress: ProgressCallback | None
 ) -> tuple[Plan, Certificate]:
     """A plan whose arena fits: where holes between values take it beyond the budget, one that holds less."""
-    asked = budget.ram_bytes
+    asked, arenas = budget.ram_bytes, list[int]()
     for _ in range(MOST_PLANS):
         smaller = msgspec.structs.replace(budget, ram_bytes=asked)
-        plan = make_plan(ready.graph, device, smaller, time_limit=time_limit, progress=progress)
+        try:
+            plan = make_plan(ready.graph, device, smaller, time_limit=time_limit, progress=progress)
+        except BudgetInfeasible:
+            if not arenas:
+                raise
+            break  # less than what was asked for, and too little
         plan = msgspec.structs.replace(plan, budget=budget)
         certificate = check(plan, ready.graph, device)
         if certificate.arena_bytes <= budget.ram_bytes:
             return plan, certificate
         asked -= certificate.arena_bytes - budget.ram_bytes
+        arenas.append(certificate.arena_bytes)
+    least = min(arenas)
     raise BudgetInfeasible(
-        f"No plan was found whose addresses fit {budget.ram_bytes:,} B; the last takes "
-        f"{certificate.arena_bytes:,} B. Try `--ram {certificate.arena_bytes}`.",
-        min_ram_bytes=certificate.arena_bytes,
+        f"No plan was found whose addresses fit {budget.ram_bytes:,} B; the best takes {least:,} B. "
+        f"Try `--ram {least}`.",
+        min_ram_bytes=least,
     )
