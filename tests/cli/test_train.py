@@ -188,8 +188,9 @@ def test_what_training_refuses(run: Run, calls: dict[str, Any]) -> None:
 
 
 def test_a_number_is_judged_by_its_error(run: Run, calls: dict[str, Any]) -> None:
-    calls["summary"] = summary(mse_before=2.0, mse_after=0.25, measured_seconds=0.01, steps=1)
+    calls["summary"] = summary(mse_before=2.0, mse_after=0.25, measured_seconds=0.01, steps=1, diverged_at=0)
     said = run("train", "digits")
+    assert "the loss of step 0 was no number; try a smaller `train.optimizer.lr`" in said.out
     assert "2 before, 0.25 after" in said.out
     assert "accuracy" not in said.out
     assert "1 epoch, 1 step in 2 s, 10 ms a step on this machine" in said.out

@@ -244,3 +244,18 @@ def test_a_plan_made_anew_for_its_addresses_keeps_the_ram_that_was_asked_for(
 
     assert made.emitted.ram_bytes == made.plan.budget.ram_bytes == most
     assert made.plan.peak_bytes <= most - 4096
+
+
+def test_addresses_that_do_not_fit_where_no_smaller_plan_does_say_what_they_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_holes(plan: Plan, graph: Graph, device: Device) -> Certificate:
+        certificate = check(plan, graph, device)
+        return msgspec.structs.replace(certificate, arena_bytes=plan.budget.ram_bytes + 16)
+
+    monkeypatch.setattr(sys.modules["edgewise.emit.emit"], "check", with_holes)
+    captured, _ = captured_zoo("mlp", 4, SGD(lr=0.1))
+    least, _ = budgets(captured)
+    with pytest.raises(BudgetInfeasible, match=f"fit {least:,} B; the best takes {least + 16:,} B") as caught:
+        made_in_c(captured, tmp_path, least)
+    assert caught.value.min_ram_bytes == least + 16

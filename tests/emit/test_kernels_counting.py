@@ -26,6 +26,16 @@ def test_add_i64(shape: tuple[int, ...], alpha: int, seed: int, layout: int) -> 
     assert torch.equal(out, a.add(b, alpha=alpha))
 
 
+@given(shapes, seeds, layouts)
+def test_where_i64(shape: tuple[int, ...], seed: int, layout: int) -> None:
+    a, b, out = whole(shape, seed), whole(shape, seed + 1), empty(shape, layout, torch.int64)
+    chosen = whole(shape, seed + 2) > 0
+
+    kernels().ew_where_i64(out, place(chosen, layout // 2), place(a, layout // 3), place(b, layout // 5))
+
+    assert torch.equal(out, torch.where(chosen, a, b))
+
+
 @given(shapes, numbers, numbers, seeds, layouts)
 def test_clamp_i64(shape: tuple[int, ...], low: int, high: int, seed: int, layout: int) -> None:
     x, out = whole(shape, seed), empty(shape, layout, torch.int64)

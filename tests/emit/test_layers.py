@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from edgewise.capture import SGD, capture
 from tests.emit.trained import distance, in_pytorch, made_in_c, run_in_c
@@ -63,6 +64,7 @@ def of_vectors() -> dict[str, nn.Module]:
 def of_sequences() -> dict[str, nn.Module]:
     return {
         "Conv1d": nn.Conv1d(4, 3, 3, padding=1),
+        "Conv1d, weight norm": weight_norm(nn.Conv1d(4, 3, 3)),
         "ConvTranspose1d": nn.ConvTranspose1d(4, 3, 2, stride=2),
         "BatchNorm1d": nn.BatchNorm1d(4),
         "RMSNorm": nn.RMSNorm(8),
@@ -255,6 +257,12 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # of outputs [N, 3] a
     "cross entropy": lambda x, y: F.cross_entropy(x, y.argmax(1)),
     "cross entropy, smoothed": lambda x, y: F.cross_entropy(x, y.argmax(1), label_smoothing=0.1),
     "cross entropy, weights": lambda x, y: F.cross_entropy(x, y.argmax(1), _weights(x)),
+    "cross entropy, some ignored": lambda x, y: F.cross_entropy(
+        x, y.argmax(1).masked_fill(y[:, 0] > 0.7, 1), ignore_index=1, label_smoothing=0.1
+    ),
+    "one hot": lambda x, y: (
+        (1 - F.one_hot(torch.where(y[:, 1] > 0.5, 2 - y.argmax(1), 0), 3)) * x.sigmoid()
+    ).sum(),
     "cross entropy, probabilities": lambda x, y: F.cross_entropy(x, y.softmax(1)),
     "kl divergence": lambda x, y: F.kl_div(x.log_softmax(1), y.softmax(1), reduction="batchmean"),
     "poisson": F.poisson_nll_loss,

@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgewise.capture import SGD, Optimizer, philox
-from edgewise.capture.joint import call_arguments
+from edgewise.capture.calling import call_arguments
 from edgewise.zoo import resolve_loss
 
 aten = torch.ops.aten
@@ -31,7 +31,7 @@ class KeyedDraws(TorchDispatchMode):
         stream, self.stream = self.stream, self.stream + 1
         if func is aten.rand.default:
             return philox.uniform(tuple(args[0]), torch.float32, self.step, stream, self.seed)
-        tensor, keep = args
+        tensor, keep = (*args, 0.5)[:2]
         drawn = philox.bernoulli(tuple(tensor.shape), keep, tensor.dtype, self.step, stream, self.seed)
         return tensor.copy_(drawn)
 
@@ -59,7 +59,7 @@ def train_eagerly(
     Attention runs by its parts, as in a captured step: the gradient of a key's bias is nothing but rounding,
     so no two ways to compute it agree.
     """
-    model, loss = copy.deepcopy(model), resolve_loss(loss)
+    model, loss = copy.deepcopy((model, resolve_loss(loss)))
     theirs = torch_optimizer(optimizer, model)
     losses = []
     for step, (inputs, targets) in enumerate(batches):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 import edgewise.train.compare
@@ -16,6 +17,7 @@ from edgewise.train.bare import SAMPLES, STEPS, bare_recipe
 from edgewise.train.compare import compare_methods
 from edgewise.train.comparison import Comparison, Row, load_comparison
 from edgewise.train.contenders import parse_contenders
+from edgewise.train.data import load_data
 from edgewise.train.rate_search import TRIALS
 from tests.train.test_loop import assert_same_bits, ctrl_c
 
@@ -259,6 +261,11 @@ def test_a_model_of_the_zoo_learns_digits_if_it_takes_them(tmp_path: Path) -> No
     assert recipe.data.test_fraction == 0.2
     assert recipe.train.epochs * (1437 // 8) >= STEPS
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_whose_own_batch_is_no_digits_learns_that(tmp_path: Path) -> None:
+    recipe = bare_recipe("tests.train.models:Autoencoder", 8, None, tmp_path)
+    assert load_data(recipe.data).train.batch(np.arange(2))[0].shape == (2, 8)
 
 
 def test_any_other_model_learns_random_samples_by_heart(tmp_path: Path) -> None:

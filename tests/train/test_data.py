@@ -148,6 +148,7 @@ def test_targets_that_are_numbers(save) -> None:
         ({"x_train": X, "y_train": Y, "y_test": Y}, " has the array `y_test`, but no `x_test` to go with"),
         ({"x_train": X, "y_train": Y - 1}, ": `y_train` at [0] is -1; a class index must not be"),
         ({"x_train": X, "y_train": np.where(Y, 0.5, np.nan)}, ": `y_train` at [0] is not a finite"),
+        ({"x_train": np.where(X, X, np.inf), "y_train": Y}, ": `x_train` at [0, 0] is not a finite"),
         ({"x_train": X, "y_train": list("abcdefghij")}, ": `y_train` is <U1 [10], not an array of"),
         (
             {"x_train": X, "y_train": Y, "x_test": X[:, :2], "y_test": Y},

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgewise.errors import UsageError
 from edgewise.train.data.samples import Arrays
 from edgewise.train.evaluate import Evaluator, LiveBytes, Scores
 
@@ -130,6 +131,24 @@ class Says(nn.Module):
 )
 def test_what_cannot_be_scored_has_no_score(output: Any, targets: Any) -> None:
     assert evaluator(Says(output), targets).scores() == Scores()
+
+
+def test_labels_that_are_no_class_do_not_count() -> None:
+    model, labels = Watched(3), np.arange(COUNT) % 3
+    everything = evaluator(model, labels).scores().accuracy
+    ignored = evaluator(model, np.where(np.arange(COUNT) < 12, labels, 255)).scores()
+    with torch.no_grad():
+        guesses = model.eval()(torch.from_numpy(samples(labels).inputs))[:12].argmax(1)
+    assert ignored.accuracy == float(np.mean(guesses.numpy() == labels[:12])) != everything
+    assert evaluator(model, np.full(COUNT, 255)).scores() == Scores()
+
+
+def test_a_sample_that_the_model_fails_on_is_named() -> None:
+    table = nn.Sequential(nn.Embedding(4, 3), nn.Flatten(), nn.Linear(6, 2))
+    tokens = np.arange(8).reshape(4, 2) % 6
+    found = Arrays(tokens, np.zeros(4, dtype=np.int64), np.arange(4), lambda rows: rows)
+    with pytest.raises(UsageError, match="fails on test samples 2 to 2: IndexError: index out of range"):
+        Evaluator(table, found, budget_bytes=0, resident_bytes=0, most=1).scores()
 
 
 def test_every_token_counts() -> None:

@@ -379,6 +379,21 @@ def test_targets_that_are_numbers(make_recipe, tmp_path: Path) -> None:
     assert summary.mae_after is not None
 
 
+def test_where_training_diverged_is_said(make_recipe, tmp_path: Path) -> None:
+    recipe = make_recipe("train.optimizer.lr=1e37", "train.optimizer.weight_decay=0", "train.epochs=1")
+    assert train_run(recipe, tmp_path / "run").diverged_at == 1
+    longer = make_recipe("train.optimizer.lr=1e37", "train.optimizer.weight_decay=0")
+    assert train_run(longer, tmp_path / "run", resume=True).diverged_at == 1
+
+
+def test_a_label_that_the_loss_has_no_class_for(make_recipe, tmp_path: Path) -> None:
+    x, labels = np.zeros((50, 6), dtype=np.float32), np.full(50, 3)
+    np.savez(tmp_path / "labels.npz", x_train=x, y_train=labels, x_test=x, y_test=labels)
+    own = f"data.path={tmp_path / 'labels.npz'}", "model.name=tests.train.models:LateLoss"
+    with pytest.raises(UsageError, match=r"Step 0 fails on its batch: Target 3 is out of bounds\. A label"):
+        train_run(make_recipe(*own), tmp_path / "run")
+
+
 def test_a_model_with_its_own_loss_and_no_scores(make_recipe, tmp_path: Path) -> None:
     recipe = make_recipe("model.name=tests.train.models:OwnLoss", "train.epochs=1")
     summary = train_run(recipe, tmp_path / "run")

@@ -5,11 +5,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgewise.capture.joint import JointGraph, Loss, LossModule, call_arguments, export
+from edgewise.capture.calling import call_with
+from edgewise.capture.joint import JointGraph, Loss, LossModule, export
 from edgewise.capture.modes import in_evaluation
 from edgewise.capture.optimizers import SGD
 from edgewise.capture.step import Captured, capture
-from edgewise.zoo.losses import logits_of
+from edgewise.errors import UsageError
+
+
+class SeveralOutputs(UsageError):
+    """The model returns something of which no one tensor is the output."""
 
 
 class _Inference(LossModule):
@@ -17,10 +22,15 @@ class _Inference(LossModule):
 
     def forward(self, *leaves: Tensor) -> tuple[Tensor, ...]:
         """The model's output, or its logits, in a storage of its own."""
-        args, kwargs = call_arguments(self.batch_of(leaves)[0])
         with torch.no_grad():
-            output = torch.func.functional_call(self._hidden[0], self.held(), args, kwargs, tie_weights=True)
-            return (logits_of(output).clone(memory_format=torch.contiguous_format),)
+            output = call_with(self._hidden[0], self.held(), self.batch_of(leaves)[0])
+        found = getattr(output, "logits", output)
+        if not isinstance(found, Tensor):
+            raise SeveralOutputs(
+                f"Inference has one output, but the model returns a {type(output).__name__}. "
+                "Wrap the model in one whose forward returns the tensor that is wanted."
+            )
+        return (found.clone(memory_format=torch.contiguous_format),)
 
 
 def capture_forward(model: nn.Module, example_batch: tuple[Any, Any], *, name: str | None = None) -> Captured:
@@ -30,6 +40,7 @@ def capture_forward(model: nn.Module, example_batch: tuple[Any, Any], *, name: s
     that both can share their weights.
 
     Raises:
+        SeveralOutputs: the model returns neither a tensor nor something with `logits`.
         ModelUnsupported: the model has parts that cannot be captured, all named with their module paths.
     """
     with in_evaluation(model):

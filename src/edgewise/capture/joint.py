@@ -6,7 +6,7 @@ backward pass, finds parameters without a gradient by itself, and says what each
 trace runs on fake tensors: it computes nothing and needs no memory for activations.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,6 +17,8 @@ from torch.fx import traceback
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
+from edgewise.capture.calling import call_with, within
+from edgewise.capture.recurrent import recurrent_dropout
 from edgewise.errors import UsageError
 
 Loss = Callable[[Any, Any], Tensor]
@@ -94,11 +96,15 @@ class LossModule(nn.Module):
 
     def loss_of(self, state: dict[str, Tensor], leaves: tuple[Tensor, ...]) -> Tensor:
         """The loss of a batch, with `state` in the place of the model's parameters and buffers."""
-        return self.compare(call_with(self._hidden[0], state, self.batch_of(leaves)[0]), leaves)
+        return self.compare(call_with(self._hidden[0], state, self.batch_of(leaves)[0]), leaves, state)
 
-    def compare(self, output: Any, leaves: tuple[Tensor, ...]) -> Tensor:
-        """The loss of `output` against the targets of a batch."""
-        value = self._hidden[1](output, self.batch_of(leaves)[1])
+    def compare(
+        self, output: Any, leaves: tuple[Tensor, ...], state: dict[str, Tensor] | None = None
+    ) -> Tensor:
+        """The loss of `output` against the targets of a batch; it may read tensors of the model itself."""
+        model, loss = self._hidden[:2]
+        targets = self.batch_of(leaves)[1]
+        value = within(model, self.held() if state is None else state, lambda: loss(output, targets))
         if not isinstance(value, Tensor) or value.numel() != 1 or not value.is_floating_point():
             found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise UsageError(
@@ -129,33 +135,6 @@ def fill(constants: list[Any], tensors: tuple[Tensor, ...]) -> list[Any]:
     """The leaves of a batch again: each hole filled by the next tensor."""
     rest = iter(tensors)
     return [next(rest) if leaf is HOLE else leaf for leaf in constants]
-
-
-def call_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """How a model is called: a dict by keyword, a tuple or list by position, else as one argument."""
-    if isinstance(inputs, dict):
-        return (), inputs
-    if isinstance(inputs, (tuple, list)):
-        return tuple(inputs), {}
-    return (inputs,), {}
-
-
-def call_with(model: nn.Module, state: Mapping[str, Tensor], inputs: Any) -> Any:
-    """What `model` makes of `inputs` with the tensors of `state` in the place of those of the same name.
-
-    A tensor that has several names in the model is replaced under all of them. Each place where a module
-    holds it is named once: `functional_call` with `tie_weights` leaves a module of two names with what it was
-    called with instead of its own tensors (https://github.com/pytorch/pytorch/issues/164759).
-    """
-    named = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
-    given = {tensor: state[name] for name, tensor in named if name in state}
-    places: dict[tuple[nn.Module, str], tuple[str, Tensor]] = {}
-    for name, tensor in named:
-        if tensor in given:
-            path, _, own = name.rpartition(".")
-            places[model.get_submodule(path), own] = (name, given[tensor])
-    args, kwargs = call_arguments(inputs)
-    return torch.func.functional_call(model, dict(places.values()), args, kwargs, tie_weights=False)
 
 
 def trace_joint(model: nn.Module, loss: Loss, batch: tuple[Any, Any]) -> JointGraph:
@@ -238,6 +217,7 @@ def trace_friendly() -> Iterator[None]:
         with ExitStack() as stack:
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             stack.enter_context(_without_onednn())
+            stack.enter_context(recurrent_dropout())
             stack.enter_context(torch.compiler._compile_session_context())  # noqa: SLF001
             yield
     finally:

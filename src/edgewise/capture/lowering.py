@@ -101,6 +101,7 @@ class Lowering:
         self.mode = FakeTensorMode()
         joint, graph = self.joint, self.joint.module.graph
         _forget_unread_statistics(graph)
+        _forget_assertions(graph)
         graph.eliminate_dead_code()
         _draw_late(graph)
         self.forward = _ancestors([joint.loss, *joint.mutations.values(), *joint.notes.values()])
@@ -357,6 +358,13 @@ def _forget_unread_statistics(graph: fx.Graph) -> None:
         if node.args[5] and not read & {3, 4}:
             node.target = aten._native_batch_norm_legit.no_stats  # noqa: SLF001
             node.args = (*node.args[:3], *node.args[5:])
+
+
+def _forget_assertions(graph: fx.Graph) -> None:
+    """Assertions about the data (`one_hot` makes two), so that what they read is not computed for them."""
+    for target in (aten._assert_async.default, aten._assert_async.msg):  # noqa: SLF001
+        for node in graph.find_nodes(op="call_function", target=target):
+            graph.erase_node(node)
 
 
 def _draw_late(graph: fx.Graph) -> None:

@@ -82,6 +82,11 @@ class Captured:
         storage = torch.empty(self.graph.value[name].bytes, dtype=torch.uint8)
         return self.over(name, storage), storage
 
+    def blank(self, name: str) -> Tensor:
+        """Zeros in the place of `name`, a tensor of the batch, which the step need not read."""
+        layout = self.layouts[name]
+        return torch.zeros(layout.size, dtype=layout.dtype)
+
     def over(self, name: str, storage: Tensor) -> Tensor:
         """The value `name` as a tensor over all of `storage`, flat bytes (uint8)."""
         layout = self.layouts[name]

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from edgewise.capture.calling import call_with
 from edgewise.capture.effects import REWRITES
-from edgewise.capture.joint import Loss, call_with, trace_friendly
+from edgewise.capture.joint import Loss, trace_friendly
 
 _REASONS = {
     torch.Tag.data_dependent_output: "reads a value out of a tensor, so the graph would depend on the data",

@@ -126,6 +126,7 @@ def _payload(made: Made, out: Path) -> dict[str, Any]:
         "paged_in": certificate.paged_in,
         "streamed": certificate.streamed,
         "sources": emitted.sources,
+        "infers": emitted.inference is not None,
     }
 
 
@@ -141,5 +142,6 @@ def _facts(made: Made, ram_bytes: int, out: Path) -> Facts:
         ("flash", f"{bytes_text(emitted.flash_bytes)} of weights" if emitted.flash_bytes else ""),
         ("store", f"{bytes_text(emitted.store.bytes)} outside RAM"),
         ("time of a step", f"{seconds_text(plan.seconds)}, by the profile of {plan.device}"),
+        ("inference", "" if emitted.inference else "none: the model has several outputs"),
         ("written to", f"{out}; next: {following} {out}"),
     ]

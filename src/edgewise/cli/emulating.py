@@ -162,7 +162,7 @@ def _first_state(folder: Path, emitted: Emitted) -> dict[str, Tensor]:
 def _whole_batch(captured: Any, emitted: Emitted, batch: Batch) -> Any:
     """The batch as the model's code takes it: `batch` has only the tensors that the step reads."""
     given = dict(zip((tensor.name for tensor in emitted.inputs), batch, strict=True))
-    tensors = tuple(given.get(name, captured.empty(name)[0].zero_()) for name in captured.batch)
+    tensors = tuple(given.get(name, captured.blank(name)) for name in captured.batch)
     return pytree.tree_unflatten(fill(list(captured.batch_leaves), tensors), captured.batch_spec)
 
 

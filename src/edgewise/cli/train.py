@@ -157,6 +157,7 @@ def _facts(summary: RunSummary, watch: Watcher, result: str, report: Path | None
         ("energy of a step", against(summary.planned_joules, summary.plain_joules, joules_text)),
         ("result of a step", result),
         ("trained", _trained(summary)),
+        ("diverged", _diverged(summary)),
         ("accuracy", _change(summary.accuracy_before, summary.accuracy_after, percent)),
         ("mean squared error", _change(summary.mse_before, summary.mse_after, figure)),
         ("report", "" if report is None else str(report)),
@@ -186,6 +187,12 @@ def _trained(summary: RunSummary) -> str:
         f"{plural(summary.epochs, 'epoch')}, {plural(summary.steps, 'step')} "
         f"in {seconds_text(summary.training_seconds)}{step}"
     )
+
+
+def _diverged(summary: RunSummary) -> str:
+    if summary.diverged_at is None:
+        return ""
+    return f"the loss of step {summary.diverged_at} was no number; try a smaller `train.optimizer.lr`"
 
 
 def _change(before: float | None, after: float | None, text: Callable[[float], str]) -> str:

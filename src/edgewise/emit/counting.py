@@ -35,6 +35,17 @@ def whole_numbers(function: str, floats: Rule, given: Given) -> tuple[Call, ...]
     return (Call("ew_add_scalar_i64", (given.out, a, int(b) * alpha)),)
 
 
+def number_less_whole(floats: Rule, given: Given) -> tuple[Call, ...]:
+    """`rsub(x, number)`, `number - x`: in int64, or by the rule for `floats` once x is cast."""
+    x, number = given.args[:2]
+    if given.out.dtype != torch.int64:
+        return whole_numbers("ew_rsub", floats, given)
+    return (
+        Call("ew_fill_bytes", (given.out, given.out.c_type, int(number))),
+        Call("ew_add_i64", (given.out, given.out, x.expand(given.out.size), -1)),
+    )
+
+
 def _by_number(function: str, given: Given) -> tuple[Call, ...]:
     x, number = given.args[:2]
     if isinstance(number, View) or given.out.dtype != torch.int64:

@@ -73,3 +73,36 @@ def group_norm_backward(given: Given) -> tuple[Call, ...]:
         raise Unsupported("its input is cut")
     outs = tuple(given.made.get(i) for i in range(3))
     return (Call("ew_group_norm_backward", (*outs, dy, x, mean, rstd, weight, groups)),)
+
+
+def weight_norm(given: Given) -> tuple[Call, ...]:
+    """`_weight_norm_interface(v, g, dim)`: `w = g v / ||v||`, and the norms."""
+    _floats(given)
+    v, g = given.args[:2]
+    w, norms = given.made[0], given.made[1]
+    return (
+        Call("ew_norm", (norms, v)),
+        Call("ew_div", (w, v, norms.expand(v.size))),
+        Call("ew_mul", (w, w, g.expand(v.size))),
+    )
+
+
+def weight_norm_backward(given: Given) -> tuple[Call, ...]:
+    """`_weight_norm_interface_backward(dw, v, g, norms, dim)`.
+
+    `dg = sum(dw v) / ||v||` and `dv = g (dw - v dg / ||v||) / ||v||`.
+    """
+    _floats(given)
+    dw, v, g, norms = given.args[:4]
+    dv, dg = given.made[0], given.made[1]
+    wide = norms.expand(v.size)
+    return (
+        Call("ew_mul", (dv, dw, v)),
+        Call("ew_sum", (dg, dv)),
+        Call("ew_div", (dg, dg, norms)),
+        Call("ew_mul", (dv, v, dg.expand(v.size))),
+        Call("ew_div", (dv, dv, wide)),
+        Call("ew_sub", (dv, dw, dv, 1.0)),
+        Call("ew_mul", (dv, dv, g.expand(v.size))),
+        Call("ew_div", (dv, dv, wide)),
+    )

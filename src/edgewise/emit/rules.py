@@ -24,6 +24,7 @@ from edgewise.emit.counting import (
     WHOLE,
     arange,
     linspace,
+    number_less_whole,
     remainder,
     rounded_quotient,
     whole_clamp,
@@ -37,6 +38,8 @@ from edgewise.emit.norms import (
     group_norm_backward,
     layer_norm,
     layer_norm_backward,
+    weight_norm,
+    weight_norm_backward,
 )
 from edgewise.emit.pooling import (
     adaptive_average_pool,
@@ -141,6 +144,10 @@ def _div(given: Given) -> tuple[Call, ...]:
 
 def _rsub(given: Given) -> tuple[Call, ...]:
     x, number = given.args[:2]
+    if given.arg(2, "alpha", 1) != 1:
+        raise Unsupported("no kernel in C that scales what it takes away")
+    if x.dtype in WHOLE and not isinstance(number, View):
+        return number_less_whole(_rsub, given)
     _floats(x, number)
     if isinstance(number, View):
         return (Call("ew_sub", (given.out, number.expand(given.out.size), x.expand(given.out.size), 1.0)),)
@@ -256,15 +263,21 @@ def _compare(relation: str) -> Rule:
 
 
 def _where(given: Given) -> tuple[Call, ...]:
-    _floats(*given.args[1:], given.out)
-    return (Call("ew_where", (given.out, *(view.expand(given.out.size) for view in given.args))),)
+    views = [view.expand(given.out.size) for view in given.args]
+    if all(view.dtype == torch.int64 for view in (given.out, *views[1:])):
+        return (Call("ew_where_i64", (given.out, *views)),)
+    _floats(*views[1:], given.out)
+    return (Call("ew_where", (given.out, *views)),)
 
 
 def _masked_fill(given: Given) -> tuple[Call, ...]:
     x, mask, number = given.args
-    _floats(x)
     if isinstance(number, View):
-        return (Call("ew_where", (given.out, *(v.expand(given.out.size) for v in (mask, number, x)))),)
+        return _where(Given((mask, number, x), {}, given.made))
+    if x.dtype == torch.int64:
+        filled = copies.fill(given.out, number)
+        return (filled, *_where(Given((mask, given.out, x), {}, given.made)))
+    _floats(x)
     views = (x.expand(given.out.size), mask.expand(given.out.size))
     return (Call("ew_masked_fill", (given.out, *views, float(number))),)
 
@@ -563,6 +576,8 @@ RULES: Mapping[str, Rule] = {
     "addmm": _product_and_sum,
     "baddbmm": _product_and_sum,
     "convolution": convolution,
+    "_weight_norm_interface": weight_norm,
+    "_weight_norm_interface_backward": weight_norm_backward,
     "native_batch_norm": batch_norm_given,
     "_native_batch_norm_legit": batch_norm_given,
     "_native_batch_norm_legit_no_training": batch_norm_given,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from edgewise.capture.joint import call_arguments
+from edgewise.capture.calling import call_arguments
 from edgewise.capture.modes import in_evaluation
 from edgewise.errors import ModelUnsupported
 

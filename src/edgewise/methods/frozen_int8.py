@@ -20,7 +20,7 @@ from torch.nn import functional as F  # noqa: N812 (its common name)
 from torch.overrides import TorchFunctionMode
 
 from edgewise.capture import int8_weights, integers, requantized
-from edgewise.capture.joint import call_arguments
+from edgewise.capture.calling import call_arguments
 from edgewise.capture.modes import in_evaluation
 from edgewise.errors import UsageError
 from edgewise.methods.sparse_update import trained_alone

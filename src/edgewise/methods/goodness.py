@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from edgewise.capture import integer_layers, labelled_layer
+from edgewise.capture.calling import call_with
 from edgewise.capture.integers import LEVELS
-from edgewise.capture.joint import call_with
 from edgewise.errors import UsageError
 from edgewise.methods.chains import Call, chain_of, unsupported
 from edgewise.methods.int8_operands import Int8Operands

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgewise.capture.joint import call_arguments
+from edgewise.capture.calling import call_arguments
 from edgewise.capture.modes import in_evaluation
 from edgewise.errors import ModelUnsupported, UsageError
 

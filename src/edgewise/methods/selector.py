@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from edgewise.capture import Loss, Optimizer
-from edgewise.capture.joint import call_arguments
+from edgewise.capture.calling import call_arguments
 from edgewise.capture.modes import in_evaluation
 from edgewise.devices import Device
 from edgewise.errors import BudgetInfeasible, ModelUnsupported, UsageError

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from edgewise.capture.joint import call_with
+from edgewise.capture.calling import call_with
 from edgewise.errors import UsageError
 
 LIMIT = 1 << 40

@@ -17,8 +17,8 @@ from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
+from edgewise.capture.calling import call_with
 from edgewise.capture.estimates import _without_dropout
-from edgewise.capture.joint import call_with
 from edgewise.errors import ModelUnsupported, UsageError
 
 

@@ -1,6 +1,7 @@
-"""A recipe for a model without one: it learns digits if it takes them, else random samples by heart."""
+"""A recipe for a model without one: it learns digits if it is for such, else random samples by heart."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -44,10 +45,22 @@ def _takes_digits(name: str, batch: int) -> bool:
     dataset = load_data(Digits())
     found = dataset.train.batch(np.arange(batch))
     try:
-        check_fit(resolve_task(name, batch=batch, example_batch=found), dataset)
+        task = resolve_task(name, batch=batch, example_batch=found)
+        check_fit(task, dataset)
     except UsageError:
         return False
-    return True
+    own = getattr(task.model, "example_batch", None)
+    return own is None or _alike(own(batch), found)
+
+
+def _alike(batch: Any, digits: tuple[Tensor, Tensor]) -> bool:
+    """Whether a model's own batch has as many numbers as that of digits, and classes for targets."""
+    inputs, targets = batch
+    if not isinstance(inputs, Tensor):
+        return False
+    return all(
+        a.dtype == b.dtype and a.numel() == b.numel() for a, b in zip((inputs, targets), digits, strict=True)
+    )
 
 
 def _save_random(name: str, sample: str | None, path: Path) -> None:

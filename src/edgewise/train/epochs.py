@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from edgewise.errors import UsageError
 from edgewise.run import Executor, StepResult
 from edgewise.train.checkpoint import Position, save_checkpoint
 from edgewise.train.data import Samples, epoch_order
@@ -30,6 +31,7 @@ class Epochs:
         lines: the line of each epoch that has one.
         peak_bytes: the most that any step of this call held; `None` before the first.
         process_bytes: the most that the process grew in a step of this call, but for the first.
+        diverged_at: the first step whose loss was no number; `None` if there was none.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Epochs:
         self.lines: dict[int, EpochLine] = {}
         self.peak_bytes: int | None = None
         self.process_bytes: int | None = None
+        self.diverged_at: int | None = None
         self._steps_here, self._seconds_here = 0, 0.0
         self._losses: list[float | None] = []  # of the epoch under way
         self._stepping = False
@@ -63,6 +66,8 @@ class Epochs:
         """Train from `start` on to the last epoch; `past` holds the lines up to there. True: interrupted."""
         self.epoch, self.step = start.epoch, start.step
         self.lines = {line.epoch: line for line in past if isinstance(line, EpochLine)}
+        broken = (line.step for line in past if isinstance(line, StepLine) and line.loss is None)
+        self.diverged_at = next(broken, None)
         self._losses = [
             line.loss for line in past if isinstance(line, StepLine) and line.epoch == self.epoch + 1
         ]
@@ -92,11 +97,21 @@ class Epochs:
 
     def _run_step(self, epoch: int, batch: tuple[object, object]) -> None:
         self._stepping = True
-        result = self.executor.step(batch, self.step)
+        try:
+            result = self.executor.step(batch, self.step)
+        except (IndexError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "out of bounds" not in str(error):
+                raise
+            raise UsageError(
+                f"Step {self.step} fails on its batch: {error} A label or a token is more than the model has "
+                "classes or rows for. Mend `data` or `model.args`."
+            ) from error
         self.step += 1
         self._stepping = False
         line = StepLine(self.step - 1, epoch, finite(result.loss), result.seconds, result.peak_bytes)
         self._losses.append(line.loss)
+        if line.loss is None and self.diverged_at is None:
+            self.diverged_at = line.step
         self._note(result)
         self.log.write(line)
         self.watch.step(line)

@@ -57,10 +57,19 @@ class Evaluator:
             pause()
             chunk = np.arange(done, min(done + (self._chunk or 1), len(self._samples)))
             inputs, targets = self._samples.batch(chunk)
-            for key, total in _sums(self._forward(inputs), targets).items():
+            try:
+                output = self._forward(inputs)
+            except (IndexError, RuntimeError) as error:  # a token that there is no row for, say
+                raise UsageError(
+                    f"The model fails on test samples {chunk[0]} to {chunk[-1]}: {type(error).__name__}: "
+                    f"{error}. Mend `data` or `model.args`."
+                ) from error
+            for key, total in _sums(output, targets).items():
                 sums[key] = sums.get(key, 0.0) + total
             done += len(chunk)
-        means = {key: total / sums["count"] for key, total in sums.items() if key != "count"}
+        means = {
+            key: total / sums["count"] for key, total in sums.items() if key != "count" and sums["count"]
+        }
         return Scores(**{key: mean for key, mean in means.items() if np.isfinite(mean)})
 
     def _forward(self, inputs: Tensor) -> Any:
@@ -134,7 +143,9 @@ def _sums(output: Any, targets: Tensor) -> dict[str, float]:
         }
     if found.ndim < 2:
         return {}
-    guesses = found.argmax(dim=class_axis(found))
+    axis = class_axis(found)
+    guesses = found.argmax(dim=axis)
     if guesses.shape != targets.shape:
         return {}
-    return {"count": targets.numel(), "accuracy": float((guesses == targets).sum())}
+    counted = targets < found.shape[axis]  # a loss with `ignore_index` leaves out what is no class
+    return {"count": int(counted.sum()), "accuracy": float((guesses == targets).sum())}

@@ -214,4 +214,5 @@ def _summary(
         interrupted=interrupted,
         checkpoint=TENSORS,
         method=method_text(recipe.method),
+        diverged_at=epochs.diverged_at,
     )

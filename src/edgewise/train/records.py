@@ -104,6 +104,7 @@ class RunSummary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         interrupted: whether Ctrl-C ended the run; it can be resumed.
         checkpoint: the checkpoint's file, relative to the run directory; `None` if there is none yet.
         method: how the steps got their gradients, as `method_text` writes it.
+        diverged_at: the first step of the run whose loss was no number; `None` if all were.
     """
 
     format: str
@@ -140,3 +141,4 @@ class RunSummary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     interrupted: bool
     checkpoint: str | None
     method: str = "backprop"
+    diverged_at: int | None = None

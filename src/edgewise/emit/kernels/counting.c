@@ -38,6 +38,16 @@ void ew_remainder_i64(const ew_tensor *out, const ew_tensor *x, int64_t s)
     }
 }
 
+void ew_where_i64(const ew_tensor *out, const ew_tensor *condition, const ew_tensor *a, const ew_tensor *b)
+{
+    const ew_tensor *const operands[] = {out, condition, a, b};
+    ew_walk w;
+    for (ew_walk_begin(&w, 4, operands); w.n > 0; ew_walk_step(&w)) {
+        const uint8_t chosen = ((const uint8_t *)condition->data)[ew_walk_at(&w, 1)];
+        *longs(out, &w, 0) = chosen != 0 ? *longs(a, &w, 2) : *longs(b, &w, 3);
+    }
+}
+
 void ew_clamp_i64(const ew_tensor *out, const ew_tensor *x, int64_t low, int64_t high)
 {
     const ew_tensor *const operands[] = {out, x};

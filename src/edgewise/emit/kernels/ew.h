@@ -320,6 +320,7 @@ void ew_threshold(const ew_tensor *state, const ew_tensor *w /* one dim */, int3
 void ew_add_i64(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, int64_t alpha); /* a + alpha b */
 void ew_floor_divide_i64(const ew_tensor *out, const ew_tensor *x, int64_t s); /* rounded down */
 void ew_remainder_i64(const ew_tensor *out, const ew_tensor *x, int64_t s);    /* with the sign of s */
+void ew_where_i64(const ew_tensor *out, const ew_tensor *condition /* u8 */, const ew_tensor *a, const ew_tensor *b);
 void ew_clamp_i64(const ew_tensor *out, const ew_tensor *x, int64_t low, int64_t high);
 void ew_sum_i8(const ew_tensor *out, const ew_tensor *x /* i8 */); /* as ew_sum */
 /* For each of the targets [n] other labels, out [count, n], as edgewise.capture.contrast draws them. */

@@ -97,16 +97,22 @@ def _pair(arrays: dict[str, Array], x: str, y: str, config: Npz, where: str) -> 
             f'{where}: `{x}` has {inputs.ndim} axes, {list(inputs.shape)}; `data.layout = "{config.layout}"` '
             f"wants {axes}. Use another `data.layout`."
         )
+    if inputs.dtype.kind == "f":
+        _check_finite(inputs, x, where)
     return inputs, _labels(targets, y, where)
+
+
+def _check_finite(array: Array, name: str, where: str) -> None:
+    bad = ~np.isfinite(array)
+    if bad.any():
+        at = np.argwhere(bad)[0].tolist()
+        raise UsageError(f"{where}: `{name}` at {at} is not a finite number. Leave that sample out.")
 
 
 def _labels(targets: Array, name: str, where: str) -> Array:
     """Class indices as int64, numbers as float32."""
     if targets.dtype.kind == "f":
-        bad = ~np.isfinite(targets)
-        if bad.any():
-            at = np.argwhere(bad)[0].tolist()
-            raise UsageError(f"{where}: `{name}` at {at} is not a finite number. Leave that sample out.")
+        _check_finite(targets, name, where)
         return targets.astype(np.float32)
     labels = targets.astype(np.int64)
     if labels.size and labels.min() < 0:
