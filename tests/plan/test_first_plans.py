@@ -1,6 +1,6 @@
 """First plans where nothing can be paged: the greedy pass, its noise, and the bound of what stands in RAM."""
 
-import dataclasses
+import math
 import time
 from itertools import pairwise
 
@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from edgewise.devices import Memory, Ram, Tier
+from edgewise.devices import Device, Memory, Ram, Tier
 from edgewise.errors import BudgetInfeasible
 from edgewise.graph import Graph, Op, Option, Value, validate
 from edgewise.plan import Budget, check, make_plan, minimum_ram, plain_plan
-from edgewise.plan.greedy import RULES, evicting, greedy
+from edgewise.plan.greedy import RULES, Way, evicting, greedy, ways
 from edgewise.plan.noising import noised
 from edgewise.plan.problem import Problem, fits, floor_bytes
 from edgewise.plan.standing import standing_bytes
@@ -185,25 +185,43 @@ def test_a_faster_link_carries_more() -> None:
     paged = [
         len(candidate.certificate.paged_in)
         for price in (None, 0.25, 1.0, 1e6)
-        if (candidate := evicting(dataclasses.replace(problem, link_price=price), RULES[0])) is not None
+        if (candidate := evicting(problem, Way(link_price=price))) is not None
     ]
     assert paged == sorted(paged, reverse=True)
     assert paged[-1] == 0 < paged[0]
 
 
-def test_noise_only_betters() -> None:
+@pytest.mark.parametrize("device", [DISKLESS, PAGING])
+def test_noise_betters(device: Device) -> None:
+    graph = bottleneck(6)
+    problem = problem_of(graph, int(0.5 * plain_plan(graph, device).peak_bytes), device)
+    start = next(ways(problem))
+    found = list(noised(problem, start, deadline=time.monotonic() + 3))
+    assert found
+    assert all(fits(problem, candidate) for candidate in found)
+    assert all(one.rank > other.rank for one, other in pairwise([start[1], *found]))
+
+
+@pytest.mark.parametrize("device", [DISKLESS, PAGING, OVERLAPPING])
+def test_the_ways_vary_one_choice_at_a_time(device: Device) -> None:
+    graph = bottleneck(12)
+    problem = problem_of(graph, int(0.4 * plain_plan(graph, device).peak_bytes), device)
+    found = list(ways(problem))
+    tried = [way for way, _ in found]
+    assert len(set(tried)) == len(tried)
+    best, least = tried[0], (math.inf, math.inf)
+    for way, candidate in found:
+        assert sum(a != b for a, b in zip(way, best, strict=True)) <= 1
+        if fits(problem, candidate) and candidate.rank < least:
+            best, least = way, candidate.rank
+
+
+def test_noise_where_the_start_is_hopeless_says_nothing() -> None:
     graph = bottleneck(12)
     problem = problem_of(graph, int(0.4 * plain_plan(graph, DISKLESS).peak_bytes))
-    found = list(noised(problem, deadline=time.monotonic() + 3))
-    assert all(fits(problem, candidate) for candidate in found)
-    assert all(one.rank > other.rank for one, other in pairwise(found))
-    quiet = [c for c in greedy(problem, RULES) if fits(problem, c)]
-    assert found[0].rank == min(c.rank for c in quiet)
-
-
-def test_noise_where_no_pass_ends_says_nothing() -> None:
-    graph = chain(10)
-    assert list(noised(problem_of(graph, 150), deadline=time.monotonic() + 3)) == []
+    start = next(ways(problem))
+    worth = start[1].overhead / 2
+    assert list(noised(problem, start, worth=worth, deadline=time.monotonic() + 3)) == []
 
 
 def test_a_gradient_is_made_again_before_its_weight_is_overwritten() -> None:
@@ -221,7 +239,7 @@ def test_a_gradient_is_made_again_before_its_weight_is_overwritten() -> None:
         Op("y", ("g", "s"), ("y",), flops=1),
     )
     graph = validate(Graph("gradient", values, ops, ("y",)))
-    candidate = evicting(problem_of(graph, 70), RULES[0])
+    candidate = evicting(problem_of(graph, 70), Way())
     assert candidate is not None
     assert candidate.certificate.peak_bytes <= 70
     assert candidate.certificate.recomputed == ("g",)

@@ -21,7 +21,7 @@ import msgspec
 from edgewise.devices import Memory
 from edgewise.plan.crowding import Excess, Rows, excess_of
 from edgewise.plan.every_block import every_block
-from edgewise.plan.greedy import RULES, greedy
+from edgewise.plan.greedy import RULES, Way, ways
 from edgewise.plan.improve import improve
 from edgewise.plan.milp import Watch
 from edgewise.plan.neighbourhoods import neighbourhoods
@@ -69,11 +69,14 @@ WINDOWED_OPS = 150
 SOON = 0.05
 """Share of the time after which no further rule of the greedy pass is tried, and no further price."""
 
-LINKED = 0.2
-"""The same where transfers run beside compute: there the prices of the link are tried, too."""
+SOON_PAGED = 0.2
+"""The same on devices that page: there are more ways, and later programs seldom reach the best of them."""
 
 CUTS, NOISE, LESS, NEARBY = 0.3, 0.1, 0.25, 0.8
 """Shares of the time for priced cuts, noise, leaving actions out, and up to the end of neighbourhoods."""
+
+NOISE_PAGED = 0.25
+"""Share of the time for noise where the best of the first plans pages."""
 
 PAGED = 0.4
 """Of what is left of it, the share for plans that page, where the best of the first ones pages nothing."""
@@ -120,6 +123,7 @@ def candidates(
     model = problem.tiled(tilings or {})
     rows = Rows(_fullest(model), _negligible_bytes(model))
     found_yet: list[Candidate] = []  # the best first
+    passes: list[tuple[Way, Candidate]] = []
 
     def noted(found: Iterable[Candidate]) -> Iterator[Candidate]:
         for candidate in found:
@@ -128,10 +132,10 @@ def candidates(
             yield candidate
 
     if not tilings:
-        yield from noted(_at_once(problem, deadline))
+        yield from noted(_at_once(problem, deadline, passes))
     if len(problem.ops) > WINDOWED_OPS:
         by_windows = partial(windowed, negligible=rows.negligible, gap=gap, deadline=deadline, watch=watch)
-        yield from noted(_of_large(problem, model, found_yet, rows, deadline, by_windows))
+        yield from noted(_of_large(problem, model, found_yet, passes, rows, deadline, by_windows))
         if not _is_open(problem, model, found_yet, deadline):
             return
     for level in _levels(problem, gap):
@@ -146,20 +150,23 @@ def candidates(
             return
 
 
-def _at_once(problem: Problem, deadline: float) -> Iterator[Candidate]:
-    """What methods propose that decide one thing after another."""
+def _at_once(problem: Problem, deadline: float, passes: list[tuple[Way, Candidate]]) -> Iterator[Candidate]:
+    """What methods propose that decide one thing after another; those of the greedy pass go to `passes`."""
     yield from every_block(problem)
     now = time.monotonic()
-    soon = now + (LINKED if problem.overlaps else SOON) * (deadline - now)
+    soon = now + (SOON_PAGED if problem.can_page else SOON) * (deadline - now)
     slopes = SLOPES if len(problem.ops) > WINDOWED_OPS else FLAT
     yield from priced_cuts(problem, FEW_PRICES, slopes, deadline=soon)
-    yield from greedy(problem, RULES, deadline=soon)
+    for way, candidate in ways(problem, RULES, deadline=soon):
+        passes.append((way, candidate))
+        yield candidate
 
 
 def _of_large(
     problem: Problem,
     model: Problem,
     found: list[Candidate],
+    passes: list[tuple[Way, Candidate]],
     rows: Rows,
     deadline: float,
     by_windows: Callable[[Problem, Problem], Iterator[Candidate]],
@@ -169,15 +176,34 @@ def _of_large(
     pages_nothing = best is not None and known(problem, best) is not None
     if pages_nothing:
         end = deadline - (PAGED * (deadline - time.monotonic()) if problem.can_page else 0.0)
-        yield from _bettered(_unpaged(problem), _unpaged(model), found, rows, end)
+        unpaged = [(way, plan) for way, plan in passes if known(problem, plan) is not None]
+        yield from _bettered(_unpaged(problem), _unpaged(model), found, unpaged, rows, end)
+    elif best is not None:
+        end = time.monotonic() + NOISE_PAGED * (deadline - time.monotonic())
+        yield from _noised(problem, found, passes, end)
     if problem.overlaps:
         yield from by_windows(problem, _serial(model))
     if problem.can_page or not pages_nothing:
         yield from by_windows(problem, model)
 
 
+def _noised(
+    problem: Problem, found: list[Candidate], passes: list[tuple[Way, Candidate]], deadline: float
+) -> Iterator[Candidate]:
+    """Better plans by noise than the best of `passes`, if that is not hopeless."""
+    fitting = [(way, plan) for way, plan in passes if fits(problem, plan)]
+    if fitting:
+        start = min(fitting, key=lambda pair: pair[1].rank)
+        yield from noised(problem, start, worth=HOPELESS * found[0].overhead, deadline=deadline)
+
+
 def _bettered(
-    problem: Problem, model: Problem, found: list[Candidate], rows: Rows, deadline: float
+    problem: Problem,
+    model: Problem,
+    found: list[Candidate],
+    passes: list[tuple[Way, Candidate]],
+    rows: Rows,
+    deadline: float,
 ) -> Iterator[Candidate]:
     """Better plans than those `found`, where nothing is paged: there windows rarely reach the greedy pass."""
     begin = time.monotonic()
@@ -190,7 +216,7 @@ def _bettered(
         yield candidate
         if fits(problem, candidate):
             cuts[candidate.overhead] = candidate
-    yield from noised(problem, worth=HOPELESS * found[0].overhead, deadline=until(CUTS + NOISE))
+    yield from _noised(problem, found, passes, until(CUTS + NOISE))
     for candidate in (found[0], *(cuts[overhead] for overhead in sorted(cuts)[:DIFFERENT])):
         if (left := until(CUTS + NOISE + LESS) - time.monotonic()) > 0:
             yield improve(problem, candidate, time_limit=left)

@@ -63,14 +63,22 @@ LINK_PRICES = (1.0, 2.0, 0.5, 0.25, None)
 class Way(NamedTuple):
     """How a pass decides: by which score, what lives in the slower tier, and at what price of the link."""
 
-    rule: Rule
-    homes: frozenset[str]
-    link_price: float | None
+    rule: Rule = DTR
+    homes: frozenset[str] = frozenset()
+    link_price: float | None = None
 
 
 def greedy(
     problem: Problem, rules: Sequence[Rule] = (DTR,), *, deadline: float = INFINITY
 ) -> Iterator[Candidate]:
+    """The plans of `ways`."""
+    for _, candidate in ways(problem, rules, deadline=deadline):
+        yield candidate
+
+
+def ways(
+    problem: Problem, rules: Sequence[Rule] = RULES, *, deadline: float = INFINITY
+) -> Iterator[tuple[Way, Candidate]]:
     """A plan for each way: by each rule, parameters in RAM at the start or in the slower tier, and so on.
 
     One of the three choices is varied at a time, the others being those of the best plan so far. After
@@ -91,26 +99,22 @@ def greedy(
             if way in tried or (tried and time.monotonic() > deadline):
                 continue
             tried.add(way)
-            found = evicting(replace(problem, link_price=way.link_price), way.rule, way.homes)
+            found = evicting(problem, way)
             if found is not None:
-                found = prefetch(problem, found)
-                yield found
+                yield way, found
                 if fits(problem, found) and found.rank < least:
                     best, least = way, found.rank
 
 
-def evicting(
-    problem: Problem,
-    rule: Rule,
-    homes: frozenset[str] = frozenset(),
-    bias: Mapping[int, float] | None = None,
-) -> Candidate | None:
-    """The plan of one pass, `homes` living in the slower tier and scores multiplied by `bias`; or none."""
+def evicting(problem: Problem, way: Way, bias: Mapping[int, float] | None = None) -> Candidate | None:
+    """The plan of one pass, scores multiplied by `bias`; or none."""
+    priced = replace(problem, link_price=way.link_price)
     try:
-        order = _Greedy(problem, homes, rule, bias or {}).run()
+        order = _Greedy(priced, way.homes, way.rule, bias or {}).run()
     except _Stuck:
         return None
-    return judge(problem, order, homes)
+    found = judge(problem, order, way.homes)
+    return None if found is None else prefetch(problem, found)
 
 
 class _Stuck(Exception):

@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Iterator
 
-from edgewise.plan.greedy import RULES, Rule, evicting
+from edgewise.plan.greedy import Way, evicting
 from edgewise.plan.milp import INFINITY
 from edgewise.plan.problem import Candidate, Problem, fits
 
@@ -25,16 +25,14 @@ STALE = 60
 """Passes in a row that better nothing, after which the search ends."""
 
 
-def noised(problem: Problem, *, worth: float = INFINITY, deadline: float) -> Iterator[Candidate]:
-    """Plans of the rules without noise, and then ever better ones with it, all of which fit.
+def noised(
+    problem: Problem, start: tuple[Way, Candidate], *, worth: float = INFINITY, deadline: float
+) -> Iterator[Candidate]:
+    """Ever better plans than that of `start`, which fits, by its way of deciding.
 
-    No noise is tried where the overhead without it is more than `worth`.
+    None are looked for where the overhead of `start` is more than `worth`.
     """
-    start = _quiet(problem, deadline)
-    if start is None:
-        return
-    rule, best = start
-    yield best
+    way, best = start
     if best.overhead > worth:
         return
     large = [v for v, size in enumerate(problem.bytes) if size >= LARGE * problem.budget.ram_bytes]
@@ -44,7 +42,7 @@ def noised(problem: Problem, *, worth: float = INFINITY, deadline: float) -> Ite
     while time.monotonic() < deadline and idle < STALE and best.overhead > 0:
         share = dice.choice(SHARES)
         trial = {v: x * math.exp(dice.gauss(0, 1)) if dice.random() < share else x for v, x in bias.items()}
-        found = evicting(problem, rule, bias=trial)
+        found = evicting(problem, way, trial)
         idle += 1
         if found is None or not fits(problem, found) or found.rank > best.rank:
             continue
@@ -52,15 +50,3 @@ def noised(problem: Problem, *, worth: float = INFINITY, deadline: float) -> Ite
         if found.rank < best.rank:
             best, idle = found, 0
             yield best
-
-
-def _quiet(problem: Problem, deadline: float) -> tuple[Rule, Candidate] | None:
-    """The rule that does best without noise, with its plan."""
-    best: tuple[Rule, Candidate] | None = None
-    for rule in RULES:
-        found = evicting(problem, rule)
-        if found is not None and fits(problem, found) and (best is None or found.rank < best[1].rank):
-            best = rule, found
-        if time.monotonic() > deadline:
-            break
-    return best
