@@ -75,8 +75,8 @@ SOON_PAGED = 0.2
 CUTS, NOISE, LESS, NEARBY = 0.3, 0.1, 0.25, 0.8
 """Shares of the time for priced cuts, noise, leaving actions out, and up to the end of neighbourhoods."""
 
-NOISE_PAGED = 0.25
-"""Share of the time for noise where the best of the first plans pages."""
+NOISE_PAGED = 0.2
+"""Share of the time left for noise where the best of the first plans pages."""
 
 PAGED = 0.4
 """Of what is left of it, the share for plans that page, where the best of the first ones pages nothing."""
@@ -86,6 +86,10 @@ HOPELESS = 1.5
 
 DIFFERENT = 8
 """So many priced cuts at most have actions left out: a dearer one may end as the cheapest."""
+
+
+Passes = list[tuple[Way, Candidate]]
+"""Plans of the greedy pass, with how each was decided."""
 
 
 class _Level(NamedTuple):
@@ -123,7 +127,7 @@ def candidates(
     model = problem.tiled(tilings or {})
     rows = Rows(_fullest(model), _negligible_bytes(model))
     found_yet: list[Candidate] = []  # the best first
-    passes: list[tuple[Way, Candidate]] = []
+    passes: Passes = []
 
     def noted(found: Iterable[Candidate]) -> Iterator[Candidate]:
         for candidate in found:
@@ -132,7 +136,7 @@ def candidates(
             yield candidate
 
     if not tilings:
-        yield from noted(_at_once(problem, deadline, passes))
+        yield from noted(_at_once(problem, deadline, found_yet, passes))
     if len(problem.ops) > WINDOWED_OPS:
         by_windows = partial(windowed, negligible=rows.negligible, gap=gap, deadline=deadline, watch=watch)
         yield from noted(_of_large(problem, model, found_yet, passes, rows, deadline, by_windows))
@@ -150,8 +154,13 @@ def candidates(
             return
 
 
-def _at_once(problem: Problem, deadline: float, passes: list[tuple[Way, Candidate]]) -> Iterator[Candidate]:
-    """What methods propose that decide one thing after another; those of the greedy pass go to `passes`."""
+def _at_once(
+    problem: Problem, deadline: float, found: list[Candidate], passes: Passes
+) -> Iterator[Candidate]:
+    """What methods propose that decide one thing after another; those of the greedy pass go to `passes`.
+
+    Where the best of these plans pages, noise betters it.
+    """
     yield from every_block(problem)
     now = time.monotonic()
     soon = now + (SOON_PAGED if problem.can_page else SOON) * (deadline - now)
@@ -160,13 +169,17 @@ def _at_once(problem: Problem, deadline: float, passes: list[tuple[Way, Candidat
     for way, candidate in ways(problem, RULES, deadline=soon):
         passes.append((way, candidate))
         yield candidate
+    best = _fitting(problem, found)
+    if len(problem.ops) > FEW_OPS and best is not None and known(problem, best) is None:
+        now = time.monotonic()
+        yield from _noised(problem, best, passes, now + NOISE_PAGED * (deadline - now))
 
 
 def _of_large(
     problem: Problem,
     model: Problem,
     found: list[Candidate],
-    passes: list[tuple[Way, Candidate]],
+    passes: Passes,
     rows: Rows,
     deadline: float,
     by_windows: Callable[[Problem, Problem], Iterator[Candidate]],
@@ -178,30 +191,25 @@ def _of_large(
         end = deadline - (PAGED * (deadline - time.monotonic()) if problem.can_page else 0.0)
         unpaged = [(way, plan) for way, plan in passes if known(problem, plan) is not None]
         yield from _bettered(_unpaged(problem), _unpaged(model), found, unpaged, rows, end)
-    elif best is not None:
-        end = time.monotonic() + NOISE_PAGED * (deadline - time.monotonic())
-        yield from _noised(problem, found, passes, end)
     if problem.overlaps:
         yield from by_windows(problem, _serial(model))
     if problem.can_page or not pages_nothing:
         yield from by_windows(problem, model)
 
 
-def _noised(
-    problem: Problem, found: list[Candidate], passes: list[tuple[Way, Candidate]], deadline: float
-) -> Iterator[Candidate]:
-    """Better plans by noise than the best of `passes`, if that is not hopeless."""
+def _noised(problem: Problem, best: Candidate, passes: Passes, deadline: float) -> Iterator[Candidate]:
+    """Better plans by noise than the cheapest of `passes`, unless `best` is far cheaper."""
     fitting = [(way, plan) for way, plan in passes if fits(problem, plan)]
     if fitting:
         start = min(fitting, key=lambda pair: pair[1].rank)
-        yield from noised(problem, start, worth=HOPELESS * found[0].overhead, deadline=deadline)
+        yield from noised(problem, start, worth=HOPELESS * best.overhead, deadline=deadline)
 
 
 def _bettered(
     problem: Problem,
     model: Problem,
     found: list[Candidate],
-    passes: list[tuple[Way, Candidate]],
+    passes: Passes,
     rows: Rows,
     deadline: float,
 ) -> Iterator[Candidate]:
@@ -216,7 +224,7 @@ def _bettered(
         yield candidate
         if fits(problem, candidate):
             cuts[candidate.overhead] = candidate
-    yield from _noised(problem, found, passes, until(CUTS + NOISE))
+    yield from _noised(problem, found[0], passes, until(CUTS + NOISE))
     for candidate in (found[0], *(cuts[overhead] for overhead in sorted(cuts)[:DIFFERENT])):
         if (left := until(CUTS + NOISE + LESS) - time.monotonic()) > 0:
             yield improve(problem, candidate, time_limit=left)
