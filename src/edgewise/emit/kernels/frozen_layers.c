@@ -1,45 +1,81 @@
 /* Layers that training does not change, on int8, as edgewise.capture.requantized: sums in int32, rounded to int8. */
 #include "convolution_i8.h"
-#include "products_i8.h"
 
+/* Behind the point of a float plus 1.5 2^23 are no bits: it is rounded, half to even, and its bits are in the order of
+ * the numbers. Those below `least` and beyond `most` are of floats beyond the limits, however far. */
+#define SHIFT 12582912.0f
+
+/* Where results, biases and factors lie, and how far apart: of two channels, and two elements of a row. */
 typedef struct {
-    const ew_tensor *y, *b, *factor;
-    float least, most;
+    int8_t *y;
+    const int32_t *b;
+    const float *factor;
+    int32_t y_next, y_step, b_next, factor_next;
+    int32_t least, most;
 } layer;
 
-/* The nearest whole number, half to even, after y is limited to bytes: behind the point of y + 1.5 2^23 are no bits. */
-static inline int8_t level_of(float y, float least, float most)
+static int32_t shifted_bits(int32_t level)
 {
-    y = y < least ? least : y > most ? most : y;
-    return (int8_t)ew_bits(y + 12582912.0f);
+    return (int32_t)ew_bits(SHIFT + (float)level);
 }
 
-static void put(const void *to, int32_t output, int32_t at, const int32_t *sums, int32_t count)
+static inline int8_t made_of(int32_t sum, float factor, int32_t least, int32_t most)
+{
+    return (int8_t)ew_max(least, ew_min(most, (int32_t)ew_bits((float)sum * factor + SHIFT)));
+}
+
+static layer layer_of(const ew_tensor *y, const ew_tensor *b, const ew_tensor *factor, int32_t least, int32_t most)
+{
+    const layer l = {.y = ew_bytes(y, 0),
+                     .b = ew_words(b, 0),
+                     .factor = ew_floats(factor, 0),
+                     .y_next = y->stride[1],
+                     .y_step = y->stride[y->dims - 1],
+                     .b_next = b->stride[0],
+                     .factor_next = factor->stride[0],
+                     .least = shifted_bits(least),
+                     .most = shifted_bits(most)};
+    return l;
+}
+
+/* Where the number of sums is known, there is no loop. */
+static inline void put_row(const layer *l, int32_t channel, int8_t *y, const int32_t *sums, const int32_t columns)
+{
+    const int32_t bias = l->b[channel * l->b_next], step = l->y_step, least = l->least, most = l->most;
+    const float factor = l->factor[channel * l->factor_next];
+    for (int32_t c = 0; c < columns; ++c, y += step)
+        *y = made_of(sums[c] + bias, factor, least, most);
+}
+
+static void put(const void *to, const ew_block *block)
 {
     const layer *const l = to;
-    const int32_t bias = *ew_words(l->b, output * l->b->stride[0]), step = l->y->stride[3];
-    const float factor = *ew_floats(l->factor, output * l->factor->stride[0]), least = l->least, most = l->most;
-    int8_t *y = ew_bytes(l->y, at);
-    for (; count > 0; --count, y += step)
-        *y = level_of((float)(*sums++ + bias) * factor, least, most);
+    for (int32_t r = 0; r < block->channels; ++r) {
+        const int32_t *const sums = block->sums + EW_WIDE * r;
+        int8_t *const y = l->y + block->at + r * l->y_next;
+        if (block->columns == EW_WIDE)
+            put_row(l, block->channel + r, y, sums, EW_WIDE);
+        else
+            put_row(l, block->channel + r, y, sums, block->columns);
+    }
 }
 
 void ew_convolution_layer_i8(const ew_tensor *y, const ew_tensor *x, const ew_tensor *w, const ew_tensor *b,
                              const ew_tensor *factor, const ew_convolution_settings *s, int32_t least, int32_t most)
 {
-    const layer l = {y, b, factor, (float)least, (float)most};
+    const layer l = layer_of(y, b, factor, least, most);
     ew_convolve_i8(y, x, w, s, put, &l);
 }
 
 void ew_linear_layer_i8(const ew_tensor *y, const ew_tensor *x, const ew_tensor *w, const ew_tensor *b,
                         const ew_tensor *factor, int32_t least, int32_t most)
 {
-    const layer l = {y, b, factor, (float)least, (float)most};
+    const layer l = layer_of(y, b, factor, least, most);
     for (int32_t i = 0; i < y->size[0]; ++i)
         for (int32_t o = 0; o < y->size[1]; ++o) {
             const int32_t sum = ew_dot(ew_bytes(x, i * x->stride[0]), x->stride[1], ew_bytes(w, o * w->stride[0]),
                                        w->stride[1], x->size[1]);
-            put(&l, o, i * y->stride[0] + o * y->stride[1], &sum, 1);
+            put_row(&l, o, ew_bytes(y, i * y->stride[0] + o * y->stride[1]), &sum, 1);
         }
 }
 

@@ -23,38 +23,22 @@ static inline uint32_t ew_four_at(const int8_t *p)
 static inline ew_pair ew_even(uint32_t four)
 {
     ew_pair made;
-    __asm__("sxtb16 %0, %1" : "=r"(made) : "r"(four));
+    __asm__ volatile("sxtb16 %0, %1" : "=r"(made) : "r"(four));
     return made;
 }
 
 static inline ew_pair ew_odd(uint32_t four)
 {
     ew_pair made;
-    __asm__("sxtb16 %0, %1, ror #8" : "=r"(made) : "r"(four));
-    return made;
-}
-
-/* The lower halves of two words; the upper halves. */
-static inline ew_pair ew_lower(uint32_t a, uint32_t b)
-{
-    ew_pair made;
-    __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(made) : "r"(a), "r"(b));
-    return made;
-}
-
-static inline ew_pair ew_upper(uint32_t a, uint32_t b)
-{
-    ew_pair made;
-    __asm__("pkhtb %0, %1, %2, asr #16" : "=r"(made) : "r"(b), "r"(a));
+    __asm__ volatile("sxtb16 %0, %1, ror #8" : "=r"(made) : "r"(four));
     return made;
 }
 
 /* sum + a0 b0 + a1 b1 */
 static inline int32_t ew_add_products(int32_t sum, ew_pair a, ew_pair b)
 {
-    int32_t made;
-    __asm__("smlad %0, %1, %2, %3" : "=r"(made) : "r"(a), "r"(b), "r"(sum));
-    return made;
+    __asm__ volatile("smlad %0, %1, %2, %0" : "+r"(sum) : "r"(a), "r"(b));
+    return sum;
 }
 
 #else
@@ -62,19 +46,10 @@ static inline int32_t ew_add_products(int32_t sum, ew_pair a, ew_pair b)
 #define EW_PAIRS 0
 #endif
 
-static inline ew_pair ew_lower(uint32_t a, uint32_t b)
-{
-    return (a & 0xffffu) | b << 16;
-}
-
-static inline ew_pair ew_upper(uint32_t a, uint32_t b)
-{
-    return a >> 16 | (b & 0xffff0000u);
-}
-
 static inline ew_pair ew_even(uint32_t four)
 {
-    return ew_lower((uint32_t)(int8_t)four, (uint32_t)(int8_t)(four >> 16));
+    const uint32_t low = (uint32_t)(int8_t)four, high = (uint32_t)(int8_t)(four >> 16);
+    return (low & 0xffffu) | high << 16;
 }
 
 static inline ew_pair ew_odd(uint32_t four)

@@ -15,9 +15,13 @@ typedef struct {
 } ew_products;
 
 /* sums[EW_WIDE r + c] of a tile. */
-typedef void ew_products_sum(const ew_products *p, const int8_t *w, const int8_t *x, int32_t *sums);
+typedef void (*ew_products_sum)(const ew_products *p, const int8_t *w, const int8_t *x, int32_t *sums);
 
-/* Who sums up tiles of so many rows and columns; the numbers of steps may be smaller then, but for the last. */
-ew_products_sum *ew_products_by(const ew_products *p, int32_t rows, int32_t columns);
+/* Columns that are gathered lie so far apart. */
+#define EW_GATHERED 112
+
+/* Who sums up tiles of so many rows and columns, if the last two loops have these steps, or the first two fewer. Two rows
+ * only of columns side by side, or of a single loop over what is dense in the rows and in columns that are gathered. */
+ew_products_sum ew_products_by(const ew_products *p, int32_t rows, int32_t columns);
 
 #endif
