@@ -3,7 +3,7 @@
  * summed where the operand lies, and at its edges single sums. */
 #include "convolution_i8.h"
 
-#include "pairs.h"
+#include "windows_i8.h"
 
 typedef struct {
     const ew_tensor *y, *x, *w;
@@ -56,7 +56,7 @@ static void gather_four(const int8_t *x, int32_t x_step, int32_t channels, int8_
     }
 }
 
-static void gather(const convolution *c, const int8_t *x, int32_t i, int32_t j, int8_t *columns)
+static EW_APART void gather(const convolution *c, const int8_t *x, int32_t i, int32_t j, int8_t *columns)
 {
     const int point = c->w->size[2] == 1 && c->w->size[3] == 1 && c->x->size[2] == 1 && c->y->size[2] == 1;
     if (point && c->s->stride[1] == 1 && c->s->padding[1] == 0 && c->x->stride[3] == 1 && c->s->padding[0] == 0)
@@ -67,13 +67,13 @@ static void gather(const convolution *c, const int8_t *x, int32_t i, int32_t j, 
 }
 
 /* All channels of a group at four elements of a row; `block` knows the first channel and where that goes. */
-static void multiply(const convolution *c, const ew_products *p, ew_products_sum sum, const int8_t *columns,
-                     ew_block *block)
+static EW_APART void multiply(const convolution *c, const int8_t *columns, ew_block *block)
 {
+    const ew_products p = {{1, 1, products_of(c->w)}, {0, 0, 1}, {0, 0, 1}, c->w->stride[0], EW_GATHERED};
     const int32_t first = block->channel, channels = c->w->size[0] / c->s->groups, at = block->at;
     for (int32_t begin = 0; begin < channels; begin += EW_HIGH) {
         const int32_t o = ew_min(begin, channels - EW_HIGH); /* the last one may be made twice */
-        sum(p, ew_bytes(c->w, (first + o) * c->w->stride[0]), columns, block->sums);
+        ew_gathered_sum(&p, ew_bytes(c->w, (first + o) * c->w->stride[0]), columns, block->sums);
         block->channel = first + o, block->at = at + o * c->y->stride[1];
         c->put(c->to, block);
     }
@@ -84,8 +84,6 @@ static void multiply(const convolution *c, const ew_products *p, ew_products_sum
 static EW_APART void multiply_gathered(const convolution *c, int32_t channel, const int8_t *x, int32_t at)
 {
     const ew_tensor *const y = c->y;
-    const ew_products p = {{1, 1, products_of(c->w)}, {0, 0, 1}, {0, 0, 1}, c->w->stride[0], EW_GATHERED};
-    const ew_products_sum sum = ew_products_by(&p, EW_HIGH, EW_WIDE);
     int8_t columns[EW_WIDE * EW_GATHERED];
     ew_block block = {.channel = channel, .channels = EW_HIGH, .columns = EW_WIDE};
     for (int32_t i = 0; i < y->size[2]; ++i)
@@ -93,7 +91,7 @@ static EW_APART void multiply_gathered(const convolution *c, int32_t channel, co
             const int32_t j = ew_min(begin, y->size[3] - EW_WIDE); /* as above */
             gather(c, x, i, j, columns);
             block.at = at + i * y->stride[2] + j * y->stride[3];
-            multiply(c, &p, sum, columns, &block);
+            multiply(c, columns, &block);
         }
 }
 
@@ -127,16 +125,15 @@ static void set_window(nest *t)
     const ew_convolution_settings *const s = t->c->s;
     const int32_t width = t->c->y->size[3], reach = x->size[3] - s->dilation[1] * (w->size[3] - 1);
     const int by_channels = w->size[1] >= 4 || w->size[3] == 1;
-    t->row = by_channels ? 0 : 1, t->column = t->row + 1, t->high = 1;
+    t->row = by_channels ? 0 : 1, t->column = t->row + 1;
     set_loop(t, t->row, w->size[2], w->stride[2], s->dilation[0] * x->stride[2]);
     set_loop(t, t->column, w->size[3], w->stride[3], s->dilation[1] * x->stride[3]);
     set_loop(t, by_channels ? 2 : 0, w->size[1], w->stride[1], x->stride[1]);
     t->window.w_next = w->stride[0], t->window.x_next = s->stride[1] * x->stride[3];
-    if (by_channels && t->window.x_next == 1)
-        t->high = EW_HIGH;
-    t->one = ew_products_by(&t->window, 1, 1);
-    for (int32_t high = 1; high <= EW_HIGH; ++high)
-        t->inside[high - 1] = ew_products_by(&t->window, high, EW_WIDE);
+    t->high = by_channels && t->window.x_next == 1 ? EW_HIGH : 1;
+    t->one = ew_row_sum(&t->window, 1);
+    for (int32_t high = 1; high <= t->high; ++high)
+        t->inside[high - 1] = ew_window_sum(&t->window, high);
     ew_within(-s->padding[1], s->stride[1], width, reach, &t->inner[0], &t->inner[1]);
     if (t->inner[1] - t->inner[0] < EW_WIDE)
         t->inner[0] = t->inner[1] = width;

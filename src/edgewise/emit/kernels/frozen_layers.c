@@ -1,28 +1,14 @@
 /* Layers that training does not change, on int8, as edgewise.capture.requantized: sums in int32, rounded to int8. */
 #include "convolution_i8.h"
 
-/* Behind the point of a float plus 1.5 2^23 are no bits: it is rounded, half to even, and its bits are in the order of
- * the numbers. Those below `least` and beyond `most` are of floats beyond the limits, however far. */
-#define SHIFT 12582912.0f
-
 /* Where results, biases and factors lie, and how far apart: of two channels, and two elements of a row. */
 typedef struct {
     int8_t *y;
     const int32_t *b;
     const float *factor;
     int32_t y_next, y_step, b_next, factor_next;
-    int32_t least, most;
+    int32_t least, most; /* as ew_level_between has them */
 } layer;
-
-static int32_t shifted_bits(int32_t level)
-{
-    return (int32_t)ew_bits(SHIFT + (float)level);
-}
-
-static inline int8_t made_of(int32_t sum, float factor, int32_t least, int32_t most)
-{
-    return (int8_t)ew_max(least, ew_min(most, (int32_t)ew_bits((float)sum * factor + SHIFT)));
-}
 
 static layer layer_of(const ew_tensor *y, const ew_tensor *b, const ew_tensor *factor, int32_t least, int32_t most)
 {
@@ -33,8 +19,8 @@ static layer layer_of(const ew_tensor *y, const ew_tensor *b, const ew_tensor *f
                      .y_step = y->stride[y->dims - 1],
                      .b_next = b->stride[0],
                      .factor_next = factor->stride[0],
-                     .least = shifted_bits(least),
-                     .most = shifted_bits(most)};
+                     .least = EW_ZERO + least,
+                     .most = EW_ZERO + most};
     return l;
 }
 
@@ -44,7 +30,7 @@ static inline void put_row(const layer *l, int32_t channel, int8_t *y, const int
     const int32_t bias = l->b[channel * l->b_next], step = l->y_step, least = l->least, most = l->most;
     const float factor = l->factor[channel * l->factor_next];
     for (int32_t c = 0; c < columns; ++c, y += step)
-        *y = made_of(sums[c] + bias, factor, least, most);
+        *y = ew_level_between((float)(sums[c] + bias) * factor, least, most);
 }
 
 static void put(const void *to, const ew_block *block)
@@ -71,11 +57,14 @@ void ew_linear_layer_i8(const ew_tensor *y, const ew_tensor *x, const ew_tensor 
                         const ew_tensor *factor, int32_t least, int32_t most)
 {
     const layer l = layer_of(y, b, factor, least, most);
+    const ew_products p = ew_row_products(x->size[1], x->stride[1], w->stride[1], w->stride[0]);
+    int32_t sums[EW_WIDE], columns;
     for (int32_t i = 0; i < y->size[0]; ++i)
-        for (int32_t o = 0; o < y->size[1]; ++o) {
-            const int32_t sum = ew_dot(ew_bytes(x, i * x->stride[0]), x->stride[1], ew_bytes(w, o * w->stride[0]),
-                                       w->stride[1], x->size[1]);
-            put_row(&l, o, ew_bytes(y, i * y->stride[0] + o * y->stride[1]), &sum, 1);
+        for (int32_t o = 0; o < y->size[1]; o += columns) {
+            columns = ew_products_next(&p, y->size[1] - o, ew_bytes(x, i * x->stride[0]),
+                                       ew_bytes(w, o * w->stride[0]), sums);
+            for (int32_t c = 0; c < columns; ++c)
+                put_row(&l, o + c, ew_bytes(y, i * y->stride[0] + (o + c) * y->stride[1]), sums + c, 1);
         }
 }
 

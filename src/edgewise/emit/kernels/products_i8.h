@@ -1,4 +1,5 @@
-/* Private to the kernels: sums of products of int8, in tiles that stay in registers. */
+/* Private to the kernels: sums of products of int8, in tiles that stay in registers. Sums are in int32 and exact, so that
+ * their order is no matter. */
 #ifndef EW_PRODUCTS_I8_H
 #define EW_PRODUCTS_I8_H
 
@@ -17,11 +18,41 @@ typedef struct {
 /* sums[EW_WIDE r + c] of a tile. */
 typedef void (*ew_products_sum)(const ew_products *p, const int8_t *w, const int8_t *x, int32_t *sums);
 
-/* Columns that are gathered lie so far apart. */
-#define EW_GATHERED 112
+/* Defines a function that sums up tiles of COUNT sums `s`; ADD, the last loop, adds to them products of a and b. */
+#define EW_PRODUCTS_SUM(NAME, COUNT, ADD)                                                    \
+    static void NAME(const ew_products *p, const int8_t *w, const int8_t *x, int32_t *sums)  \
+    {                                                                                        \
+        int32_t s[COUNT] = {0};                                                              \
+        for (int32_t i = 0; i < p->n[0]; ++i, w += p->w_step[0], x += p->x_step[0]) {        \
+            const int8_t *a = w, *b = x;                                                     \
+            for (int32_t j = 0; j < p->n[1]; ++j, a += p->w_step[1], b += p->x_step[1])      \
+                ADD;                                                                         \
+        }                                                                                    \
+        for (int32_t i = 0; i < COUNT; ++i)                                                  \
+            sums[i] = s[i];                                                                  \
+    }
 
-/* Who sums up tiles of so many rows and columns, if the last two loops have these steps, or the first two fewer. Two rows
- * only of columns side by side, or of a single loop over what is dense in the rows and in columns that are gathered. */
-ew_products_sum ew_products_by(const ew_products *p, int32_t rows, int32_t columns);
+/* Where steps are known, loads need no addition, and columns have theirs in common. */
+static inline __attribute__((always_inline)) void ew_add_row(const int8_t *w, const int32_t w_step, const int8_t *x,
+                                                             const int32_t x_step, const int32_t next, const int32_t n,
+                                                             int32_t *sums)
+{
+    for (int32_t k = 0; k < n; ++k, w += w_step, x += x_step)
+        for (int32_t c = 0; c < EW_WIDE; ++c)
+            sums[c] += *w * x[c * next];
+}
+
+/* One row by columns: `n` products w[i w_step] x[c x_next + i x_step]. */
+static inline ew_products ew_row_products(int32_t n, int32_t w_step, int32_t x_step, int32_t x_next)
+{
+    const ew_products p = {{1, 1, n}, {0, 0, w_step}, {0, 0, x_step}, 0, x_next};
+    return p;
+}
+
+/* Who sums up tiles of one row and so many columns, if the last two loops have these steps, or the first two fewer. */
+ew_products_sum ew_row_sum(const ew_products *p, int32_t columns);
+
+/* The next sums of one row, of four columns or of one if no four are `left`: so many. */
+int32_t ew_products_next(const ew_products *p, int32_t left, const int8_t *w, const int8_t *x, int32_t *sums);
 
 #endif

@@ -1,0 +1,58 @@
+#include "windows_i8.h"
+
+/* Two rows by columns side by side. */
+static inline void add_rows(const ew_products *p, const int8_t *w, const int8_t *x, int32_t *sums)
+{
+    const int32_t w_step = p->w_step[2], x_step = p->x_step[2], row = p->w_next;
+    for (int32_t n = p->n[2]; n > 0; --n, w += w_step, x += x_step)
+        for (int32_t c = 0; c < EW_WIDE; ++c) {
+            sums[c] += w[0] * x[c];
+            sums[EW_WIDE + c] += w[row] * x[c];
+        }
+}
+
+EW_PRODUCTS_SUM(rows, EW_HIGH *EW_WIDE, add_rows(p, a, b, s))
+
+/* Rows of a dense window of a known width, one or two steps apart. */
+EW_PRODUCTS_SUM(window_3, EW_WIDE, ew_add_row(a, 1, b, 1, 1, 3, s))
+EW_PRODUCTS_SUM(window_5, EW_WIDE, ew_add_row(a, 1, b, 1, 1, 5, s))
+EW_PRODUCTS_SUM(window_7, EW_WIDE, ew_add_row(a, 1, b, 1, 1, 7, s))
+EW_PRODUCTS_SUM(window_3_by_2, EW_WIDE, ew_add_row(a, 1, b, 1, 2, 3, s))
+EW_PRODUCTS_SUM(window_5_by_2, EW_WIDE, ew_add_row(a, 1, b, 1, 2, 5, s))
+EW_PRODUCTS_SUM(window_7_by_2, EW_WIDE, ew_add_row(a, 1, b, 1, 2, 7, s))
+
+ew_products_sum ew_window_sum(const ew_products *p, int32_t high)
+{
+    static const ew_products_sum windows[2][3] = {{window_3, window_5, window_7},
+                                                  {window_3_by_2, window_5_by_2, window_7_by_2}};
+    const int32_t n = p->n[2], next = p->x_next;
+    if (high == EW_HIGH)
+        return rows;
+    if (p->w_step[2] == 1 && p->x_step[2] == 1 && (next == 1 || next == 2) && (n == 3 || n == 5 || n == 7))
+        return windows[next - 1][n / 2 - 1];
+    return ew_row_sum(p, EW_WIDE);
+}
+
+void ew_gathered_sum(const ew_products *p, const int8_t *w, const int8_t *x, int32_t *sums)
+{
+    const int8_t *const fours = w + (p->n[2] & ~3), *v = w + p->w_next;
+    int32_t s[EW_HIGH * EW_WIDE] = {0};
+    for (; w != fours; w += 4, v += 4, x += 4) {
+        const uint32_t a = ew_four_at(w), b = ew_four_at(v);
+        const ew_pair even = ew_even(a), even2 = ew_even(b), odd = ew_odd(a), odd2 = ew_odd(b);
+        for (int32_t c = 0; c < EW_WIDE; ++c) {
+            const uint32_t four = ew_four_at(x + c * EW_GATHERED);
+            const ew_pair low = ew_even(four), high = ew_odd(four);
+            s[c] = ew_add_products(s[c], low, even);
+            s[EW_WIDE + c] = ew_add_products(s[EW_WIDE + c], low, even2);
+            s[c] = ew_add_products(s[c], high, odd);
+            s[EW_WIDE + c] = ew_add_products(s[EW_WIDE + c], high, odd2);
+        }
+    }
+    for (int32_t n = p->n[2] & 3; n > 0; --n, ++w, ++v, ++x) {
+        ew_add_row(w, 1, x, 1, EW_GATHERED, 1, s);
+        ew_add_row(v, 1, x, 1, EW_GATHERED, 1, s + EW_WIDE);
+    }
+    for (int32_t i = 0; i < EW_HIGH * EW_WIDE; ++i)
+        sums[i] = s[i];
+}
