@@ -39,11 +39,17 @@ static void gather_window(const convolution *c, const int8_t *x, int32_t i, int3
     ew_within(left, c->s->dilation[1], width, c->x->size[3], &columns[0], &columns[1]);
     if ((rows[1] - rows[0]) * (columns[1] - columns[0]) < height * width)
         __builtin_memset(column, 0, (size_t)products_of(w));
-    x += top * c->x->stride[2] + left * c->x->stride[3];
-    for (int32_t m = 0; m < channels; ++m, x += x_step, column += height * width)
-        for (int32_t k = rows[0]; k < rows[1]; ++k)
-            for (int32_t l = columns[0]; l < columns[1]; ++l)
-                column[k * width + l] = x[k * down + l * right];
+    x += (top + rows[0] * c->s->dilation[0]) * c->x->stride[2] + (left + columns[0] * c->s->dilation[1]) * c->x->stride[3];
+    column += rows[0] * width + columns[0];
+    for (int32_t m = 0; m < channels; ++m, x += x_step, column += height * width) {
+        const int8_t *from = x;
+        int8_t *to = column;
+        for (int32_t k = rows[0]; k < rows[1]; ++k, from += down, to += width) {
+            const int8_t *next = from;
+            for (int32_t l = 0; l < columns[1] - columns[0]; ++l, next += right)
+                to[l] = *next;
+        }
+    }
 }
 
 /* Of each channel four elements that lie side by side. */

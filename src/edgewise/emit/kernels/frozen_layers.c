@@ -25,7 +25,7 @@ static layer layer_of(const ew_tensor *y, const ew_tensor *b, const ew_tensor *f
 }
 
 /* Where the number of sums is known, there is no loop. */
-static inline void put_row(const layer *l, int32_t channel, int8_t *y, const int32_t *sums, const int32_t columns)
+EW_ALWAYS void put_row(const layer *l, int32_t channel, int8_t *y, const int32_t *sums, const int32_t columns)
 {
     const int32_t bias = l->b[channel * l->b_next], step = l->y_step, least = l->least, most = l->most;
     const float factor = l->factor[channel * l->factor_next];

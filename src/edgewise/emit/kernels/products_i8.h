@@ -8,6 +8,13 @@
 #define EW_WIDE 4 /* columns of a tile, or one */
 #define EW_HIGH 2 /* rows of a tile, or one */
 
+/* Before a loop whose number of turns is known: sums are in registers only if nothing counts them. */
+#ifdef __clang__
+#define EW_UNROLLED _Pragma("clang loop unroll(full)")
+#else
+#define EW_UNROLLED _Pragma("GCC unroll 8")
+#endif
+
 /* Sum (r, c) of a tile is that of w[r w_next + s w_step] x[c x_next + s x_step] over the steps s: three nested loops,
  * of which the last one runs fastest. */
 typedef struct {
@@ -28,18 +35,19 @@ typedef void (*ew_products_sum)(const ew_products *p, const int8_t *w, const int
             for (int32_t j = 0; j < p->n[1]; ++j, a += p->w_step[1], b += p->x_step[1])      \
                 ADD;                                                                         \
         }                                                                                    \
+        EW_UNROLLED                                                                          \
         for (int32_t i = 0; i < COUNT; ++i)                                                  \
             sums[i] = s[i];                                                                  \
     }
 
-/* Where steps are known, loads need no addition, and columns have theirs in common. */
-static inline __attribute__((always_inline)) void ew_add_row(const int8_t *w, const int32_t w_step, const int8_t *x,
-                                                             const int32_t x_step, const int32_t next, const int32_t n,
-                                                             int32_t *sums)
+#define EW_ALWAYS static inline __attribute__((always_inline))
+
+/* One product for each of four columns; where `next` is known, loads need no addition. */
+EW_ALWAYS void ew_add_columns(int32_t w, const int8_t *x, const int32_t next, int32_t *sums)
 {
-    for (int32_t k = 0; k < n; ++k, w += w_step, x += x_step)
-        for (int32_t c = 0; c < EW_WIDE; ++c)
-            sums[c] += *w * x[c * next];
+    EW_UNROLLED
+    for (int32_t c = 0; c < EW_WIDE; ++c)
+        sums[c] += w * x[c * next];
 }
 
 /* One row by columns: `n` products w[i w_step] x[c x_next + i x_step]. */

@@ -1,25 +1,31 @@
 #include "windows_i8.h"
 
 /* Two rows by columns side by side. */
-static inline void add_rows(const ew_products *p, const int8_t *w, const int8_t *x, int32_t *sums)
+EW_ALWAYS void add_rows(const ew_products *p, const int8_t *w, const int8_t *x, int32_t *sums)
 {
     const int32_t w_step = p->w_step[2], x_step = p->x_step[2], row = p->w_next;
-    for (int32_t n = p->n[2]; n > 0; --n, w += w_step, x += x_step)
-        for (int32_t c = 0; c < EW_WIDE; ++c) {
-            sums[c] += w[0] * x[c];
-            sums[EW_WIDE + c] += w[row] * x[c];
-        }
+    for (int32_t n = p->n[2]; n > 0; --n, w += w_step, x += x_step) {
+        ew_add_columns(w[0], x, 1, sums);
+        ew_add_columns(w[row], x, 1, sums + EW_WIDE);
+    }
+}
+
+/* A row of a dense window of a known width: columns have loads in common. */
+EW_ALWAYS void add_window(const int8_t *w, const int8_t *x, const int32_t next, const int32_t width, int32_t *sums)
+{
+    EW_UNROLLED
+    for (int32_t k = 0; k < width; ++k)
+        ew_add_columns(w[k], x + k, next, sums);
 }
 
 EW_PRODUCTS_SUM(rows, EW_HIGH *EW_WIDE, add_rows(p, a, b, s))
 
-/* Rows of a dense window of a known width, one or two steps apart. */
-EW_PRODUCTS_SUM(window_3, EW_WIDE, ew_add_row(a, 1, b, 1, 1, 3, s))
-EW_PRODUCTS_SUM(window_5, EW_WIDE, ew_add_row(a, 1, b, 1, 1, 5, s))
-EW_PRODUCTS_SUM(window_7, EW_WIDE, ew_add_row(a, 1, b, 1, 1, 7, s))
-EW_PRODUCTS_SUM(window_3_by_2, EW_WIDE, ew_add_row(a, 1, b, 1, 2, 3, s))
-EW_PRODUCTS_SUM(window_5_by_2, EW_WIDE, ew_add_row(a, 1, b, 1, 2, 5, s))
-EW_PRODUCTS_SUM(window_7_by_2, EW_WIDE, ew_add_row(a, 1, b, 1, 2, 7, s))
+EW_PRODUCTS_SUM(window_3, EW_WIDE, add_window(a, b, 1, 3, s))
+EW_PRODUCTS_SUM(window_5, EW_WIDE, add_window(a, b, 1, 5, s))
+EW_PRODUCTS_SUM(window_7, EW_WIDE, add_window(a, b, 1, 7, s))
+EW_PRODUCTS_SUM(window_3_by_2, EW_WIDE, add_window(a, b, 2, 3, s))
+EW_PRODUCTS_SUM(window_5_by_2, EW_WIDE, add_window(a, b, 2, 5, s))
+EW_PRODUCTS_SUM(window_7_by_2, EW_WIDE, add_window(a, b, 2, 7, s))
 
 ew_products_sum ew_window_sum(const ew_products *p, int32_t high)
 {
@@ -40,6 +46,7 @@ void ew_gathered_sum(const ew_products *p, const int8_t *w, const int8_t *x, int
     for (; w != fours; w += 4, v += 4, x += 4) {
         const uint32_t a = ew_four_at(w), b = ew_four_at(v);
         const ew_pair even = ew_even(a), even2 = ew_even(b), odd = ew_odd(a), odd2 = ew_odd(b);
+        EW_UNROLLED
         for (int32_t c = 0; c < EW_WIDE; ++c) {
             const uint32_t four = ew_four_at(x + c * EW_GATHERED);
             const ew_pair low = ew_even(four), high = ew_odd(four);
@@ -50,9 +57,10 @@ void ew_gathered_sum(const ew_products *p, const int8_t *w, const int8_t *x, int
         }
     }
     for (int32_t n = p->n[2] & 3; n > 0; --n, ++w, ++v, ++x) {
-        ew_add_row(w, 1, x, 1, EW_GATHERED, 1, s);
-        ew_add_row(v, 1, x, 1, EW_GATHERED, 1, s + EW_WIDE);
+        ew_add_columns(*w, x, EW_GATHERED, s);
+        ew_add_columns(*v, x, EW_GATHERED, s + EW_WIDE);
     }
+    EW_UNROLLED
     for (int32_t i = 0; i < EW_HIGH * EW_WIDE; ++i)
         sums[i] = s[i];
 }
