@@ -34,6 +34,21 @@ static inline ew_pair ew_odd(uint32_t four)
     return made;
 }
 
+/* The lower halves of two words; the upper halves. */
+static inline ew_pair ew_lower(uint32_t a, uint32_t b)
+{
+    ew_pair made;
+    __asm__ volatile("pkhbt %0, %1, %2, lsl #16" : "=r"(made) : "r"(a), "r"(b));
+    return made;
+}
+
+static inline ew_pair ew_upper(uint32_t a, uint32_t b)
+{
+    ew_pair made;
+    __asm__ volatile("pkhtb %0, %1, %2, asr #16" : "=r"(made) : "r"(b), "r"(a));
+    return made;
+}
+
 /* sum + a0 b0 + a1 b1 */
 static inline int32_t ew_add_products(int32_t sum, ew_pair a, ew_pair b)
 {
@@ -46,10 +61,19 @@ static inline int32_t ew_add_products(int32_t sum, ew_pair a, ew_pair b)
 #define EW_PAIRS 0
 #endif
 
+static inline ew_pair ew_lower(uint32_t a, uint32_t b)
+{
+    return (a & 0xffffu) | b << 16;
+}
+
+static inline ew_pair ew_upper(uint32_t a, uint32_t b)
+{
+    return a >> 16 | (b & 0xffff0000u);
+}
+
 static inline ew_pair ew_even(uint32_t four)
 {
-    const uint32_t low = (uint32_t)(int8_t)four, high = (uint32_t)(int8_t)(four >> 16);
-    return (low & 0xffffu) | high << 16;
+    return ew_lower((uint32_t)(int8_t)four, (uint32_t)(int8_t)(four >> 16));
 }
 
 static inline ew_pair ew_odd(uint32_t four)

@@ -1,12 +1,31 @@
 #include "windows_i8.h"
 
-/* Two rows by columns side by side. */
+/* Two rows by columns side by side: pairs of steps are made of the bytes of two words. */
 EW_ALWAYS void add_rows(const ew_products *p, const int8_t *w, const int8_t *x, int32_t *sums)
 {
-    const int32_t w_step = p->w_step[2], x_step = p->x_step[2], row = p->w_next;
-    for (int32_t n = p->n[2]; n > 0; --n, w += w_step, x += x_step) {
-        ew_add_columns(w[0], x, 1, sums);
-        ew_add_columns(w[row], x, 1, sums + EW_WIDE);
+    const int32_t w_step = p->w_step[2], x_step = p->x_step[2];
+    const int8_t *v = w + p->w_next;
+    int32_t n = p->n[2];
+    for (; EW_PAIRS && n >= 2; n -= 2, w += 2 * w_step, v += 2 * w_step, x += 2 * x_step) {
+        const uint32_t one = ew_four_at(x), two = ew_four_at(x + x_step);
+        const ew_pair a = ew_lower((uint32_t)w[0], (uint32_t)w[w_step]);
+        const ew_pair b = ew_lower((uint32_t)v[0], (uint32_t)v[w_step]);
+        const ew_pair even = ew_even(one), even2 = ew_even(two), c0 = ew_lower(even, even2);
+        sums[0] = ew_add_products(sums[0], c0, a);
+        sums[4] = ew_add_products(sums[4], c0, b);
+        const ew_pair c2 = ew_upper(even, even2);
+        sums[2] = ew_add_products(sums[2], c2, a);
+        sums[6] = ew_add_products(sums[6], c2, b);
+        const ew_pair odd = ew_odd(one), odd2 = ew_odd(two), c1 = ew_lower(odd, odd2);
+        sums[1] = ew_add_products(sums[1], c1, a);
+        sums[5] = ew_add_products(sums[5], c1, b);
+        const ew_pair c3 = ew_upper(odd, odd2);
+        sums[3] = ew_add_products(sums[3], c3, a);
+        sums[7] = ew_add_products(sums[7], c3, b);
+    }
+    for (; n > 0; --n, w += w_step, v += w_step, x += x_step) {
+        ew_add_columns(*w, x, 1, sums);
+        ew_add_columns(*v, x, 1, sums + EW_WIDE);
     }
 }
 
