@@ -44,8 +44,10 @@ static void gather_window(const convolution *c, const int8_t *x, int32_t i, int3
     for (int32_t m = 0; m < channels; ++m, x += x_step, column += height * width) {
         const int8_t *from = x;
         int8_t *to = column;
+        EW_ROLLED
         for (int32_t k = rows[0]; k < rows[1]; ++k, from += down, to += width) {
             const int8_t *next = from;
+            EW_ROLLED
             for (int32_t l = 0; l < columns[1] - columns[0]; ++l, next += right)
                 to[l] = *next;
         }

@@ -1,6 +1,9 @@
 /* Private to the kernels: two products in one instruction, where the core has it: the DSP extension of Armv7E-M and
- * Armv8-M. A pair is a word of two int16. EW_PAIRS is 1 where pairs are worth it; a test sets it elsewhere, to go the
- * same way in plain C. */
+ * Armv8-M. A pair is a word of two int16. EW_PAIRS is 1 where there are such instructions; a test sets it elsewhere, to
+ * go the same way in plain C.
+ *
+ * `volatile` keeps instructions in the order of the source, in which few values are alive at once: a compiler that thinks
+ * of latencies alone runs out of registers. */
 #ifndef EW_PAIRS_H
 #define EW_PAIRS_H
 

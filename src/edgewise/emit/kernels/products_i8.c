@@ -11,6 +11,7 @@ EW_ALWAYS void add_one(const ew_products *p, const int8_t *w, const int8_t *x, i
 EW_ALWAYS void add_columns(const ew_products *p, const int8_t *w, const int8_t *x, const int32_t next, int32_t *sums)
 {
     const int32_t w_step = p->w_step[2], x_step = p->x_step[2];
+    EW_ROLLED
     for (int32_t n = p->n[2]; n > 0; --n, w += w_step, x += x_step)
         ew_add_columns(*w, x, next, sums);
 }

@@ -8,11 +8,14 @@
 #define EW_WIDE 4 /* columns of a tile, or one */
 #define EW_HIGH 2 /* rows of a tile, or one */
 
-/* Before a loop whose number of turns is known: sums are in registers only if nothing counts them. */
+/* Before a loop whose number of turns is known: sums are in registers only if nothing counts them. And before one whose
+ * number is not: some compilers repeat its body until they run out of registers. */
 #ifdef __clang__
 #define EW_UNROLLED _Pragma("clang loop unroll(full)")
+#define EW_ROLLED _Pragma("clang loop unroll(disable)")
 #else
 #define EW_UNROLLED _Pragma("GCC unroll 8")
+#define EW_ROLLED _Pragma("GCC unroll 1")
 #endif
 
 /* Sum (r, c) of a tile is that of w[r w_next + s w_step] x[c x_next + s x_step] over the steps s: three nested loops,
@@ -32,6 +35,7 @@ typedef void (*ew_products_sum)(const ew_products *p, const int8_t *w, const int
         int32_t s[COUNT] = {0};                                                              \
         for (int32_t i = 0; i < p->n[0]; ++i, w += p->w_step[0], x += p->x_step[0]) {        \
             const int8_t *a = w, *b = x;                                                     \
+            EW_ROLLED                                                                        \
             for (int32_t j = 0; j < p->n[1]; ++j, a += p->w_step[1], b += p->x_step[1])      \
                 ADD;                                                                         \
         }                                                                                    \

@@ -1,5 +1,12 @@
 #include "windows_i8.h"
 
+/* Two steps of column c of two rows. */
+EW_ALWAYS void add_pair(ew_pair column, ew_pair w, ew_pair v, int32_t c, int32_t *sums)
+{
+    sums[c] = ew_add_products(sums[c], column, w);
+    sums[EW_WIDE + c] = ew_add_products(sums[EW_WIDE + c], column, v);
+}
+
 /* Two rows by columns side by side: pairs of steps are made of the bytes of two words. */
 EW_ALWAYS void add_rows(const ew_products *p, const int8_t *w, const int8_t *x, int32_t *sums)
 {
@@ -10,18 +17,12 @@ EW_ALWAYS void add_rows(const ew_products *p, const int8_t *w, const int8_t *x, 
         const uint32_t one = ew_four_at(x), two = ew_four_at(x + x_step);
         const ew_pair a = ew_lower((uint32_t)w[0], (uint32_t)w[w_step]);
         const ew_pair b = ew_lower((uint32_t)v[0], (uint32_t)v[w_step]);
-        const ew_pair even = ew_even(one), even2 = ew_even(two), c0 = ew_lower(even, even2);
-        sums[0] = ew_add_products(sums[0], c0, a);
-        sums[4] = ew_add_products(sums[4], c0, b);
-        const ew_pair c2 = ew_upper(even, even2);
-        sums[2] = ew_add_products(sums[2], c2, a);
-        sums[6] = ew_add_products(sums[6], c2, b);
-        const ew_pair odd = ew_odd(one), odd2 = ew_odd(two), c1 = ew_lower(odd, odd2);
-        sums[1] = ew_add_products(sums[1], c1, a);
-        sums[5] = ew_add_products(sums[5], c1, b);
-        const ew_pair c3 = ew_upper(odd, odd2);
-        sums[3] = ew_add_products(sums[3], c3, a);
-        sums[7] = ew_add_products(sums[7], c3, b);
+        const ew_pair even = ew_even(one), even2 = ew_even(two);
+        add_pair(ew_lower(even, even2), a, b, 0, sums);
+        add_pair(ew_upper(even, even2), a, b, 2, sums);
+        const ew_pair odd = ew_odd(one), odd2 = ew_odd(two);
+        add_pair(ew_lower(odd, odd2), a, b, 1, sums);
+        add_pair(ew_upper(odd, odd2), a, b, 3, sums);
     }
     for (; n > 0; --n, w += w_step, v += w_step, x += x_step) {
         ew_add_columns(*w, x, 1, sums);
@@ -37,8 +38,7 @@ EW_ALWAYS void add_window(const int8_t *w, const int8_t *x, const int32_t next, 
         ew_add_columns(w[k], x + k, next, sums);
 }
 
-EW_PRODUCTS_SUM(rows, EW_HIGH *EW_WIDE, add_rows(p, a, b, s))
-
+EW_PRODUCTS_SUM(rows, (EW_HIGH * EW_WIDE), add_rows(p, a, b, s))
 EW_PRODUCTS_SUM(window_3, EW_WIDE, add_window(a, b, 1, 3, s))
 EW_PRODUCTS_SUM(window_5, EW_WIDE, add_window(a, b, 1, 5, s))
 EW_PRODUCTS_SUM(window_7, EW_WIDE, add_window(a, b, 1, 7, s))
@@ -69,10 +69,8 @@ void ew_gathered_sum(const ew_products *p, const int8_t *w, const int8_t *x, int
         for (int32_t c = 0; c < EW_WIDE; ++c) {
             const uint32_t four = ew_four_at(x + c * EW_GATHERED);
             const ew_pair low = ew_even(four), high = ew_odd(four);
-            s[c] = ew_add_products(s[c], low, even);
-            s[EW_WIDE + c] = ew_add_products(s[EW_WIDE + c], low, even2);
-            s[c] = ew_add_products(s[c], high, odd);
-            s[EW_WIDE + c] = ew_add_products(s[EW_WIDE + c], high, odd2);
+            add_pair(low, even, even2, c, s);
+            add_pair(high, odd, odd2, c, s);
         }
     }
     for (int32_t n = p->n[2] & 3; n > 0; --n, ++w, ++v, ++x) {
