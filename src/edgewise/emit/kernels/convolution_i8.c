@@ -10,6 +10,7 @@ typedef struct {
     const ew_convolution_settings *s;
     ew_put_block *put;
     const void *to;
+    int flat; /* a product of matrices: what is read lies as what is made */
 } convolution;
 
 /* -- gathered ------------------------------------------------------------------------------------------------------- */
@@ -24,7 +25,8 @@ static int is_gathered(const convolution *c)
     const ew_tensor *const w = c->w;
     const int dense = (w->stride[3] == 1 || w->size[3] == 1) && (w->stride[2] == w->size[3] || w->size[2] == 1)
                       && (w->stride[1] == w->size[2] * w->size[3] || w->size[1] == 1);
-    return EW_PAIRS && dense && c->y->size[3] >= EW_WIDE && products_of(w) <= EW_GATHERED && w->size[0] / c->s->groups >= EW_WIDE;
+    return EW_PAIRS && dense && products_of(w) <= EW_GATHERED && c->y->size[3] >= EW_WIDE
+           && w->size[0] / c->s->groups >= EW_WIDE;
 }
 
 /* What element (i, j) of the result reads, zeros beside the operand; `x` is where channels begin. */
@@ -39,7 +41,7 @@ static void gather_window(const convolution *c, const int8_t *x, int32_t i, int3
     ew_within(left, c->s->dilation[1], width, c->x->size[3], &columns[0], &columns[1]);
     if ((rows[1] - rows[0]) * (columns[1] - columns[0]) < height * width)
         __builtin_memset(column, 0, (size_t)products_of(w));
-    x += (top + rows[0] * c->s->dilation[0]) * c->x->stride[2] + (left + columns[0] * c->s->dilation[1]) * c->x->stride[3];
+    x += top * c->x->stride[2] + rows[0] * down + left * c->x->stride[3] + columns[0] * right;
     column += rows[0] * width + columns[0];
     for (int32_t m = 0; m < channels; ++m, x += x_step, column += height * width) {
         const int8_t *from = x;
@@ -66,8 +68,7 @@ static void gather_four(const int8_t *x, int32_t x_step, int32_t channels, int8_
 
 static EW_APART void gather(const convolution *c, const int8_t *x, int32_t i, int32_t j, int8_t *columns)
 {
-    const int point = c->w->size[2] == 1 && c->w->size[3] == 1 && c->x->size[2] == 1 && c->y->size[2] == 1;
-    if (point && c->s->stride[1] == 1 && c->s->padding[1] == 0 && c->x->stride[3] == 1 && c->s->padding[0] == 0)
+    if (c->flat && c->x->stride[3] == 1)
         gather_four(x + j, c->x->stride[1], c->w->size[1], columns);
     else
         for (int32_t k = 0; k < EW_WIDE; ++k)
@@ -80,7 +81,7 @@ static EW_APART void multiply(const convolution *c, const int8_t *columns, ew_bl
     const ew_products p = {{1, 1, products_of(c->w)}, {0, 0, 1}, {0, 0, 1}, c->w->stride[0], EW_GATHERED};
     const int32_t first = block->channel, channels = c->w->size[0] / c->s->groups, at = block->at;
     for (int32_t begin = 0; begin < channels; begin += EW_HIGH) {
-        const int32_t o = ew_min(begin, channels - EW_HIGH); /* the last one may be made twice */
+        const int32_t o = ew_min(begin, channels - EW_HIGH); /* one may be made twice */
         ew_gathered_sum(&p, ew_bytes(c->w, (first + o) * c->w->stride[0]), columns, block->sums);
         block->channel = first + o, block->at = at + o * c->y->stride[1];
         c->put(c->to, block);
@@ -96,7 +97,7 @@ static EW_APART void multiply_gathered(const convolution *c, int32_t channel, co
     ew_block block = {.channel = channel, .channels = EW_HIGH, .columns = EW_WIDE};
     for (int32_t i = 0; i < y->size[2]; ++i)
         for (int32_t begin = 0; begin < y->size[3]; begin += EW_WIDE) {
-            const int32_t j = ew_min(begin, y->size[3] - EW_WIDE); /* as above */
+            const int32_t j = ew_min(begin, y->size[3] - EW_WIDE); /* and some of these */
             gather(c, x, i, j, columns);
             block.at = at + i * y->stride[2] + j * y->stride[3];
             multiply(c, columns, &block);
@@ -235,7 +236,7 @@ static void make_groups(const convolution *c)
 /* Whether rows lie one behind the other, so that all are one long row. */
 static int is_flat(const ew_tensor *t)
 {
-    return t->stride[2] == t->size[3] * t->stride[3];
+    return t->size[2] == 1 || t->stride[2] == t->size[3] * t->stride[3];
 }
 
 static ew_tensor flattened(const ew_tensor *t)
@@ -253,6 +254,6 @@ void ew_convolve_i8(const ew_tensor *y, const ew_tensor *x, const ew_tensor *w, 
     const int pointwise = w->size[2] == 1 && w->size[3] == 1 && s->stride[0] == 1 && s->stride[1] == 1
                           && s->padding[0] == 0 && s->padding[1] == 0;
     const int flat = pointwise && is_flat(x) && is_flat(y);
-    const convolution c = {flat ? &flat_y : y, flat ? &flat_x : x, w, s, put, to};
+    const convolution c = {flat ? &flat_y : y, flat ? &flat_x : x, w, s, put, to, flat};
     make_groups(&c);
 }

@@ -1,3 +1,4 @@
+/* Sums of products of int8: of windows of a convolution in place, and of columns that were gathered. */
 #include "windows_i8.h"
 
 /* Two steps of column c of two rows. */
