@@ -25,6 +25,7 @@ EW_ALWAYS void add_rows(const ew_products *p, const int8_t *w, const int8_t *x, 
         add_pair(ew_lower(odd, odd2), a, b, 1, sums);
         add_pair(ew_upper(odd, odd2), a, b, 3, sums);
     }
+    EW_ROLLED
     for (; n > 0; --n, w += w_step, v += w_step, x += x_step) {
         ew_add_columns(*w, x, 1, sums);
         ew_add_columns(*v, x, 1, sums + EW_WIDE);
