@@ -302,6 +302,12 @@ def kernels() -> Native:
     return Native(Path(ready)) if ready else build("-O2")
 
 
+@cache
+def paired() -> Native:
+    """The kernels that go the way of cores with DSP: pairs of products of int8, made in plain C here."""
+    return build(*(SANITIZED if os.environ.get(LIBRARY) else ("-O1",)), "-DEW_PAIRS=1")
+
+
 __all__ = [
     "Adamw",
     "Convolution",
@@ -320,4 +326,5 @@ __all__ = [
     "build",
     "compilers",
     "kernels",
+    "paired",
 ]

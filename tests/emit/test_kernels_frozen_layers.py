@@ -1,7 +1,9 @@
 """Kernels of frozen int8 layers against `edgewise.capture.requantized`: every bit."""
 
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import example
 from hypothesis import strategies as st
@@ -10,21 +12,23 @@ from torch.nn import functional as F
 
 from edgewise.capture import requantized
 from tests.emit.layouts import assert_close, empty, given, layouts, normal, place, seeds
-from tests.emit.native import Convolution, Terms, kernels
+from tests.emit.native import Convolution, Native, Terms, kernels, paired
 from tests.emit.test_kernels_integers import levels
 
 sizes = st.integers(1, 9)
 limits = st.sampled_from([(-127, 127), (0, 127), (-3, 90), (0, 0)])
 I8 = torch.int8
+both_ways = pytest.mark.parametrize("made_by", [kernels, paired])
 
 
 @st.composite
 def convolutions(draw: Any) -> Any:
     """Shapes of x and w, and settings; wide enough for columns that are made at once."""
-    groups, each, channels = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    groups, each = draw(st.integers(1, 2)), draw(st.integers(1, 5))
+    channels = draw(st.sampled_from([1, 1, 2, 4, 9]))
     stride, padding, dilation, kernel = (
         tuple(draw(st.integers(low, high)) for _ in range(2))
-        for low, high in ((1, 3), (0, 2), (1, 2), (1, 4))
+        for low, high in ((1, 3), (0, 2), (1, 2), (1, 7 if channels == 1 else 3))
     )
     reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     size = [draw(st.integers(max(1, r - 2 * p), 14)) for r, p in zip(reach, padding, strict=True)]
@@ -40,10 +44,17 @@ def numbers(outputs: int, seed: int) -> tuple[Tensor, Tensor]:
     return b, (normal((outputs,), seed).abs() + 0.1) * 2e-3
 
 
+@both_ways
 @given(convolutions(), limits, seeds, layouts)
 @example(((1, 1, 3, 1), (1, 1, 2, 1), ((1, 1), (0, 0), (1, 1), 1)), (-127, 127), 0, 0)
 @example(((1, 1, 1, 2), (1, 1, 2, 1), ((1, 2), (1, 0), (1, 1), 1)), (-127, 127), 0, 0)
-def test_convolution_layer(case: Any, limits: tuple[int, int], seed: int, layout: int) -> None:
+@example(((1, 30, 5, 7), (7, 30, 1, 1), ((1, 1), (0, 0), (1, 1), 1)), (-127, 127), 0, 0)  # one long row
+@example(((1, 81, 1, 5), (7, 81, 1, 1), ((1, 1), (0, 0), (1, 1), 1)), (-127, 127), 0, 0)  # too much to gather
+@example(((1, 6, 6, 9), (8, 3, 3, 3), ((2, 2), (1, 1), (1, 1), 2)), (0, 127), 0, 0)  # zeros beside x
+@example(((2, 2, 9, 17), (2, 1, 7, 7), ((2, 2), (3, 3), (1, 1), 2)), (0, 127), 0, 0)  # a known width
+def test_convolution_layer(
+    made_by: Callable[[], Native], case: Any, limits: tuple[int, int], seed: int, layout: int
+) -> None:
     x_shape, w_shape, settings = case
     x, w, (b, factor) = levels(x_shape, seed), levels(w_shape, seed + 1), numbers(w_shape[0], seed)
     pairs = [n for pair in settings[:3] for n in pair]
@@ -51,14 +62,21 @@ def test_convolution_layer(case: Any, limits: tuple[int, int], seed: int, layout
     y = empty(expected.shape, layout, I8)
     placed = [place(t, layout // (3 + i)) for i, t in enumerate((x, w, b, factor))]
 
-    kernels().ew_convolution_layer_i8(y, *placed, Convolution.of(*settings), *limits)
+    made_by().ew_convolution_layer_i8(y, *placed, Convolution.of(*settings), *limits)
 
     assert torch.equal(y, expected)
 
 
+@both_ways
 @given(sizes, st.integers(1, 40), sizes, limits, seeds, layouts)
 def test_linear_layer(
-    rows: int, inputs: int, outputs: int, limits: tuple[int, int], seed: int, layout: int
+    made_by: Callable[[], Native],
+    rows: int,
+    inputs: int,
+    outputs: int,
+    limits: tuple[int, int],
+    seed: int,
+    layout: int,
 ) -> None:
     x, w, (b, factor) = (
         levels((rows, inputs), seed),
@@ -68,9 +86,28 @@ def test_linear_layer(
     y = empty((rows, outputs), layout, I8)
     placed = [place(t, layout // (3 + i)) for i, t in enumerate((x, w, b, factor))]
 
-    kernels().ew_linear_layer_i8(y, *placed, *limits)
+    made_by().ew_linear_layer_i8(y, *placed, *limits)
 
     assert torch.equal(y, requantized.linear_layer(x, w, b, factor, limits))
+
+
+@pytest.mark.parametrize("factor", [1e-9, 4e-3, 3e38], ids=str)
+@both_ways
+def test_the_largest_sums(made_by: Callable[[], Native], factor: float) -> None:
+    """Of -128 alone, over more than one word; then results on both sides of their limits, and far beyond."""
+    x, w = torch.full((1, 75, 4, 5), -128).to(I8), torch.full((5, 75, 1, 1), -128).to(I8)
+    w[1::2] = 127
+    b, factors = torch.tensor([0, 0, 5, -5, 1 << 30], dtype=torch.int32), torch.full((5,), factor)
+    settings = (1, 1), (0, 0), (1, 1), 1
+    pairs = [n for pair in settings[:3] for n in pair]
+    expected = requantized.convolution_layer(x, w, b, factors, pairs, 1, (-127, 126))
+    y, sums = empty(expected.shape, 0, I8), empty(expected.shape, 0, torch.int32)
+
+    made_by().ew_convolution_layer_i8(y, x, w, b, factors, Convolution.of(*settings), -127, 126)
+    made_by().ew_convolution_i8(sums, x, w, Convolution.of(*settings))
+
+    assert torch.equal(y, expected)
+    assert torch.equal(sums, F.conv2d(x.double(), w.double()).to(torch.int32))
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=4), seeds, layouts)

@@ -1,6 +1,7 @@
 """int8 kernels against `edgewise.capture`: products exact, roundings the same but at a tie or nearly."""
 
 import ctypes
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,11 +14,12 @@ from torch.nn import functional as F
 from edgewise.capture import contrast, integer_layers, integers, labelled_layer
 from edgewise.capture.optimizers import SGD, AdamW, zero_states
 from tests.emit.layouts import assert_close, empty, layouts, normal, place, seeds
-from tests.emit.native import Adamw, Convolution, Key, Sgd, kernels
+from tests.emit.native import Adamw, Convolution, Key, Native, Sgd, kernels, paired
 
 shapes = st.lists(st.integers(1, 6), min_size=2, max_size=4).map(tuple)
 sizes = st.integers(1, 9)
 I8, I32 = torch.int8, torch.int32
+both_ways = pytest.mark.parametrize("made_by", [kernels, paired])
 
 
 def levels(shape: tuple[int, ...], seed: int, low: int = -127) -> Tensor:
@@ -62,11 +64,12 @@ def test_round_stochastic(shape: tuple[int, ...], step: int, seed: int, layout: 
     assert_rounded(out, x / scale + u - 0.5)
 
 
+@both_ways
 @given(sizes, sizes, sizes, seeds, layouts)
-def test_matmul_i8(m: int, k: int, n: int, seed: int, layout: int) -> None:
+def test_matmul_i8(made_by: Callable[[], Native], m: int, k: int, n: int, seed: int, layout: int) -> None:
     a, b, out = levels((m, k), seed), levels((k, n), seed + 1), empty((m, n), layout, I32)
 
-    kernels().ew_matmul_i8(out, place(a, layout // 3), place(b, layout // 5))
+    made_by().ew_matmul_i8(out, place(a, layout // 3), place(b, layout // 5))
 
     assert torch.equal(out, (a.double() @ b.double()).to(I32))
 
@@ -84,8 +87,9 @@ def convolutions(draw: Any) -> tuple[tuple[int, ...], tuple[int, ...], Convoluti
     return x, w, Convolution.of(stride, padding, dilation, groups), (stride, padding, dilation, groups)
 
 
+@both_ways
 @given(convolutions(), seeds, layouts)
-def test_convolutions_i8(case: Any, seed: int, layout: int) -> None:
+def test_convolutions_i8(made_by: Callable[[], Native], case: Any, seed: int, layout: int) -> None:
     x_shape, w_shape, c, settings = case
     x, w = levels(x_shape, seed), levels(w_shape, seed + 1)
     expected = F.conv2d(x.double(), w.double(), None, *settings)
@@ -95,9 +99,9 @@ def test_convolutions_i8(case: Any, seed: int, layout: int) -> None:
     y, dx, dw = empty(expected.shape, layout, I32), empty(x_shape, layout, I32), empty(w_shape, layout, I32)
     placed = [place(t, layout // (3 + i)) for i, t in enumerate((x, w, g))]
 
-    kernels().ew_convolution_i8(y, placed[0], placed[1], c)
-    kernels().ew_convolution_input_gradient_i8(dx, placed[2], placed[1], c)
-    kernels().ew_convolution_weight_gradient_i8(dw, placed[2], placed[0], c)
+    made_by().ew_convolution_i8(y, placed[0], placed[1], c)
+    made_by().ew_convolution_input_gradient_i8(dx, placed[2], placed[1], c)
+    made_by().ew_convolution_weight_gradient_i8(dw, placed[2], placed[0], c)
 
     assert torch.equal(y, expected.to(I32))
     assert torch.equal(dx, of_x.to(I32))
@@ -120,14 +124,17 @@ def test_round_rows_and_mean_squares(rows: int, columns: int, seed: int, layout:
     assert_close(squares, integer_layers.mean_squares(q.contiguous()), 1e-6)
 
 
+@both_ways
 @given(sizes, sizes, sizes, seeds, st.booleans())
-def test_linear_relu(rows: int, inputs: int, outputs: int, seed: int, biased: bool) -> None:
+def test_linear_relu(
+    made_by: Callable[[], Native], rows: int, inputs: int, outputs: int, seed: int, biased: bool
+) -> None:
     q, w = levels((rows, inputs), seed), normal((outputs, inputs), seed)
     b, squares = normal((outputs,), seed + 1) if biased else None, integer_layers.mean_squares(q)
     y, of_y = empty((rows, outputs), 0, I8), empty((rows,))
     room = (ctypes.c_int8 * inputs)()
 
-    kernels().ew_linear_relu_i8(y, of_y, q, squares, w, b, 0.05, room)
+    made_by().ew_linear_relu_i8(y, of_y, q, squares, w, b, 0.05, room)
 
     expected, _ = integer_layers.apply_linear_relu(q, squares, w, b, 0.05)
     assert int((y.int() - expected.int()).abs().max()) <= 1

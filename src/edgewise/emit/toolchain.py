@@ -29,6 +29,7 @@ FLAGS = (
     "-std=c99",
     "-O2",
     "-g",
+    "-fomit-frame-pointer",  # which zig keeps, in a register that a kernel's tile has use for
     "-Wall",
     "-Wextra",
     "-ffp-contract=off",  # a contracted a * b + c has other bits, on those boards that can

@@ -205,46 +205,45 @@ void ew_pow_scalar(const ew_tensor *out, const ew_tensor *x, float s)
 
 /* -- comparing and choosing ------------------------------------------------------------------------------ */
 
-static int holds(int less, int equal, int more, ew_relation r)
+/* What a relation says of two numbers; `none` of those that have no order. */
+typedef struct {
+    uint8_t less, equal, more, none;
+} answers;
+
+static answers answers_of(ew_relation r)
 {
-    switch (r) {
-    case EW_EQ:
-        return equal;
-    case EW_NE:
-        return !equal;
-    case EW_LT:
-        return less;
-    case EW_LE:
-        return less || equal;
-    case EW_GT:
-        return more;
-    default:
-        return more || equal;
-    }
+    const answers found = {r == EW_LT || r == EW_LE || r == EW_NE, r == EW_EQ || r == EW_LE || r == EW_GE,
+                           r == EW_GT || r == EW_GE || r == EW_NE, r == EW_NE};
+    return found;
 }
 
-static int relate(const char *a, const char *b, ew_type type, ew_relation r)
+static void compare_floats(uint8_t *out, const float *a, const float *b, const ew_walk *w, answers of)
 {
-    if (type == EW_F32) {
-        float u, v;
-        __builtin_memcpy(&u, a, 4);
-        __builtin_memcpy(&v, b, 4);
-        return holds(u < v, u == v, u > v, r);
+    const int32_t n = w->n, step = w->step[0], a_step = w->step[1], b_step = w->step[2];
+    for (int32_t i = 0; i < n; ++i, out += step, a += a_step, b += b_step)
+        *out = *a < *b ? of.less : *a > *b ? of.more : *a == *b ? of.equal : of.none;
+}
+
+static void compare_integers(uint8_t *out, const char *a, const char *b, ew_type type, const ew_walk *w, answers of)
+{
+    const ptrdiff_t size = (ptrdiff_t)item(type);
+    for (int32_t i = 0; i < w->n; ++i, out += w->step[0], a += size * w->step[1], b += size * w->step[2]) {
+        const int64_t u = get(a, type), v = get(b, type);
+        *out = u < v ? of.less : u > v ? of.more : of.equal;
     }
-    const int64_t u = get(a, type), v = get(b, type);
-    return holds(u < v, u == v, u > v, r);
 }
 
 void ew_compare(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b, ew_type type, ew_relation r)
 {
     const ptrdiff_t size = (ptrdiff_t)item(type);
+    const answers of = answers_of(r);
     ROWS (w, 3, out, a, b) {
         uint8_t *const o = (uint8_t *)out->data + w.at[0];
-        const char *const p = (const char *)a->data + size * w.at[1];
-        const char *const q = (const char *)b->data + size * w.at[2];
-        for (int32_t i = 0; i < w.n; ++i)
-            o[i * w.step[0]] =
-                (uint8_t)relate(p + size * (i * w.step[1]), q + size * (i * w.step[2]), type, r);
+        if (type == EW_F32)
+            compare_floats(o, ew_floats(a, w.at[1]), ew_floats(b, w.at[2]), &w, of);
+        else
+            compare_integers(o, (const char *)a->data + size * w.at[1], (const char *)b->data + size * w.at[2], type, &w,
+                             of);
     }
 }
 

@@ -1,8 +1,9 @@
 /* A linear layer with ReLU on int8, as edgewise.capture.integer_layers and labelled_layer: every row of activations
  * stands for numbers of root mean square 1, every output has weights at a scale of their own. */
-#include "integers.h"
 #include "numbers.h"
 #include "pieces.h"
+#include "products_i8.h"
+#include "rows.h"
 
 #define LEAST 1e-30f /* what zero is taken for where it divides */
 
@@ -14,12 +15,11 @@ static float rsqrt_of(float square)
 /* The largest magnitude in x. */
 static float largest_of(const ew_tensor *x)
 {
-    const ew_tensor *const operands[] = {x};
     float most = 0.0f;
-    ew_walk w;
-    for (ew_walk_begin(&w, 1, operands); w.n > 0; ew_walk_step(&w)) {
-        const float v = ew_absf(*ew_floats(x, ew_walk_at(&w, 0)));
-        most = v > most ? v : most;
+    ROWS (w, 1, x) {
+        const float *v = ew_floats(x, w.at[0]);
+        for (int32_t i = 0; i < w.n; ++i, v += w.step[0])
+            most = ew_absf(*v) > most ? ew_absf(*v) : most;
     }
     return most;
 }
@@ -27,11 +27,14 @@ static float largest_of(const ew_tensor *x)
 /* x at the scale where its largest element is 127; the scale. */
 static float round_row(const ew_tensor *out, const ew_tensor *x)
 {
-    const ew_tensor *const operands[] = {out, x};
     const float most = largest_of(x), scale = (most > LEAST ? most : LEAST) / 127.0f, inverse = 1.0f / scale;
-    ew_walk w;
-    for (ew_walk_begin(&w, 2, operands); w.n > 0; ew_walk_step(&w))
-        *ew_bytes(out, ew_walk_at(&w, 0)) = ew_level_of(*ew_floats(x, ew_walk_at(&w, 1)) * inverse);
+    ROWS (w, 2, out, x) {
+        const float *v = ew_floats(x, w.at[1]);
+        int8_t *level = ew_bytes(out, w.at[0]);
+        const int32_t n = w.n, level_step = w.step[0], step = w.step[1];
+        for (int32_t i = 0; i < n; ++i, level += level_step, v += step)
+            *level = ew_level_of(*v * inverse);
+    }
     return scale;
 }
 
@@ -67,9 +70,11 @@ static void begin_output(layer *l, int32_t output)
     l->offset = l->b == NULL ? 0.0f : *ew_floats(l->b, output * l->b->stride[0]) / l->step;
 }
 
-static int32_t products(const layer *l, int32_t row)
+/* The next sums of products of the output, from row `row` of `rows` on: so many. */
+static int32_t products(const layer *l, int32_t row, int32_t rows, int32_t *sums)
 {
-    return ew_dot(ew_bytes(l->q, row * l->q->stride[0]), l->q->stride[1], l->v, 1, l->w->size[1]);
+    const ew_products p = ew_row_products(l->w->size[1], 1, l->q->stride[1], l->q->stride[0]);
+    return ew_products_next(&p, rows - row, l->v, ew_bytes(l->q, row * l->q->stride[0]), sums);
 }
 
 /* What a sum of products is in whole numbers of steps, after ReLU. */
@@ -84,10 +89,14 @@ void ew_linear_relu_i8(const ew_tensor *y, const ew_tensor *y_squares, const ew_
                        const ew_tensor *w, const ew_tensor *b, float step, void *room)
 {
     layer l = {q, squares, w, b, step, 0.0f, 0.0f, room};
+    int32_t sums[EW_WIDE], n;
     for (int32_t output = 0; output < w->size[0]; ++output) {
         begin_output(&l, output);
-        for (int32_t row = 0; row < q->size[0]; ++row)
-            *ew_bytes(y, row * y->stride[0] + output * y->stride[1]) = level_of(&l, row, products(&l, row));
+        for (int32_t row = 0; row < q->size[0]; row += n) {
+            n = products(&l, row, q->size[0], sums);
+            for (int32_t i = 0; i < n; ++i)
+                *ew_bytes(y, (row + i) * y->stride[0] + output * y->stride[1]) = level_of(&l, row + i, sums[i]);
+        }
     }
     ew_mean_squares(y_squares, y);
 }
@@ -144,20 +153,28 @@ static int32_t with_label(const layer *l, const ew_tensor *labels, int32_t sampl
     return sum + level * (l->v[other] - l->v[right]);
 }
 
+/* Adds the square of what the output makes of a sample with each wrong label, given its sum with the right one. */
+static void judge_sample(const layer *l, const ew_tensor *labels, int32_t sample, int32_t sum, int32_t *goodness)
+{
+    for (int32_t k = 1; k < labels->size[0]; ++k, goodness += labels->size[1]) {
+        const int32_t z = level_of(l, sample, with_label(l, labels, sample, k, sum));
+        goodness[sample] += z * z;
+    }
+}
+
 /* Sums of squares of what the layer makes of each sample with each wrong label, [labels - 1, samples]. */
 static void judge(layer *l, const ew_tensor *labels, int32_t *goodness)
 {
     const int32_t samples = labels->size[1], wrong = labels->size[0] - 1;
+    int32_t sums[EW_WIDE], n;
     for (int32_t i = 0; i < wrong * samples; ++i)
         goodness[i] = 0;
     for (int32_t output = 0; output < l->w->size[0]; ++output) {
         begin_output(l, output);
-        for (int32_t i = 0; i < samples; ++i) {
-            const int32_t sum = products(l, i);
-            for (int32_t k = 0; k < wrong; ++k) {
-                const int32_t z = level_of(l, i, with_label(l, labels, i, k + 1, sum));
-                goodness[k * samples + i] += z * z;
-            }
+        for (int32_t sample = 0; sample < samples; sample += n) {
+            n = products(l, sample, samples, sums);
+            for (int32_t i = 0; i < n; ++i)
+                judge_sample(l, labels, sample + i, sums[i], goodness);
         }
     }
 }
@@ -259,16 +276,29 @@ typedef struct {
     const ew_tensor *g, *q, *scale;
 } outer;
 
+/* `n` elements of a row from `column` on. */
+static void make_outer_row(const outer *o, int32_t row, int32_t column, int32_t n, float *out)
+{
+    const ew_products p = ew_row_products(o->q->size[0], o->g->stride[0], o->q->stride[0], o->q->stride[1]);
+    const int8_t *const g = ew_bytes(o->g, row * o->g->stride[1]);
+    const float scale = *ew_floats(o->scale, 0);
+    int32_t sums[EW_WIDE], columns;
+    for (; n > 0; n -= columns, column += columns, out += columns) {
+        columns = ew_products_next(&p, n, g, ew_bytes(o->q, column * o->q->stride[1]), sums);
+        for (int32_t c = 0; c < columns; ++c)
+            out[c] = (float)sums[c] * scale;
+    }
+}
+
 static void make_outer(float *piece, int32_t n, uint32_t first, const float *w, const void *source)
 {
     const outer *const o = source;
-    const uint32_t inputs = (uint32_t)o->q->size[1];
+    const int32_t inputs = o->q->size[1];
+    int32_t row = (int32_t)first / inputs, column = (int32_t)first % inputs, length;
     (void)w;
-    for (int32_t i = 0; i < n; ++i) {
-        const int32_t row = (int32_t)((first + (uint32_t)i) / inputs), column = (int32_t)((first + (uint32_t)i) % inputs);
-        const int32_t sum = ew_dot(ew_bytes(o->g, row * o->g->stride[1]), o->g->stride[0],
-                                   ew_bytes(o->q, column * o->q->stride[1]), o->q->stride[0], o->q->size[0]);
-        piece[i] = (float)sum * *ew_floats(o->scale, 0);
+    for (; n > 0; n -= length, piece += length, column = 0, ++row) {
+        length = ew_min(n, inputs - column);
+        make_outer_row(o, row, column, length, piece);
     }
 }
 

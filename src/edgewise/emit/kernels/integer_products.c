@@ -1,45 +1,30 @@
 /* Products of int8 with int8, summed in int32: exact, so that their order is no matter. */
-#include "integers.h"
+#include "convolution_i8.h"
 
 void ew_matmul_i8(const ew_tensor *out, const ew_tensor *a, const ew_tensor *b)
 {
+    const ew_products p = ew_row_products(a->size[1], a->stride[1], b->stride[0], b->stride[1]);
+    int32_t sums[EW_WIDE], columns;
     for (int32_t i = 0; i < out->size[0]; ++i)
-        for (int32_t j = 0; j < out->size[1]; ++j)
-            *ew_words(out, i * out->stride[0] + j * out->stride[1]) =
-                ew_dot(ew_bytes(a, i * a->stride[0]), a->stride[1], ew_bytes(b, j * b->stride[1]), b->stride[0],
-                       a->size[1]);
+        for (int32_t j = 0; j < out->size[1]; j += columns) {
+            columns = ew_products_next(&p, out->size[1] - j, ew_bytes(a, i * a->stride[0]),
+                                       ew_bytes(b, j * b->stride[1]), sums);
+            for (int32_t c = 0; c < columns; ++c)
+                *ew_words(out, i * out->stride[0] + (j + c) * out->stride[1]) = sums[c];
+        }
 }
 
-/* One sum of a convolution: of one sample and output, at one place. */
-static int32_t window_sum(const ew_tensor *x, const ew_tensor *w, const ew_convolution_settings *s, int32_t first,
-                          int32_t output, int32_t row, int32_t column)
+static void put_words(const void *to, const ew_block *block)
 {
-    int32_t rows[2], columns[2], sum = 0;
-    ew_within(row, s->dilation[0], w->size[2], x->size[2], &rows[0], &rows[1]);
-    ew_within(column, s->dilation[1], w->size[3], x->size[3], &columns[0], &columns[1]);
-    for (int32_t c = 0; c < w->size[1]; ++c)
-        for (int32_t k = rows[0]; k < rows[1]; ++k) {
-            const int32_t there = first + c * x->stride[1] + (row + s->dilation[0] * k) * x->stride[2]
-                                  + (column + s->dilation[1] * columns[0]) * x->stride[3];
-            const int32_t tap = output * w->stride[0] + c * w->stride[1] + k * w->stride[2] + columns[0] * w->stride[3];
-            sum += ew_dot(ew_bytes(x, there), s->dilation[1] * x->stride[3], ew_bytes(w, tap), w->stride[3],
-                          columns[1] - columns[0]);
-        }
-    return sum;
+    const ew_tensor *const y = to;
+    for (int32_t r = 0; r < block->channels; ++r)
+        for (int32_t c = 0; c < block->columns; ++c)
+            *ew_words(y, block->at + r * y->stride[1] + c * y->stride[3]) = block->sums[EW_WIDE * r + c];
 }
 
 void ew_convolution_i8(const ew_tensor *y, const ew_tensor *x, const ew_tensor *w, const ew_convolution_settings *s)
 {
-    const int32_t outputs = y->size[1] / s->groups;
-    for (int32_t n = 0; n < y->size[0]; ++n)
-        for (int32_t o = 0; o < y->size[1]; ++o) {
-            const int32_t first = n * x->stride[0] + o / outputs * w->size[1] * x->stride[1];
-            for (int32_t i = 0; i < y->size[2]; ++i)
-                for (int32_t j = 0; j < y->size[3]; ++j)
-                    *ew_words(y, n * y->stride[0] + o * y->stride[1] + i * y->stride[2] + j * y->stride[3]) =
-                        window_sum(x, w, s, first, o, i * s->stride[0] - s->padding[0],
-                                   j * s->stride[1] - s->padding[1]);
-        }
+    ew_convolve_i8(y, x, w, s, put_words, y);
 }
 
 /* One element of the weight's gradient: over all samples and places. */

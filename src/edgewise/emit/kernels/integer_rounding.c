@@ -1,14 +1,6 @@
 /* Float32 to int8, as edgewise.capture.integers rounds: to nearest, half to even, or at random without bias. */
 #include "integers.h"
 
-#include "numbers.h"
-
-int8_t ew_level_of(float x)
-{
-    x = ew_rounded(x);
-    return (int8_t)(x > 127.0f ? 127.0f : x < -127.0f ? -127.0f : x);
-}
-
 void ew_round_nearest(const ew_tensor *out, const ew_tensor *x, const ew_tensor *scale)
 {
     const ew_tensor *const operands[] = {out, x};
