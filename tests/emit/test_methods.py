@@ -86,6 +86,7 @@ def test_the_step_is_pytorchs(name: str, method: str, tmp_path: Path) -> None:
 SMALL = [  # and bytes of RAM that leave much outside
     ("mlp", "spsa:law=normal", 40_000),
     ("mlp", "spsa:top={share=0.1,every=2}", 80_000),
+    ("mlp", "spsa:epsilon=0.05:in_place=true", 9_000),
     ("mlp", "forward-forward:precision=int8:candidates=2", 76_000),
     ("mlp", f"fixed-point:{BLOCKS}", 36_000),
     pytest.param("digits-cnn", "spsa:in_place=true", 20_000, marks=pytest.mark.slow),

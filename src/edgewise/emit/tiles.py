@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from edgewise.capture import gradients, int8_weights, requantized
-from edgewise.capture.directions import AlongKernel, DirectionKernel, PerturbedKernel
+from edgewise.capture.directions import AlongKernel, DirectionKernel, NudgeKernel, PerturbedKernel
 from edgewise.capture.effects import BatchNormKernel, ProductKernel
 from edgewise.capture.kernels import AtenKernel, Run, Slot, resolve
 from edgewise.capture.tiling.convolution import GROUPS, INPUTS, ROWS
@@ -20,10 +20,10 @@ from edgewise.emit.convolutions import (
     convolution_input_gradient,
     convolution_parameter_gradients,
 )
-from edgewise.emit.directions import draw_tile
+from edgewise.emit.directions import draw_tile, first_of, update_tile
 from edgewise.emit.integers import convolution_layer
 from edgewise.emit.rules import packet_of
-from edgewise.emit.statements import aten_call, batch_norm
+from edgewise.emit.statements import aten_call, batch_norm, optimizer_call
 from edgewise.emit.views import Extent, View
 
 
@@ -72,21 +72,42 @@ def tile_statements(run: Run, tile: Tile, *, first: bool) -> list[Guarded]:
         Unsupported: there is no C for it in slices.
     """
     match run:
-        case UpdateKernel(producer=None) | CarryKernel():
+        case CarryKernel():
             return []
-        case UpdateKernel(producer=producer, nudge=None) if producer is not None:
-            return tile_statements(producer.run, tile, first=first)
-        case ProductKernel():
-            x, mask = tile.slots[run.slot], tile.values[run.mask]
-            return [Guarded("", (Call("ew_masked_scale", (tile.made[0], x, mask, run.scale)),))]
-        case BatchNormKernel():
-            running = [tile.values[name] for name in run.running] if first else [None, None]
-            return [Guarded("", batch_norm(run, tile.slots, tile.made, running), _all(tile))]
+        case UpdateKernel():
+            return _update(run, tile, first=first)
         case AtenKernel():
             return _aten(run, tile)
-        case DirectionKernel() | PerturbedKernel() | AlongKernel():
-            return [Guarded("", draw_tile(run, tile.made[0], tile.slots, tile.values, tile.at))]
+    return [Guarded("", _calls(run, tile, first=first), _all(tile))]
+
+
+def _calls(run: Run, tile: Tile, *, first: bool) -> tuple[Call, ...]:
+    """What all tiles call alike."""
+    match run:
+        case ProductKernel():
+            x, mask = tile.slots[run.slot], tile.values[run.mask]
+            return (Call("ew_masked_scale", (tile.made[0], x, mask, run.scale)),)
+        case BatchNormKernel():
+            running = [tile.values[name] for name in run.running] if first else [None, None]
+            return batch_norm(run, tile.slots, tile.made, running)
+        case DirectionKernel() | PerturbedKernel() | AlongKernel() | NudgeKernel():
+            out = tile.values[run.old] if isinstance(run, NudgeKernel) else tile.made[0]
+            return draw_tile(run, out, tile.slots, tile.values, first_of(run.like, tile.at))
     raise Unsupported(f"no kernel in C for {type(run).__name__} in slices")
+
+
+def _update(run: UpdateKernel, tile: Tile, *, first: bool) -> list[Guarded]:
+    """What makes the gradient that goes to a sink; or all of an update, if it has to move the parameter first."""
+    if run.producer is None:
+        return []
+    along = run.producer.run
+    if run.nudge is None or not isinstance(along, AlongKernel):
+        return tile_statements(along, tile, first=first)
+    (change,) = run.changes
+    parameter, states = tile.values[change.parameter], [tile.values[n] for n in change.states.values()]
+    call = optimizer_call(run.optimizer, parameter, parameter, states)
+    update = update_tile(along, call, tile.slots, first_of(along.like, tile.at))
+    return [*tile_statements(run.nudge.run, tile, first=first), Guarded("", (update,), ())]
 
 
 def _aten(kernel: AtenKernel, tile: Tile) -> list[Guarded]:

@@ -193,7 +193,7 @@ class Nest:
     `orders` are the orders of loops worth trying, the outermost first. If `linear`, the axes are cut as
     one: blocks of 1 of all outer ones. `inouts` are values that the first execution changes as it goes: they
     follow the operands in the body's arguments, as `None` when it is not the first. `sinks[i]` gets result i.
-    `scratch(n)` is what the body works in besides, for n bytes of its first result.
+    `scratch(block)` is what the body works in besides, for a tile of so many positions of each axis.
     """
 
     axes: tuple[Axis, ...]
@@ -206,7 +206,7 @@ class Nest:
     exact: bool = False
     inouts: tuple[Operand, ...] = ()
     sinks: Mapping[int, Sink] = ()  # type: ignore[assignment]
-    scratch: Callable[[int], int] | None = None
+    scratch: Callable[[Mapping[str, int]], int] | None = None
 
     def extent(self, name: str) -> int:
         """Positions of an axis."""
@@ -322,8 +322,9 @@ class Loop:
     @property
     def scratch_bytes(self) -> int:
         """What the body works in besides its operands and results."""
-        nest = self.nest
-        return nest.scratch(self.result_bytes(nest.results[0])) if nest.scratch is not None else 0
+        if self.nest.scratch is None:
+            return 0
+        return self.nest.scratch({**{a.name: a.extent for a in self.nest.axes}, **dict(self.blocks)})
 
     def _sinks(self) -> list[Sink]:
         return list(dict(self.nest.sinks).values())

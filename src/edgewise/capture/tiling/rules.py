@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from edgewise.capture import gradients, int8_weights, integers, requantized
-from edgewise.capture.directions import AlongKernel, DirectionKernel, PerturbedKernel
+from edgewise.capture.directions import AlongKernel, DirectionKernel, NudgeKernel, PerturbedKernel
 from edgewise.capture.effects import BatchNormKernel, ProductKernel
 from edgewise.capture.kernels import AtenKernel, Instruction, Program, Run, Slot
 from edgewise.capture.lowering import Draft, Layout
@@ -60,15 +60,12 @@ def nest_of(run: Run, outputs: tuple[str, ...], layouts: Mapping[str, Layout]) -
     """The nest of what `run` executes; `None` if it can only be executed whole."""
     nest: Nest | None = None
     match run:
-        case UpdateKernel(changes, nudge=nudge) if nudge or any(c.rows is not None for c in changes):
-            pass  # some rows of a parameter are no slices of it along one axis; a nudge comes before
-        case UpdateKernel(changes, optimizer, None):
-            nest = updating.plain(changes[0], optimizer, layouts)
-        case UpdateKernel(changes, optimizer, Draft() as producer):
-            made = nest_of(producer.run, producer.op.outputs, layouts)
-            nest = updating.absorbing(made, changes, optimizer, layouts) if made is not None else None
+        case UpdateKernel():
+            nest = _of_update(run, layouts)
         case CarryKernel():
             nest = updating.carry(run, layouts)
+        case NudgeKernel():
+            nest = drawn.nudge(run, layouts)
         case DirectionKernel() | PerturbedKernel() | AlongKernel(keeps_top=False):
             nest = drawn.nest_of(run, outputs[0], layouts)
         case BatchNormKernel():
@@ -82,6 +79,22 @@ def nest_of(run: Run, outputs: tuple[str, ...], layouts: Mapping[str, Layout]) -
             rule = _rule(run)
             nest = rule(Call.of(run, outputs, layouts)) if rule is not None else None
     return nest
+
+
+def _of_update(run: UpdateKernel, layouts: Mapping[str, Layout]) -> Nest | None:
+    match run:
+        case UpdateKernel(changes) if any(change.rows is not None for change in changes):
+            return None  # some rows of a parameter are no slices of it along one axis
+        case UpdateKernel(changes, optimizer, None):
+            return updating.plain(changes[0], optimizer, layouts)
+        case UpdateKernel(changes, optimizer, Draft() as producer, None):
+            made = nest_of(producer.run, producer.op.outputs, layouts)
+            return updating.absorbing(made, changes, optimizer, layouts) if made is not None else None
+        case UpdateKernel(
+            _, _, Draft(run=AlongKernel(keeps_top=False) as along), Draft(run=NudgeKernel() as n)
+        ):
+            return drawn.nudged_update(run, along, n, layouts)
+    return None
 
 
 def nests_of(run: Run, outputs: tuple[str, ...], layouts: Mapping[str, Layout]) -> tuple[Nest, ...]:

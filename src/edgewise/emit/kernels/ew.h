@@ -297,17 +297,18 @@ void ew_direction(const ew_tensor *out, const ew_tensor *w, const ew_tensor *thr
                   const ew_directions *d);
 void ew_perturbed(const ew_tensor *out, const ew_tensor *w, const ew_tensor *threshold, float scale, int32_t first,
                   const ew_directions *d); /* w + scale z; in place */
-void ew_nudge(const ew_tensor *w, const float scales[], const ew_directions *d); /* w = w + sum of scales[i] z_i */
+void ew_nudge(const ew_tensor *w, const float scales[], int32_t first,
+              const ew_directions *d); /* w = w + sum of scales[i] z_i */
 /* The sum of coefficients[i] z_i, where z_i is that of step steps[i] (i64) if steps are given. */
 void ew_along(const ew_tensor *out, const ew_tensor *coefficients, const ew_tensor *steps, const ew_tensor *w,
               const ew_tensor *threshold, int32_t first, const ew_directions *d);
-/* Updates of a whole parameter by the gradient that ew_along makes, which is never there as a whole. */
+/* Updates by the gradient that ew_along makes, which is never there as a whole. */
 void ew_sgd_along(const ew_tensor *parameter, const ew_tensor *coefficients, const ew_tensor *steps,
-                  const ew_tensor *threshold, const ew_directions *d, const ew_tensor *momentum,
+                  const ew_tensor *threshold, int32_t first, const ew_directions *d, const ew_tensor *momentum,
                   const ew_sgd_settings *s);
 void ew_adamw_along(const ew_tensor *parameter, const ew_tensor *coefficients, const ew_tensor *steps,
-                    const ew_tensor *threshold, const ew_directions *d, const ew_tensor *first,
-                    const ew_tensor *second, const ew_adamw_settings *s, uint64_t step);
+                    const ew_tensor *threshold, int32_t first, const ew_directions *d, const ew_tensor *mean,
+                    const ew_tensor *square, const ew_adamw_settings *s, uint64_t step);
 
 /* -- states that are made anew in the steps that `every` divides (schedules.c) --------------------------------------- */
 

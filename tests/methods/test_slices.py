@@ -1,0 +1,52 @@
+"""Steps of methods whose ops run in slices: the bits of the whole ops, in the RAM that their options say."""
+
+import random
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgewise.capture import SGD, AdamW, Captured, Optimizer
+from edgewise.methods import capture_with
+from edgewise.plan import check
+from edgewise.train.method_names import parse_method
+from edgewise.zoo import resolve_task
+from tests.capture.test_tiling import assert_tiles_as_whole
+from tests.methods.steps import network
+from tests.run.streams import streaming_plan
+from tests.run.training import assert_same_bits, plain, start_of, train
+from tests.support import DEVICE
+
+MOMENTUM = SGD(0.05, momentum=0.9)
+METHODS: dict[str, Optimizer] = {
+    "spsa:epsilon=0.05:in_place=true": MOMENTUM,
+    "spsa:epsilon=0.05:directions=2:in_place=true": AdamW(),
+}
+
+
+def small_step(method: str) -> tuple[Captured, tuple[Tensor, Tensor]]:
+    model = network(nn.Linear(12, 20), nn.ReLU(), nn.Linear(20, 17), nn.ReLU(), nn.Linear(17, 4))
+    batch = torch.randn(6, 12, generator=torch.Generator().manual_seed(1)), torch.arange(6) % 4
+    return capture_with(parse_method(method), model, "cross_entropy", METHODS[method], batch), batch
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_op_in_slices_is_the_whole_op(method: str) -> None:
+    captured, batch = small_step(method)
+    assert_tiles_as_whole(captured, batch, random.Random(0), most=8)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_with_everything_streamed_is_the_plain_one(method: str) -> None:
+    """Bit by bit, but for sums of floats in other parts."""
+    task = resolve_task("mlp", batch=4)
+    settings, batch = parse_method(method), task.example_batch
+    captured = capture_with(settings, task.model, task.loss, METHODS[method], batch)
+    plan, start = streaming_plan(captured.graph), start_of(captured)
+    assert plan.peak_bytes < plain(captured).peak_bytes / 8
+    theirs = train(captured, plain(captured), [batch], start=start)
+    ours = train(captured, plan, [batch], start=start)
+    if check(plan, captured.graph, DEVICE).exact:
+        assert_same_bits(ours, theirs)
+    for name, tensor in theirs.state.items():
+        torch.testing.assert_close(ours.state[name], tensor, rtol=1e-4, atol=1e-6)
