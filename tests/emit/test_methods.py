@@ -88,7 +88,8 @@ SMALL = [  # and bytes of RAM that leave much outside
     ("mlp", "spsa:top={share=0.1,every=2}", 80_000),
     ("mlp", "spsa:epsilon=0.05:in_place=true", 9_000),
     ("mlp", "forward-forward:precision=int8:candidates=2", 76_000),
-    ("mlp", f"fixed-point:{BLOCKS}", 36_000),
+    ("mlp", f"fixed-point:{BLOCKS}", 4_000),
+    ("mlp", "fixed-point:keep=0.5:mask=random:beta=0.5:guided_after=1:sharpness=0.002", 4_000),
     pytest.param("digits-cnn", "spsa:in_place=true", 20_000, marks=pytest.mark.slow),
     pytest.param("digits-cnn", "elastic", 20_000, marks=pytest.mark.slow),
 ]

@@ -53,10 +53,10 @@ def draw(run: Drawing, outputs: Sequence[str], layouts: Layouts) -> tuple[Call, 
     return draw_tile(run, whole(out, layouts), dict(enumerate(slots)), values, 0)
 
 
-def first_of(layout: Layout, at: Mapping[str, str]) -> Extent:
-    """The first element of a tile that begins at `at`, C variables by axis."""
+def first_of(strides: Sequence[int], at: Mapping[str, str]) -> Extent:
+    """The first element of a tile that begins at `at`, C variables by axis, of a value with these strides."""
     first: Extent = 0
-    for dim, stride in enumerate(layout.stride):
+    for dim, stride in enumerate(strides):
         first = plus(first, times(stride, at.get(f"dim{dim}", 0)))
     return first
 

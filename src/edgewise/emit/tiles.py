@@ -13,7 +13,7 @@ from edgewise.capture.tiling.convolution import GROUPS, INPUTS, ROWS
 from edgewise.capture.tiling.gathers import TABLE
 from edgewise.capture.tiling.products import INNER
 from edgewise.capture.updates import CarryKernel, UpdateKernel
-from edgewise.emit.calls import Call, Given, Unsupported
+from edgewise.emit.calls import Call, Given
 from edgewise.emit.convolutions import (
     convolution,
     convolution_by_int8,
@@ -22,6 +22,7 @@ from edgewise.emit.convolutions import (
 )
 from edgewise.emit.directions import draw_tile, first_of, update_tile
 from edgewise.emit.integers import convolution_layer
+from edgewise.emit.methods import method_tile
 from edgewise.emit.rules import packet_of
 from edgewise.emit.statements import aten_call, batch_norm, optimizer_call
 from edgewise.emit.views import Extent, View
@@ -43,6 +44,7 @@ class Tile:
     `slots` are views by the slot of the op's program, `values` those of stored values by name (inouts and
     operands without a slot), `made` where result i goes. `pieces` says of the operand behind a slot where its
     slice begins, by dim; `at` is the C variable of an axis that is cut, `count` how many positions it has.
+    At `room`, a C expression, is what the method's calls work in.
     """
 
     slots: Mapping[int, View]
@@ -51,6 +53,7 @@ class Tile:
     pieces: Mapping[int, Mapping[int, Piece]]
     at: Mapping[str, str]
     count: Mapping[str, Extent]
+    room: str
 
 
 @dataclass(frozen=True)
@@ -92,12 +95,12 @@ def _calls(run: Run, tile: Tile, *, first: bool) -> tuple[Call, ...]:
             return batch_norm(run, tile.slots, tile.made, running)
         case DirectionKernel() | PerturbedKernel() | AlongKernel() | NudgeKernel():
             out = tile.values[run.old] if isinstance(run, NudgeKernel) else tile.made[0]
-            return draw_tile(run, out, tile.slots, tile.values, first_of(run.like, tile.at))
-    raise Unsupported(f"no kernel in C for {type(run).__name__} in slices")
+            return draw_tile(run, out, tile.slots, tile.values, first_of(run.like.stride, tile.at))
+    return method_tile(run, tile)
 
 
 def _update(run: UpdateKernel, tile: Tile, *, first: bool) -> list[Guarded]:
-    """What makes the gradient that goes to a sink; or all of an update, if it has to move the parameter first."""
+    """What makes the gradient that goes to a sink; or all of an update that moves the parameter first."""
     if run.producer is None:
         return []
     along = run.producer.run
@@ -106,7 +109,7 @@ def _update(run: UpdateKernel, tile: Tile, *, first: bool) -> list[Guarded]:
     (change,) = run.changes
     parameter, states = tile.values[change.parameter], [tile.values[n] for n in change.states.values()]
     call = optimizer_call(run.optimizer, parameter, parameter, states)
-    update = update_tile(along, call, tile.slots, first_of(along.like, tile.at))
+    update = update_tile(along, call, tile.slots, first_of(along.like.stride, tile.at))
     return [*tile_statements(run.nudge.run, tile, first=first), Guarded("", (update,), ())]
 
 

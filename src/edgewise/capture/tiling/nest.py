@@ -12,6 +12,7 @@ planner wants to know follows in closed form, dim by dim, because each dim follo
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,7 +21,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from edgewise.capture.kernels import Program
+from edgewise.capture.kernels import Memory, Program, Tensors
+from edgewise.capture.lowering import Layout
 
 Range = tuple[int, int]
 At = Mapping[str, Range]
@@ -211,6 +213,18 @@ class Nest:
     def extent(self, name: str) -> int:
         """Positions of an axis."""
         return next(axis.extent for axis in self.axes if axis.name == name)
+
+
+class Sliced(ABC):
+    """A kernel, of a room that this one does not know, that says itself how it can be tiled."""
+
+    @abstractmethod
+    def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
+        """As any kernel: what it makes, whole."""
+
+    @abstractmethod
+    def nest(self, outputs: tuple[str, ...], layouts: Mapping[str, Layout]) -> Nest | None:
+        """The nest of what it executes to make `outputs`; `None` if it can only be executed whole."""
 
 
 class Footprint(NamedTuple):

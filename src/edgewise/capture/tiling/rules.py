@@ -1,6 +1,8 @@
 """Which nest an op has: by the kernel that executes it, and by the ATen op that the kernel calls."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
 
 from edgewise.capture import gradients, int8_weights, integers, requantized
 from edgewise.capture.directions import AlongKernel, DirectionKernel, NudgeKernel, PerturbedKernel
@@ -9,7 +11,7 @@ from edgewise.capture.kernels import AtenKernel, Instruction, Program, Run, Slot
 from edgewise.capture.lowering import Draft, Layout
 from edgewise.capture.tiling import broadcast, convolution, drawn, gathers, products, rowwise, updating
 from edgewise.capture.tiling.calls import Call
-from edgewise.capture.tiling.nest import Loop, Nest
+from edgewise.capture.tiling.nest import Loop, Nest, Sliced
 from edgewise.capture.tiling.options import LEAST_BYTES, Chosen, offered
 from edgewise.capture.updates import CarryKernel, UpdateKernel
 from edgewise.graph import Option, Value
@@ -62,6 +64,8 @@ def nest_of(run: Run, outputs: tuple[str, ...], layouts: Mapping[str, Layout]) -
     match run:
         case UpdateKernel():
             nest = _of_update(run, layouts)
+        case Sliced():
+            nest = run.nest(outputs, layouts)
         case CarryKernel():
             nest = updating.carry(run, layouts)
         case NudgeKernel():
@@ -90,10 +94,8 @@ def _of_update(run: UpdateKernel, layouts: Mapping[str, Layout]) -> Nest | None:
         case UpdateKernel(changes, optimizer, Draft() as producer, None):
             made = nest_of(producer.run, producer.op.outputs, layouts)
             return updating.absorbing(made, changes, optimizer, layouts) if made is not None else None
-        case UpdateKernel(
-            _, _, Draft(run=AlongKernel(keeps_top=False) as along), Draft(run=NudgeKernel() as n)
-        ):
-            return drawn.nudged_update(run, along, n, layouts)
+        case UpdateKernel(_, _, Draft(run=AlongKernel(keeps_top=False) as a), Draft(run=NudgeKernel() as n)):
+            return drawn.nudged_update(run, a, n, layouts)
     return None
 
 
@@ -149,3 +151,17 @@ def loops_of(
     narrow = any(layouts[n].dtype.is_floating_point and layouts[n].dtype.itemsize < 4 for n in touched)
     # Sums of parts that were rounded to few bits are not close to the whole sum rounded once.
     return {name: found for name, found in loops.items() if found[1].exact or not narrow}
+
+
+def offer_loops(
+    drafts: Sequence[Draft], values: Mapping[str, Value], layouts: Mapping[str, Layout]
+) -> dict[str, dict[str, Loop]]:
+    """Add to the op of each draft its tiled options; the loops behind these, by op and by option."""
+    chosen: Chosen = {}
+    found = {}
+    for draft in drafts:
+        loops = loops_of(draft, values, layouts, chosen)
+        options = (option for _, option in loops.values())
+        draft.op = msgspec.structs.replace(draft.op, options=(*draft.op.options, *options))
+        found[draft.op.name] = {name: loop for name, (loop, _) in loops.items()}
+    return found

@@ -397,7 +397,7 @@ void ew_floats_of_i8(const ew_tensor *out, const ew_tensor *q, float scale);
 
 /* -- fixed point (fixed_point_*.c): as edgewise.methods.fixed_point, to the bit --------------------------------------- */
 
-/* Tensors are dense. Weights are i16 or i8 (`type`), activations i8, accumulators and logits i32. */
+/* Tensors are dense, but slices of y. Weights are i16 or i8 (`type`), activations i8, accumulators and logits i32. */
 
 /* The integers z from -127 to 127 of a parameter, in the order of its elements. */
 typedef struct {
@@ -419,9 +419,10 @@ typedef struct {
 } ew_factor;
 
 /* w = w + times round(rate z): along the one direction of d, `sign` times if there is one (i8). `kept` are bits
- * (u8) of elements that are moved, `last` (i8) the direction that was followed last; both may be NULL. */
+ * (u8) of elements that are moved, `last` (i8) the direction that was followed last; both may be NULL. w may be a
+ * slice that begins with element `first`, and `last` is the same one; `kept` is whole. */
 void ew_shift(const ew_tensor *w, ew_type type, const ew_tensor *kept, const ew_tensor *last, const ew_tensor *sign,
-              int32_t times, const ew_factor *rate, const ew_integer_directions *d);
+              int32_t times, const ew_factor *rate, int32_t first, const ew_integer_directions *d);
 
 typedef struct {
     int64_t units;        /* of 2^-16, that a z moves a weight by; or the share of the norms, if normalized */
@@ -430,9 +431,10 @@ typedef struct {
     int32_t most;   /* of a weight */
     uint32_t noise; /* the stream of what rounds at random */
 } ew_rate;
-/* The update by the sum of all directions of d, each times its sign (i8 [directions]). */
+/* The update by the sum of all directions of d, each times its sign (i8 [directions]); in slices, if not normalized. */
 void ew_follow(const ew_tensor *w, ew_type type, const ew_tensor *kept, const ew_tensor *last, const ew_tensor *signs,
-               const ew_rate *rate, const ew_integer_directions *d, void *room); /* int64_t for each direction */
+               const ew_rate *rate, int32_t first, const ew_integer_directions *d,
+               void *room); /* int64_t for each direction */
 
 /* What accumulators become: i8 from `low` to `high` at another scale, or i32 as they are if factor.k is 0. The bias
  * comes at a scale of its own. */

@@ -1,20 +1,31 @@
 """Ops, values and kernels of integer passes: what the step and inference of a network are built from."""
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from edgewise.capture.kernels import Memory, Run, Tensors
-from edgewise.capture.lowering import STEP, Layout
+from edgewise.capture.lowering import STEP, Draft, Layout
+from edgewise.capture.tiling import Loop, offer_loops
+from edgewise.capture.tiling.drawn import NO_PROGRAM
+from edgewise.capture.tiling.nest import At, Axis, Nest, Result, Sliced, Window
+from edgewise.capture.tiling.updating import stored
 from edgewise.graph import Graph, Kind, Op, Option, Value, validate
 from edgewise.methods.fixed_point.network import Network, Node
+from edgewise.methods.fixed_point.operators import Convolution, Linear
+
+Layouts = Mapping[str, Layout]
+
+
+BATCH, CHANNELS = "batch", "channels"
 
 
 @dataclass(frozen=True)
-class NodeKernel:
+class NodeKernel(Sliced):
     """One operator of the network on stored values."""
 
     node: Node
@@ -26,6 +37,49 @@ class NodeKernel:
         del option, first, memory
         inputs, weights = ([tensors[name] for name in names] for names in (self.inputs, self.weights))
         return (self.node.run(inputs, weights),)
+
+    @property
+    def channel_dim(self) -> int | None:
+        """The dim of the result that follows the outputs of a weight; none if there is no such dim."""
+        match self.node.operator:
+            case Linear():
+                return len(self.node.shape) - 1
+            case Convolution(groups=1):
+                return 1
+        return None
+
+    def nest(self, outputs: tuple[str, ...], layouts: Layouts) -> Nest | None:
+        """Samples, and outputs of a weight: each sum is whole, for it is rounded."""
+        node, dim = self.node, self.channel_dim
+        if dim is None or node.shape[dim] != layouts[self.weights[0]].size[0]:
+            return None
+        (source,), (out,) = self.inputs, outputs
+        made, axes = layouts[out], (Axis(BATCH, node.shape[0]), Axis(CHANNELS, node.shape[dim]))
+        per_sample = (Window(BATCH), *(None,) * (len(layouts[source].size) - 1))
+        along = tuple({0: Window(BATCH), dim: Window(CHANNELS)}.get(d) for d in range(len(made.size)))
+        by_channel = (
+            stored(name, layouts[name], (Window(CHANNELS), *(None,) * (len(layouts[name].size) - 1)))
+            for name in self.weights
+        )
+        result = Result(out, made.size, made.stride, made.dtype.itemsize, along)
+
+        def part(samples: int, channels: int) -> Node:
+            shape = (samples, *node.shape[1:dim], channels, *node.shape[dim + 1 :])
+            return replace(node, shape=shape)
+
+        def body(tiles: Sequence[Any], at: At, cut: frozenset[str]) -> tuple[Tensor, ...]:
+            del cut
+            return (part(*(stop - start for start, stop in at.values())).run(tiles[:1], tiles[1:]),)
+
+        def scratch(block: Mapping[str, int]) -> int:
+            samples, channels = block[BATCH], block[CHANNELS]
+            named = zip(node.weights, self.weights, strict=True)
+            shapes = {name: (channels, *layouts[held].size[1:]) for name, held in named}
+            return part(samples, channels).for_samples(samples).scratch_bytes(shapes)
+
+        operands = (stored(source, layouts[source], per_sample), *by_channel)
+        orders = ((BATCH, CHANNELS), (CHANNELS, BATCH))
+        return Nest(axes, NO_PROGRAM, operands, (result,), body, orders, exact=True, scratch=scratch)
 
 
 @dataclass(frozen=True)
@@ -138,6 +192,13 @@ class Passes:
     def value_of(self, name: str, label: str) -> str:
         """The value of a node, or of the input, in the pass `label`."""
         return name if name == "batch.0" else self._fixed.get(name, f"{name} {label}".rstrip())
+
+    def offer_loops(self) -> dict[str, dict[str, Loop]]:
+        """Let all ops that can run in slices; the loops, by op and option."""
+        drafts = [Draft(op, self.kernels[op.name]) for op in self.ops]
+        loops = offer_loops(drafts, self.values, self.layouts)
+        self.ops = [draft.op for draft in drafts]
+        return loops
 
     def graph(self, name: str, outputs: tuple[str, ...]) -> Graph:
         """The graph of all ops."""
