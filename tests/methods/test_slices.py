@@ -21,6 +21,8 @@ MOMENTUM = SGD(0.05, momentum=0.9)
 METHODS: dict[str, Optimizer] = {
     "spsa:epsilon=0.05:in_place=true": MOMENTUM,
     "spsa:epsilon=0.05:directions=2:in_place=true": AdamW(),
+    "forward-forward:precision=int8:candidates=2": MOMENTUM,
+    "forward-forward:precision=int8:rounding=nearest:peer=0.1": AdamW(),
     "fixed-point:directions=2": SGD(0.05),
     "fixed-point:keep=0.5:mask=random:law=rademacher": SGD(0.05),
     "fixed-point:keep=0.5:beta=0.5:guided_after=0:sharpness=0.002": SGD(0.05),

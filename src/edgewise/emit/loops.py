@@ -23,7 +23,8 @@ from edgewise.emit.render import INDENT, render, tensor
 from edgewise.emit.rooms import operand_bytes, result_bytes
 from edgewise.emit.slots import Access
 from edgewise.emit.statements import aligned, optimizer_call
-from edgewise.emit.tiles import Piece, Tile, tile_statements
+from edgewise.emit.tile import Piece, Tile
+from edgewise.emit.tiles import tile_statements
 from edgewise.emit.views import Extent, View, plus, slots_of, times
 
 _RESERVED = {"step", "first", "last", "s", "error"}
@@ -238,7 +239,8 @@ class LoopBody:
     def _tile(self, results: "Sequence[_Made]") -> None:
         targets = [self._target(made) for made in results]
         views = [target.made for target in targets]
-        tile = Tile(self.slots, self.values, views, self.pieces, self.at, self.count, self.workspace)
+        extent = {axis.name: axis.extent for axis in self.nest.axes}
+        tile = Tile(self.slots, self.values, views, self.pieces, self.at, self.count, extent, self.workspace)
         if self._reads_rows():
             self._rows(tile)
         else:

@@ -16,7 +16,7 @@ from edgewise.capture.updates import Nudge, Piecewise
 from edgewise.emit import directions, integers
 from edgewise.emit.calls import Call, Unsupported
 from edgewise.emit.integers import integer_call, integer_workspace
-from edgewise.emit.views import whole
+from edgewise.emit.views import slots_of, whole
 
 
 class KernelRule(NamedTuple):
@@ -60,7 +60,7 @@ def method_calls(
         case IntegerKernel():
             return integer_call(run, made, layouts, room)
         case WeightGradientKernel():
-            return (integers.weight_gradient(run, made[0], layouts),)
+            return (integers.weight_gradient(run, made[0], slots_of(run.program, layouts)),)
     rule = _rule_of(type(run))
     if rule is not None:
         return rule.calls(run, made, layouts, room)

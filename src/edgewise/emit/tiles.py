@@ -1,13 +1,15 @@
 """The C of one tile of a loop: the kernel calls on slices, with what a slice changes in their settings."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from edgewise.capture import gradients, int8_weights, requantized
 from edgewise.capture.directions import AlongKernel, DirectionKernel, NudgeKernel, PerturbedKernel
 from edgewise.capture.effects import BatchNormKernel, ProductKernel
+from edgewise.capture.integer_layers import WeightGradientKernel
+from edgewise.capture.integers import IntegerKernel
 from edgewise.capture.kernels import AtenKernel, Run, Slot, resolve
 from edgewise.capture.tiling.convolution import GROUPS, INPUTS, ROWS
 from edgewise.capture.tiling.gathers import TABLE
@@ -21,51 +23,13 @@ from edgewise.emit.convolutions import (
     convolution_parameter_gradients,
 )
 from edgewise.emit.directions import draw_tile, first_of, update_tile
-from edgewise.emit.integers import convolution_layer
+from edgewise.emit.integer_tiles import integer_tile
+from edgewise.emit.integers import convolution_layer, weight_gradient
 from edgewise.emit.methods import method_tile
 from edgewise.emit.rules import packet_of
 from edgewise.emit.statements import aten_call, batch_norm, optimizer_call
+from edgewise.emit.tile import Guarded, Tile
 from edgewise.emit.views import Extent, View
-
-
-@dataclass(frozen=True)
-class Piece:
-    """What a tile takes of one dim that follows `axis`: from `start` on, where the window began at `low`."""
-
-    axis: str
-    start: Extent
-    low: Extent
-
-
-@dataclass(frozen=True)
-class Tile:
-    """The operands of one tile.
-
-    `slots` are views by the slot of the op's program, `values` those of stored values by name (inouts and
-    operands without a slot), `made` where result i goes. `pieces` says of the operand behind a slot where its
-    slice begins, by dim; `at` is the C variable of an axis that is cut, `count` how many positions it has.
-    At `room`, a C expression, is what the method's calls work in.
-    """
-
-    slots: Mapping[int, View]
-    values: Mapping[str, View]
-    made: Sequence[View]
-    pieces: Mapping[int, Mapping[int, Piece]]
-    at: Mapping[str, str]
-    count: Mapping[str, Extent]
-    room: str
-
-
-@dataclass(frozen=True)
-class Guarded:
-    """Calls that are made if `condition`, a C expression, holds; always if it is empty.
-
-    They make the results whose positions are `makes`.
-    """
-
-    condition: str
-    calls: tuple[Call, ...]
-    makes: tuple[int, ...] = (0,)
 
 
 def tile_statements(run: Run, tile: Tile, *, first: bool) -> list[Guarded]:
@@ -81,6 +45,8 @@ def tile_statements(run: Run, tile: Tile, *, first: bool) -> list[Guarded]:
             return _update(run, tile, first=first)
         case AtenKernel():
             return _aten(run, tile)
+        case IntegerKernel():
+            return integer_tile(run, tile)
     return [Guarded("", _calls(run, tile, first=first), _all(tile))]
 
 
@@ -96,6 +62,8 @@ def _calls(run: Run, tile: Tile, *, first: bool) -> tuple[Call, ...]:
         case DirectionKernel() | PerturbedKernel() | AlongKernel() | NudgeKernel():
             out = tile.values[run.old] if isinstance(run, NudgeKernel) else tile.made[0]
             return draw_tile(run, out, tile.slots, tile.values, first_of(run.like.stride, tile.at))
+        case WeightGradientKernel():
+            return (weight_gradient(run, tile.made[0], tile.slots),)
     return method_tile(run, tile)
 
 

@@ -19,6 +19,7 @@ from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from edgewise.capture.kernels import Memory, Program, Tensors
@@ -77,10 +78,11 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class Axis:
-    """A loop: so many positions."""
+    """A loop: so many positions; or so many `passes` over all tiles, one after another, in any cutting."""
 
     name: str
     extent: int
+    passes: bool = False
 
 
 def piece(along: Along, size: int, at: At, cut: frozenset[str]) -> Piece:
@@ -155,7 +157,8 @@ class Operand:
 class Result:
     """A tensor that tiles make, or parts of a sum; `value` is the output it is stored in, if it is one.
 
-    `grow` elements more of each dim are made than kept. It takes no memory if it is not `fresh`.
+    `grow` elements more of each dim are made than kept. It takes no memory if it is not `fresh`. What is made
+    `once` is no sum: each slice is what one tile makes, and all others that could add nothing.
     """
 
     value: str | None
@@ -165,11 +168,24 @@ class Result:
     along: tuple[Along, ...]
     grow: tuple[int, ...] = ()
     fresh: bool = True
+    once: bool = False
 
     @property
     def axes(self) -> frozenset[str]:
         """The axes that index it."""
         return frozenset(a.axis for a in self.along if a is not None)
+
+
+class Held(NamedTuple):
+    """A tensor of zeros when a loop begins, which tiles change as they go."""
+
+    size: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def bytes(self) -> int:
+        """What it takes."""
+        return math.prod(self.size) * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
@@ -195,7 +211,8 @@ class Nest:
     `orders` are the orders of loops worth trying, the outermost first. If `linear`, the axes are cut as
     one: blocks of 1 of all outer ones. `inouts` are values that the first execution changes as it goes: they
     follow the operands in the body's arguments, as `None` when it is not the first. `sinks[i]` gets result i.
-    `scratch(block)` is what the body works in besides, for a tile of so many positions of each axis.
+    `scratch(block)` is what the body works in besides, for a tile of so many positions of each axis. What is
+    `held` from the first tile to the last follows all others in its arguments.
     """
 
     axes: tuple[Axis, ...]
@@ -209,6 +226,7 @@ class Nest:
     inouts: tuple[Operand, ...] = ()
     sinks: Mapping[int, Sink] = ()  # type: ignore[assignment]
     scratch: Callable[[Mapping[str, int]], int] | None = None
+    held: tuple[Held, ...] = ()
 
     def extent(self, name: str) -> int:
         """Positions of an axis."""
@@ -270,13 +288,13 @@ class Loop:
 
     def is_summed(self, result: Result) -> bool:
         """Whether several tiles add to one slice of `result`."""
-        return bool(self.cut - result.axes)
+        return not result.once and bool(self.cut - result.axes)
 
     def sums_are_whole(self) -> bool:
         """Whether each sum is done before the next begins: none of its loops is inside one over its parts."""
         for result in self.nest.results:
             follows = [axis in result.axes for axis, _ in self.blocks]
-            if follows != sorted(follows, reverse=True):
+            if not result.once and follows != sorted(follows, reverse=True):
                 return False
         return True
 
@@ -308,7 +326,8 @@ class Loop:
     def stored(self, result: Result) -> Footprint:
         """What writing `result` slice by slice costs; its tiles are part of the workspace."""
         view = Operand("", None, result.size, result.stride, result.itemsize, result.along)
-        return self.footprint(view)._replace(tile_bytes=0)
+        own = tuple(block for block in self.blocks if not result.once or block[0] in result.axes)
+        return Loop(self.nest, own).footprint(view)._replace(tile_bytes=0)
 
     def result_bytes(self, result: Result) -> int:
         """Bytes of the largest tile of `result`."""
@@ -336,9 +355,11 @@ class Loop:
     @property
     def scratch_bytes(self) -> int:
         """What the body works in besides its operands and results."""
+        held = sum(held.bytes for held in self.nest.held)
         if self.nest.scratch is None:
-            return 0
-        return self.nest.scratch({**{a.name: a.extent for a in self.nest.axes}, **dict(self.blocks)})
+            return held
+        whole = {axis.name: axis.extent for axis in self.nest.axes}
+        return held + self.nest.scratch({**whole, **dict(self.blocks)})
 
     def _sinks(self) -> list[Sink]:
         return list(dict(self.nest.sinks).values())

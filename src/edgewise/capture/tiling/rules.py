@@ -4,12 +4,30 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from edgewise.capture import gradients, int8_weights, integers, requantized
+from edgewise.capture import (
+    gradients,
+    int8_weights,
+    integer_layers,
+    integers,
+    labelled_layer,
+    requantized,
+)
 from edgewise.capture.directions import AlongKernel, DirectionKernel, NudgeKernel, PerturbedKernel
 from edgewise.capture.effects import BatchNormKernel, ProductKernel
+from edgewise.capture.integer_layers import WeightGradientKernel
+from edgewise.capture.integers import IntegerKernel
 from edgewise.capture.kernels import AtenKernel, Instruction, Program, Run, Slot
 from edgewise.capture.lowering import Draft, Layout
-from edgewise.capture.tiling import broadcast, convolution, drawn, gathers, products, rowwise, updating
+from edgewise.capture.tiling import (
+    broadcast,
+    convolution,
+    drawn,
+    gathers,
+    int8_layers,
+    products,
+    rowwise,
+    updating,
+)
 from edgewise.capture.tiling.calls import Call
 from edgewise.capture.tiling.nest import Loop, Nest, Sliced
 from edgewise.capture.tiling.options import LEAST_BYTES, Chosen, offered
@@ -28,6 +46,8 @@ _FUNCTIONS: dict[object, Rule] = {
     requantized.convolution_layer: convolution.requantized,
     int8_weights.convolution_by_int8: convolution.by_int8,
     requantized.linear_layer: products.requantized,
+    integer_layers.apply_linear_relu: int8_layers.linear_relu,
+    labelled_layer.apply_first_layer: int8_layers.first_layer,
 }
 _PACKETS: dict[str, Rule] = {
     "convolution": convolution.forward,
@@ -79,10 +99,23 @@ def nest_of(run: Run, outputs: tuple[str, ...], layouts: Mapping[str, Layout]) -
             dims = broadcast.along_dims(layouts[run.mask].size)
             mask = updating.stored(run.mask, layouts[run.mask], dims)
             nest = broadcast.scaled_product(call, mask, run.scale)
-        case AtenKernel():
-            rule = _rule(run)
-            nest = rule(Call.of(run, outputs, layouts)) if rule is not None else None
+        case WeightGradientKernel() | IntegerKernel() | AtenKernel():
+            nest = _of_call(run, outputs, layouts)
     return nest
+
+
+def _of_call(
+    run: AtenKernel | IntegerKernel | WeightGradientKernel,
+    outputs: tuple[str, ...],
+    layouts: Mapping[str, Layout],
+) -> Nest | None:
+    if isinstance(run, WeightGradientKernel):
+        return int8_layers.weight_gradient(run, _call(run.program, run.args, outputs, layouts))
+    if isinstance(run, IntegerKernel):
+        rule = _FUNCTIONS.get(run.function)
+        return rule(_call(run.program, run.args, outputs, layouts)) if rule is not None else None
+    rule = _rule(run)
+    return rule(Call.of(run, outputs, layouts)) if rule is not None else None
 
 
 def _of_update(run: UpdateKernel, layouts: Mapping[str, Layout]) -> Nest | None:

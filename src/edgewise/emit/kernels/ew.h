@@ -351,16 +351,21 @@ void ew_convolution_weight_gradient_i8(const ew_tensor *dw, const ew_tensor *dy,
 /* q [rows, n], y and g [rows, outputs] are i8; squares are mean squares of rows. `room` holds a row of q. */
 void ew_round_rows(const ew_tensor *out, const ew_tensor *x); /* each at the scale of its largest element */
 void ew_mean_squares(const ew_tensor *out, const ew_tensor *q);
-void ew_linear_relu_i8(const ew_tensor *y, const ew_tensor *y_squares, const ew_tensor *q, const ew_tensor *squares,
-                       const ew_tensor *w, const ew_tensor *b /* or NULL */, float step, void *room);
+/* The same of rows in slices: first sums (i32) of each, then what they are in the mean of `count` numbers. */
+void ew_add_squares(const ew_tensor *total, const ew_tensor *q);
+void ew_mean_of_squares(const ew_tensor *out, const ew_tensor *total, int32_t count);
+void ew_linear_relu_i8(const ew_tensor *y, const ew_tensor *q, const ew_tensor *squares, const ew_tensor *w,
+                       const ew_tensor *b /* or NULL */, float step, void *room);
 /* Samples x with each of the labels (i64 [labels, samples]) in turn. */
 void ew_labelled_rows(const ew_tensor *q, const ew_tensor *squares, const ew_tensor *x, const ew_tensor *labels,
                       int32_t classes, float height);
-/* Samples, and what the layer makes of them, with their right labels (labels[0]), and then with that of the wrong
- * ones in which it finds most. `room` holds an int32 for each wrong label of a sample, and a row of q. */
-void ew_first_layer_i8(const ew_tensor *q, const ew_tensor *squares, const ew_tensor *y, const ew_tensor *y_squares,
-                       const ew_tensor *x, const ew_tensor *labels, const ew_tensor *w, const ew_tensor *b,
-                       int32_t classes, float height, float step, void *room);
+/* Adds to the goodness (i32 [labels - 1, samples], dense) the squares of what the layer makes of samples q, which
+ * have their right labels (labels[0]), with each of the wrong ones. `room` holds a row of q. */
+void ew_judge_labels(const ew_tensor *goodness, const ew_tensor *q, const ew_tensor *squares, const ew_tensor *labels,
+                     const ew_tensor *w, const ew_tensor *b /* or NULL */, float step, void *room);
+/* Samples x with that of the wrong labels in which most goodness was found. */
+void ew_best_rows(const ew_tensor *q, const ew_tensor *squares, const ew_tensor *x, const ew_tensor *labels,
+                  const ew_tensor *goodness, int32_t classes, float height);
 /* Of a loss with this slope in the squares of y, and in the first half of the rows with the slope p in y; rounded
  * at random if there is a key. `total` is the sum over rows. */
 void ew_relu_gradient_i8(const ew_tensor *g, const ew_tensor *scale, const ew_tensor *total, const ew_tensor *y,

@@ -13,7 +13,7 @@ from edgewise.emit.calls import Call, Settings, Table, Unsupported, c_number
 from edgewise.emit.copies import copy
 from edgewise.emit.directions import LAWS, first_of
 from edgewise.emit.methods import RULES, KernelRule
-from edgewise.emit.tiles import Tile
+from edgewise.emit.tile import Tile
 from edgewise.emit.views import Extent, View, product, run_of, whole
 from edgewise.methods.fixed_point import operators as ops
 from edgewise.methods.fixed_point.arithmetic import Factor
