@@ -50,7 +50,7 @@ def integer_workspace(run: IntegerKernel, layouts: Layouts) -> int:
 
 @dataclass(frozen=True)
 class Room:
-    """What the calls of a layer work in: sums of squares, goodness of wrong labels, an int8 row of weights."""
+    """What the calls of a layer work in: sums of squares, goodness of wrong labels, a row of weights."""
 
     sums: View
     goodness: View

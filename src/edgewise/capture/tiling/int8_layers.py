@@ -64,8 +64,8 @@ def linear_relu(call: Call) -> Nest:
 def first_layer(call: Call) -> Nest:
     """`apply_first_layer(x, labels, w, b, classes, height, step)`: twice through the outputs.
 
-    The first pass finds sums of squares with all labels, the second what the layer makes of the right ones and
-    of the best of the wrong.
+    The first pass finds sums of squares with all labels, the second makes y of the right labels, and of the
+    best of the wrong.
     """
     x, labels, w, b, classes, height, step = call.args
     (tried, samples), (outputs, inputs) = call.meta(labels).shape, call.meta(w).shape
