@@ -124,8 +124,12 @@ class Block:
 
     def levels(self, part: slice, z: Tensor) -> Tensor:
         """`z`, sums of products of these rows, as whole numbers of steps from 0 to 127, in its place."""
-        z.mul_(self.factor[part])
-        return torch.addcmul(self.offset, z, self.scales, out=z).round_().clamp_(0, LEVELS)
+        return self.scaled(part, z).round_().clamp_(0, LEVELS)
+
+    def scaled(self, part: slice, z: Tensor) -> Tensor:
+        """The same before it is rounded."""
+        # Not `addcmul`: it rounds once in full vectors and twice in what is left over; slices would differ.
+        return z.mul_(self.factor[part]).mul_(self.scales).add_(self.offset)
 
 
 class Blocks:
