@@ -8,10 +8,13 @@ from torch import Tensor, nn
 
 from edgewise.capture import SGD, AdamW, Captured, Optimizer
 from edgewise.methods import capture_with
+from edgewise.methods.fixed_point import operators as ops
+from edgewise.methods.fixed_point.passes import NodeKernel
 from edgewise.plan import check
 from edgewise.train.method_names import parse_method
 from edgewise.zoo import resolve_task
 from tests.capture.test_tiling import assert_tiles_as_whole
+from tests.capture.tiles import loops_of
 from tests.methods.steps import network
 from tests.run.streams import streaming_plan
 from tests.run.training import assert_same_bits, plain, start_of, train
@@ -35,10 +38,35 @@ def small_step(method: str) -> tuple[Captured, tuple[Tensor, Tensor]]:
     return capture_with(parse_method(method), model, "cross_entropy", METHODS[method], batch), batch
 
 
+class Branches(nn.Module):
+    """Convolutions, pools, and what is done element by element."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(2, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
+        self.pool, self.head = nn.MaxPool2d(2, padding=1), nn.Linear(6, 3)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        x = torch.relu(self.first(x_BCHW))
+        x = self.pool(nn.functional.gelu(x + self.second(x)) * x)
+        scores: Tensor = self.head(x.mean((2, 3)))
+        return scores
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_each_op_in_slices_is_the_whole_op(method: str) -> None:
     captured, batch = small_step(method)
     assert_tiles_as_whole(captured, batch, random.Random(0), most=8)
+
+
+def test_all_operators_of_integers_in_slices_are_the_whole_ones() -> None:
+    torch.manual_seed(0)
+    batch = torch.randn(2, 2, 6, 5), torch.arange(2)
+    captured = capture_with(parse_method("fixed-point"), Branches(), "cross_entropy", SGD(0.05), batch)
+    assert_tiles_as_whole(captured, batch, random.Random(0), most=3)
+    runs = [captured.kernels[op.name] for op in captured.graph.ops if loops_of(captured, op)]
+    tiled = {type(run.node.operator) for run in runs if isinstance(run, NodeKernel)}
+    assert tiled >= {ops.Quantize, ops.Convolution, ops.Linear, ops.Sum, ops.Times, ops.MaxPool, ops.MeanPool}
 
 
 @pytest.mark.parametrize("method", METHODS)

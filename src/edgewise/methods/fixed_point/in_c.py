@@ -221,11 +221,13 @@ def _node(run: NodeKernel, made: list[View], layouts: Layouts, room: str) -> tup
 
 
 def _node_tile(run: NodeKernel, tile: Tile) -> tuple[Call, ...]:
-    """Some samples and outputs of an operator that has weights."""
-    (x,), shape = (tile.values[name] for name in run.inputs), run.node.inputs[0].shape
-    seen = replace(x, size=(x.size[0], *shape[1:]), stride=dense_strides(shape))
+    """Some samples and outputs of an operator that has weights, or some planes or elements of any other."""
     weights = [tile.values[name] for name in run.weights]
-    return _OPERATORS[type(run.node.operator)](run.node.operator, tile.made[0], [seen], weights)
+    inputs = [tile.values[name] for name in run.inputs]
+    if weights:
+        (x,), shape = inputs, run.node.inputs[0].shape
+        inputs = [replace(x, size=(x.size[0], *shape[1:]), stride=dense_strides(shape))]
+    return _OPERATORS[type(run.node.operator)](run.node.operator, tile.made[0], inputs, weights)
 
 
 def _requantize(output: ops.Output, bias: Factor | None = None, factor: Factor | None = None) -> Settings:

@@ -11,12 +11,23 @@ from torch import Tensor
 from edgewise.capture.kernels import Memory, Run, Tensors
 from edgewise.capture.lowering import STEP, Draft, Layout
 from edgewise.capture.tiling import Loop, offer_loops
+from edgewise.capture.tiling.broadcast import along_dims, dim_axes
 from edgewise.capture.tiling.drawn import NO_PROGRAM
-from edgewise.capture.tiling.nest import At, Axis, Nest, Result, Sliced, Window
+from edgewise.capture.tiling.nest import Along, At, Axis, Nest, Result, Sliced, Window
 from edgewise.capture.tiling.updating import stored
 from edgewise.graph import Graph, Kind, Op, Option, Value, validate
 from edgewise.methods.fixed_point.network import Network, Node
-from edgewise.methods.fixed_point.operators import Convolution, Linear
+from edgewise.methods.fixed_point.operators import (
+    Convolution,
+    Linear,
+    Lookup,
+    MaxPool,
+    MeanPool,
+    Quantize,
+    Shapes,
+    Sum,
+    Times,
+)
 
 Layouts = Mapping[str, Layout]
 
@@ -48,12 +59,54 @@ class NodeKernel(Sliced):
                 return 1
         return None
 
+    @property
+    def plane_dims(self) -> int:
+        """How many dims of inputs and result go element by element; 0 if there are none."""
+        match self.node.operator:
+            case Quantize() | Sum() | Times() | Lookup():
+                return len(self.node.shape)
+            case MaxPool() | MeanPool():
+                return 2
+        return 0
+
     def nest(self, outputs: tuple[str, ...], layouts: Layouts) -> Nest | None:
-        """Samples, and outputs of a weight: each sum is whole, for it is rounded."""
-        node, dim = self.node, self.channel_dim
-        if dim is None or node.shape[dim] != layouts[self.weights[0]].size[0]:
+        """By samples and outputs of a weight, or by elements, or by planes."""
+        (out,) = outputs
+        dim, dims = self.channel_dim, self.plane_dims
+        if dim is not None and self.node.shape[dim] == layouts[self.weights[0]].size[0]:
+            return self._by_outputs(dim, out, layouts)
+        leading = {layouts[name].size[:dims] for name in (*self.inputs, out)}
+        return self._by_planes(dims, out, layouts) if dims and len(leading) == 1 else None
+
+    def _by_planes(self, dims: int, out: str, layouts: Layouts) -> Nest | None:
+        """Slices of the first `dims` dims, which are the same of all that it reads and makes."""
+        node, made = self.node, layouts[out]
+        if any(layouts[n].size != o.shape for n, o in zip(self.inputs, node.inputs, strict=True)):
             return None
-        (source,), (out,) = self.inputs, outputs
+
+        def along(size: tuple[int, ...]) -> tuple[Along, ...]:
+            return (*along_dims(size)[:dims], *(None,) * (len(size) - dims))
+
+        def body(tiles: Sequence[Any], at: At, cut: frozenset[str]) -> tuple[Tensor, ...]:
+            del at, cut
+            return (node.operator(tiles, ()).reshape(*tiles[0].shape[:dims], *node.shape[dims:]),)
+
+        def scratch(block: Mapping[str, int]) -> int:
+            part = tuple(block.values())
+            inputs = [(*part, *operand.shape[dims:]) for operand in node.inputs]
+            return node.operator.scratch_bytes(Shapes(inputs, (), (*part, *node.shape[dims:])))
+
+        axes = dim_axes(made.size)[:dims]
+        operands = tuple(stored(name, layouts[name], along(layouts[name].size)) for name in self.inputs)
+        result = Result(out, made.size, made.stride, made.dtype.itemsize, along(made.size))
+        order = tuple(axis.name for axis in axes)
+        return Nest(
+            axes, NO_PROGRAM, operands, (result,), body, (order,), linear=True, exact=True, scratch=scratch
+        )
+
+    def _by_outputs(self, dim: int, out: str, layouts: Layouts) -> Nest:
+        """Samples, and outputs of a weight, dim `dim` of the result: each sum is whole, for it is rounded."""
+        node, (source,) = self.node, self.inputs
         made, axes = layouts[out], (Axis(BATCH, node.shape[0]), Axis(CHANNELS, node.shape[dim]))
         per_sample = (Window(BATCH), *(None,) * (len(layouts[source].size) - 1))
         along = tuple({0: Window(BATCH), dim: Window(CHANNELS)}.get(d) for d in range(len(made.size)))
