@@ -137,6 +137,15 @@ board `an500`. *Least*: the smallest arena that was found, the rest in the store
 |---|---:|---:|---:|---:|---|
 {methods}
 
+### A network larger than the RAM
+
+One step of {wide_sizes} numbers, batch {wide_batch}, on board `{board}` within {ram} of RAM, weights in the
+store. *Kept*: the arena with everything in RAM.
+
+| method | weights | kept | arena | least | instructions | read | written | from PyTorch | board and host |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|---|
+{wide}
+
 ## Power lost
 
 The first two steps of `{lost_model}` ({lost_ram} of RAM), once for each write to the store, with the power
@@ -166,6 +175,11 @@ METHODS = (
 )
 
 
+WIDE = (784, 1000, 1000, 10)
+WIDE_BATCH = 8
+WIDE_METHODS = ("backprop", "forward-forward:precision=int8", "fixed-point")
+
+
 class Rows(NamedTuple):
     steps: list[str]
     numbers: list[str]
@@ -174,6 +188,7 @@ class Rows(NamedTuple):
     inference: list[str]
     training: list[str]
     methods: list[str]
+    wide: list[str]
     lost: list[str]
 
 
@@ -323,16 +338,45 @@ def by_method(method: str, rows: Rows) -> None:
         made = emit(captured, device, Budget(arena), folder, model="x", infer=False, time_limit=10)
         here, _ = run_in_c(made, folder, [task.example_batch])
         there, seen = run_in_c(made, folder, [task.example_batch], board)
+    rows.methods.append(
+        f"| `{method}` | {size(arena)} | {size(least)} | {seen.instructions:,} | "
+        f"{beside(start, here, there, theirs)} |"
+    )
+    print(rows.methods[-1], flush=True)
+
+
+def beside(start: dict[str, Tensor], here: Trained, there: Trained, theirs: Trained) -> str:
+    """How far the board is from PyTorch, and whether it has the bits of this computer."""
     same = there.losses == here.losses and same_bits(there.state, here.state)
     mine, wanted = changes(there.state, start), changes(theirs.state, start)
     apart = (
         f"{distance(mine, wanted):.1e}" if wanted else "0" if same_bits(there.state, theirs.state) else "?"
     )
-    rows.methods.append(
-        f"| `{method}` | {size(arena)} | {size(least)} | {seen.instructions:,} | {apart} | "
-        f"{'same bits' if same else 'DIFFER'} |"
+    return f"{apart} | {'same bits' if same else 'DIFFER'}"
+
+
+def larger_than_ram(method: str, rows: Rows) -> None:
+    torch.manual_seed(0)
+    inputs, first, second, classes = WIDE
+    layers = (nn.Linear(inputs, first), nn.ReLU(), nn.Linear(first, second), nn.ReLU())
+    model = nn.Sequential(nn.Flatten(), *layers, nn.Linear(second, classes))
+    batch = torch.rand(WIDE_BATCH, 1, 28, 28), torch.arange(WIDE_BATCH) % classes
+    captured = capture_with(parse_method(method), model, "cross_entropy", SGD(0.01), batch)
+    start = {k: v.detach().clone() for k, v in captured.model.state_dict().items()}
+    theirs, device = in_pytorch(captured, [batch]), load_device("stm32f4")
+    graph, budget = prepare(captured).graph, Budget(128 * KIB - RESERVED_BYTES)
+    kept, least = plain_plan(graph, device).peak_bytes, minimum_ram(graph, device, time_limit=10).ram_bytes
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        made = emit(captured, device, budget, folder, model="x", infer=False, time_limit=10)
+        here, _ = run_in_c(made, folder, [batch])
+        there, seen = run_in_c(made, folder, [batch], find_board("stm32f405"), ram_bytes=128 * KIB)
+    rows.wide.append(
+        f"| `{method}` | {parameters(model):,} | {size(kept)} | {size(made.emitted.arena_bytes)} | "
+        f"{size(least)} | {seen.instructions:,} | {size(seen.read_bytes)} | {size(seen.written_bytes)} | "
+        f"{beside(start, here, there, theirs)} |"
     )
-    print(rows.methods[-1], flush=True)
+    print(rows.wide[-1], flush=True)
 
 
 # -- power ---------------------------------------------------------------------------------------------------
@@ -383,12 +427,15 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows = Rows([], [], [], sparse_update(options.time_limit), inference(options.time_limit), [], [], [])
+    sparse, inferred_alone = sparse_update(options.time_limit), inference(options.time_limit)
+    rows = Rows([], [], [], sparse, inferred_alone, [], [], [], [])
     lost_ram = lose_power(rows)
     for name, epochs in EPOCHS.items():
         train(name, epochs, options.time_limit, rows)
     for method in METHODS:
         by_method(method, rows)
+    for method in WIDE_METHODS:
+        larger_than_ram(method, rows)
     for name in options.cases:
         measure(name, CASES[name], options.time_limit, rows)
     text = TEXT.format(
@@ -398,6 +445,8 @@ def main() -> None:
         ram=size(128 * KIB),
         tflm=_tflm.VERSION,
         reserved=size(RESERVED_BYTES),
+        wide_sizes=", ".join(f"{count:,}" for count in WIDE[:-1]) + f" and {WIDE[-1]}",
+        wide_batch=WIDE_BATCH,
         lost_model="mlp",
         lost_ram=size(lost_ram),
         limit=options.time_limit,

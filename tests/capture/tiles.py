@@ -62,7 +62,8 @@ def executions(captured: Captured, batch: tuple[Tensor, ...], step: int = 1) -> 
     for value in captured.graph.sources():
         name = value.name
         if name in captured.states:
-            tensors[name] = captured.empty(name)[0].uniform_(0, 0.1)
+            made = captured.empty(name)[0]
+            tensors[name] = made.uniform_(0, 0.1) if made.is_floating_point() else made.random_(0, 99)
         elif name in model or name in captured.constants:
             tensors[name] = copy_of(captured, name, model.get(name, captured.constants.get(name)).detach())
     tensors.update(zip(captured.batch, batch, strict=True))

@@ -83,14 +83,14 @@ def test_perturbed(
     assert torch.equal(w, out)
 
 
-@given(laws, keys, counts, seeds)
-def test_nudge(law: str, key: tuple[int, int, int], count: int, seed: int) -> None:
+@given(laws, keys, counts, firsts, seeds)
+def test_nudge(law: str, key: tuple[int, int, int], count: int, first: int, seed: int) -> None:
     c, drawn = directions(law, key, 2)
     w = normal((count,), seed)
     expected = w.double()
-    change, terms = exact(drawn, [0.5, -1.25], [key[0]] * 2, 0, count)
+    change, terms = exact(drawn, [0.5, -1.25], [key[0]] * 2, first, count)
 
-    kernels().ew_nudge(w, (ctypes.c_float * 2)(0.5, -1.25), c)
+    kernels().ew_nudge(w, (ctypes.c_float * 2)(0.5, -1.25), first, c)
 
     assert_close(w, expected + change, 1e-6, terms + expected.abs())
 
@@ -111,16 +111,22 @@ def test_along(
 
 
 @pytest.mark.parametrize("optimizer", [SGD(0.1), SGD(0.1, 0.9, 1e-3), AdamW(1e-2)], ids=str)
-@given(laws, keys, counts, seeds, st.booleans())
+@given(laws, keys, counts, firsts, seeds, st.booleans())
 def test_updates(
-    optimizer: Optimizer, law: str, key: tuple[int, int, int], count: int, seed: int, keeps_top: bool
+    optimizer: Optimizer,
+    law: str,
+    key: tuple[int, int, int],
+    count: int,
+    first: int,
+    seed: int,
+    keeps_top: bool,
 ) -> None:
     c, drawn = directions(law, key, 2)
     w, scales = normal((count,), seed), torch.tensor([0.5, -1.25])
     expected = w.double()
     states, exact_states = zero_states(optimizer, w), zero_states(optimizer, expected)
     threshold = w.abs().median() if keeps_top else None
-    gradient, terms = exact(drawn, scales.tolist(), [key[0]] * 2, 0, count)
+    gradient, terms = exact(drawn, scales.tolist(), [key[0]] * 2, first, count)
     if threshold is not None:
         gradient.masked_fill_(w.abs() < threshold, 0)
 
@@ -128,10 +134,10 @@ def test_updates(
     held = list(states.values())
     if isinstance(optimizer, SGD):
         settings = Sgd(optimizer.lr, optimizer.momentum, optimizer.weight_decay)
-        kernels().ew_sgd_along(w, scales, None, threshold, c, held[0] if held else None, settings)
+        kernels().ew_sgd_along(w, scales, None, threshold, first, c, held[0] if held else None, settings)
     else:
         settings = Adamw(optimizer.lr, *optimizer.betas, optimizer.eps, optimizer.weight_decay)
-        kernels().ew_adamw_along(w, scales, None, threshold, c, *held, settings, 3)
+        kernels().ew_adamw_along(w, scales, None, threshold, first, c, *held, settings, 3)
 
     assert_close(w, expected, 1e-6, terms + expected.abs())
     for name, state in states.items():

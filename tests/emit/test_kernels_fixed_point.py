@@ -100,8 +100,18 @@ class Case:
 kinds = st.sampled_from(["all", "bits", "chance", "guided"])
 
 
-@given(counts, seeds, weights, kinds, st.integers(-2, 2), st.sampled_from([None, -1, 0, 1]))
-def test_shift(count: int, seed: int, dtype: torch.dtype, kind: str, times: int, sign: int | None) -> None:
+cuts = st.integers(0, 100)
+
+
+def slices(count: int, cut: int) -> list[slice]:
+    """Two slices, or one."""
+    return [slice(0, count)] if not 0 < cut < count else [slice(0, cut), slice(cut, count)]
+
+
+@given(counts, cuts, seeds, weights, kinds, st.integers(-2, 2), st.sampled_from([None, -1, 0, 1]))
+def test_shift(
+    count: int, cut: int, seed: int, dtype: torch.dtype, kind: str, times: int, sign: int | None
+) -> None:
     case = Case(count, seed, dtype, kind, 1)
     key = Perturbation(0, "" if sign is None else "sign")
     signs = None if sign is None else torch.tensor(sign, dtype=torch.int8)
@@ -110,16 +120,26 @@ def test_shift(count: int, seed: int, dtype: torch.dtype, kind: str, times: int,
     own = case.mover.parameter
     rate = CFactor(*rate_of(own.rho if key.sign else own.epsilon))
 
-    kernels().ew_shift(case.w, WEIGHTS[dtype], case.kept, case.last, signs, times, rate, case.c)
+    for part in slices(count, cut):
+        last = None if case.last is None else case.last[part]
+        w = case.w[part]
+        kernels().ew_shift(w, WEIGHTS[dtype], case.kept, last, signs, times, rate, part.start, case.c)
 
     expected = case.tensors["w"]
     case.mover.shift(expected, {key: times}, case.tensors)
     assert torch.equal(case.w, expected)
 
 
-@given(counts, seeds, weights, kinds, st.integers(1, 3), st.booleans(), st.sampled_from([0, 4, 9]))
+@given(counts, cuts, seeds, weights, kinds, st.integers(1, 3), st.booleans(), st.sampled_from([0, 4, 9]))
 def test_follow(
-    count: int, seed: int, dtype: torch.dtype, kind: str, directions: int, normalized: bool, decay: int
+    count: int,
+    cut: int,
+    seed: int,
+    dtype: torch.dtype,
+    kind: str,
+    directions: int,
+    normalized: bool,
+    decay: int,
 ) -> None:
     case = Case(count, seed, dtype, kind, directions)
     case.tensors["signs"] = integers((directions,), seed, 1, torch.int8)
@@ -128,11 +148,14 @@ def test_follow(
     settings = RateSettings(units, decay, normalized, case.mover.parameter.most, 77)
     last = None if case.last is None else case.last.clone()
     room = (ctypes.c_int64 * directions)()
-    given_ = (case.kept, last, case.tensors["signs"], settings, case.c, room)
+    signs = case.tensors["signs"]
 
-    kernels().ew_follow(case.w, WEIGHTS[dtype], *given_)
+    for part in slices(count, 0 if normalized else cut):
+        followed = None if last is None else last[part]
+        given_ = (case.kept, followed, signs, settings, part.start, case.c, room)
+        kernels().ew_follow(case.w[part], WEIGHTS[dtype], *given_)
 
-    update = Update(case.mover, {}, "w", "signs", rate, 77, [range(directions)])
+    update = Update(case.mover, "w", {}, "signs", rate, 77, [range(directions)])
     update(case.tensors, "whole", True, None)  # type: ignore[arg-type]
     assert torch.equal(case.w, case.tensors["w"])
     if last is not None:
@@ -168,17 +191,25 @@ def test_quantize(count: int, seed: int, layout: int) -> None:
     assert torch.equal(out, ops.Quantize(0.031)([x], []))
 
 
-@given(st.integers(1, 9), st.integers(1, 40), st.integers(1, 9), outputs, weights, st.booleans(), seeds)
+@given(st.integers(1, 9), st.integers(1, 40), st.integers(1, 9), cuts, outputs, weights, st.booleans(), seeds)
 def test_linear(
-    rows: int, inputs: int, made: int, output: ops.Output, dtype: torch.dtype, biased: bool, seed: int
+    rows: int,
+    inputs: int,
+    made: int,
+    cut: int,
+    output: ops.Output,
+    dtype: torch.dtype,
+    biased: bool,
+    seed: int,
 ) -> None:
     x, w = levels((rows, inputs), seed), integers((made, inputs), seed, 120, dtype)
     given_ = [w, integers((made,), seed + 1, 120, dtype)] if biased else [w]
     bias = factor_of(3.7) if biased else None
     y = room_for(output, (rows, made))
 
-    b = given_[1] if biased else None
-    kernels().ew_integer_linear(y, x, w, WEIGHTS[dtype], b, requantize(output, bias))
+    for part in slices(made, cut % 10):
+        b = given_[1][part] if biased else None
+        kernels().ew_integer_linear(y[:, part], x, w[part], WEIGHTS[dtype], b, requantize(output, bias))
 
     assert torch.equal(y, ops.Linear(output, bias)([x], given_))
 

@@ -124,26 +124,43 @@ def test_round_rows_and_mean_squares(rows: int, columns: int, seed: int, layout:
     assert_close(squares, integer_layers.mean_squares(q.contiguous()), 1e-6)
 
 
+cuts = st.integers(0, 9)
+
+
+def slices(count: int, cut: int) -> list[slice]:
+    """Two slices, or one."""
+    return [slice(0, count)] if not 0 < cut < count else [slice(0, cut), slice(cut, count)]
+
+
 @both_ways
-@given(sizes, sizes, sizes, seeds, st.booleans())
+@given(sizes, sizes, sizes, cuts, seeds, st.booleans())
 def test_linear_relu(
-    made_by: Callable[[], Native], rows: int, inputs: int, outputs: int, seed: int, biased: bool
+    made_by: Callable[[], Native], rows: int, inputs: int, outputs: int, cut: int, seed: int, biased: bool
 ) -> None:
     q, w = levels((rows, inputs), seed), normal((outputs, inputs), seed)
     b, squares = normal((outputs,), seed + 1) if biased else None, integer_layers.mean_squares(q)
     y, of_y = empty((rows, outputs), 0, I8), empty((rows,))
     room = (ctypes.c_int8 * inputs)()
 
-    made_by().ew_linear_relu_i8(y, of_y, q, squares, w, b, 0.05, room)
+    whole, total = empty((rows, outputs), 0, I8), torch.zeros(rows, dtype=I32)
+    kernels = made_by()
 
+    kernels.ew_linear_relu_i8(whole, q, squares, w, b, 0.05, room)
+    for part in slices(outputs, cut):
+        own = None if b is None else b[part]
+        kernels.ew_linear_relu_i8(y[:, part], q, squares, w[part], own, 0.05, room)
+        kernels.ew_add_squares(total, y[:, part])
+    kernels.ew_mean_of_squares(of_y, total, outputs)
+
+    assert torch.equal(y, whole)
     expected, _ = integer_layers.apply_linear_relu(q, squares, w, b, 0.05)
     assert int((y.int() - expected.int()).abs().max()) <= 1
     assert int((y != expected).sum()) <= 1 + y.numel() // 50
     assert_close(of_y, integer_layers.mean_squares(y), 1e-6)
 
 
-@given(st.integers(2, 6), st.integers(2, 5), st.integers(1, 6), st.integers(1, 4), seeds)
-def test_first_layer(samples: int, classes: int, outputs: int, wrong: int, seed: int) -> None:
+@given(st.integers(2, 6), st.integers(2, 5), st.integers(1, 6), cuts, st.integers(1, 4), seeds)
+def test_first_layer(samples: int, classes: int, outputs: int, cut: int, wrong: int, seed: int) -> None:
     x = normal((samples, 3, classes), seed)
     w, b = normal((outputs, 3 * classes), seed), normal((outputs,), seed + 1)
     targets = torch.randint(classes, (samples,), generator=torch.Generator().manual_seed(seed))
@@ -151,11 +168,17 @@ def test_first_layer(samples: int, classes: int, outputs: int, wrong: int, seed:
     labels = torch.cat([targets[None], others])
     expected = labelled_layer.apply_first_layer(x, labels, w, b, classes, 4.0, 0.05)
     made = [empty(t.shape, 0, t.dtype) for t in expected]
-    room = (ctypes.c_int32 * (wrong * samples + 3 * classes))()
-
-    kernels().ew_first_layer_i8(*made, x, labels, w, b, classes, 4.0, 0.05, room)
-
+    room, goodness = (ctypes.c_int8 * (3 * classes))(), torch.zeros((wrong, samples), dtype=I32)
     half = samples
+    (q, more), (of_q, of_more) = (made[i].split(half) for i in (0, 1))
+
+    kernels().ew_labelled_rows(q, of_q, x, labels[:1], classes, 4.0)
+    for part in slices(outputs, cut):
+        kernels().ew_judge_labels(goodness, q, of_q, labels, w[part], b[part], 0.05, room)
+    kernels().ew_best_rows(more, of_more, x, labels, goodness, classes, 4.0)
+    kernels().ew_linear_relu_i8(made[2], made[0], made[1], w, b, 0.05, room)
+    kernels().ew_mean_squares(made[3], made[2])
+
     assert int((made[0][:half].int() - expected[0][:half].int()).abs().max()) <= 1
     assert_close(made[1], expected[1], 1e-5)
     assert int((made[2][:half].int() - expected[2][:half].int()).abs().max()) <= 1

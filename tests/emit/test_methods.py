@@ -86,8 +86,10 @@ def test_the_step_is_pytorchs(name: str, method: str, tmp_path: Path) -> None:
 SMALL = [  # and bytes of RAM that leave much outside
     ("mlp", "spsa:law=normal", 40_000),
     ("mlp", "spsa:top={share=0.1,every=2}", 80_000),
-    ("mlp", "forward-forward:precision=int8:candidates=2", 76_000),
-    ("mlp", f"fixed-point:{BLOCKS}", 36_000),
+    ("mlp", "spsa:epsilon=0.05:in_place=true", 9_000),
+    ("mlp", "forward-forward:precision=int8:candidates=2", 6_000),
+    ("mlp", f"fixed-point:{BLOCKS}", 4_000),
+    ("mlp", "fixed-point:keep=0.5:mask=random:beta=0.5:guided_after=1:sharpness=0.002", 4_000),
     pytest.param("digits-cnn", "spsa:in_place=true", 20_000, marks=pytest.mark.slow),
     pytest.param("digits-cnn", "elastic", 20_000, marks=pytest.mark.slow),
 ]
@@ -101,6 +103,7 @@ def test_within_little_ram_a_board_makes_the_bits_of_the_host(
     plain, _ = run_in_c(to_train(captured, tmp_path / "plain", 1 << 30), tmp_path / "plain", batches)
     made = to_train(captured, tmp_path / "small", ram_bytes)
     assert made.certificate.paged_in or made.certificate.streamed
+    assert made.certificate.exact or not method.startswith(("fixed-point", "forward-forward:precision=int8"))
     found, _ = run_in_c(made, tmp_path / "small", batches)
     there, _ = run_in_c(made, tmp_path / "small", batches, find_board("stm32f405"))
     assert there.losses == found.losses

@@ -4,6 +4,8 @@ from itertools import pairwise
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from edgewise.capture import SGD, AdamW, Captured
@@ -82,6 +84,18 @@ def test_pieces_are_those_of_the_whole(bits: int) -> None:
     assert int(drawn.min()) >= 0
     assert int(drawn.max()) < 1 << bits
     assert float(drawn.double().mean()) / (1 << bits) == pytest.approx(0.5, abs=0.012)
+
+
+@given(count=st.integers(1, 2 * PIECE), first=st.integers(0, 3 * PIECE), bits=st.sampled_from([8, 16]))
+def test_a_slice_draws_what_the_whole_draws_there(count: int, first: int, bits: int) -> None:
+    whole = torch.cat([piece for _, piece in numbers(5 * PIECE, bits, 5, 9, 1)])
+    found = torch.cat([piece for _, piece in numbers(count, bits, 5, 9, 1, first)])
+    assert torch.equal(found, whole[first : first + count])
+    flags = whole % 3 > 0
+    for mask in (Mask(bits="kept"), Mask(below=100, stream=2)):
+        every = torch.cat(list(mask.pieces(5 * PIECE, {"kept": packed(flags)}, 1)))
+        some = torch.cat(list(mask.pieces(count, {"kept": packed(flags)}, 1, first)))
+        assert torch.equal(some, every[first : first + count])
 
 
 def test_moves_are_rounded_products_and_opposite() -> None:

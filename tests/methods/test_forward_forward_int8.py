@@ -4,9 +4,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from edgewise.capture import integer_layers, integers, labelled_layer, philox
+from edgewise.capture.integer_layers import Blocks
 from edgewise.methods import ForwardForward
 from edgewise.methods.int8_operands import Int8Operands
 from tests.methods.steps import captured_by, gradients, network
@@ -138,6 +141,43 @@ def test_the_first_layer_picks_the_best_label(candidates: int) -> None:
         assert torch.equal(rows, integer_layers.rows(written(x, labels_of, 0.9, classes=6)))
         again, _ = labelled_layer.labelled(x, labels_of[None], 6, 0.9)
         assert torch.equal(rows, again)
+
+
+@given(
+    rows=st.integers(1, 20),
+    inputs=st.integers(1, 70),
+    outputs=st.integers(1, 150),
+    block=st.integers(1, 40),
+    seed=st.integers(0, 99),
+)
+def test_slices_of_outputs_are_those_of_the_layer(
+    rows: int, inputs: int, outputs: int, block: int, seed: int
+) -> None:
+    q, dice = whole_numbers(rows, inputs, seed=seed), torch.Generator().manual_seed(seed)
+    squares = integer_layers.squares(q)
+    w, b = torch.randn(outputs, inputs, generator=dice), torch.randn(outputs, generator=dice)
+    y, total = integer_layers.levels_and_squares(q, squares, w, b, 0.02)
+    more = torch.zeros_like(total)
+    for at in range(0, outputs, block):
+        part = slice(at, at + block)
+        made, squares_of_part = integer_layers.levels_and_squares(q, squares, w[part], b[part], 0.02)
+        assert torch.equal(made, y[:, part])
+        more += squares_of_part
+    assert torch.equal(more, total)
+
+
+@given(outputs=st.integers(1, 100), block=st.integers(1, 20), seed=st.integers(0, 99))
+def test_levels_are_rounded_alike_wherever_they_stand(outputs: int, block: int, seed: int) -> None:
+    """Before they are whole: a difference in the last bit would show in few of them only."""
+    dice = torch.Generator().manual_seed(seed)
+    w, b = torch.randn(outputs, 8, generator=dice), torch.randn(outputs, generator=dice)
+    z, squares = 1000 * torch.randn(3, outputs, generator=dice), torch.rand(3, generator=dice)
+    (whole,) = Blocks(3, w, b, squares, 0.02)
+    y = whole.scaled(slice(0, 3), z.clone())
+    for at in range(0, outputs, block):
+        part = slice(at, at + block)
+        (some,) = Blocks(3, w[part], b[part], squares, 0.02)
+        assert torch.equal(some.scaled(slice(0, 3), z[:, part].clone()), y[:, part])
 
 
 @pytest.mark.parametrize("size", [(5, 3), (300, 700), (1, 1)])

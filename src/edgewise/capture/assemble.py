@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import msgspec
 from torch import Tensor, fx
 
 from edgewise.capture.joint import JointGraph
 from edgewise.capture.kernels import Program, Run, Tensors
 from edgewise.capture.lowering import Draft, Lowering
 from edgewise.capture.optimizers import Optimizer
-from edgewise.capture.tiling import Chosen, Loop, loops_of
+from edgewise.capture.tiling import Loop, offer_loops
 from edgewise.capture.updates import Updates
 from edgewise.graph import Graph, Value, validate
 
@@ -48,15 +47,10 @@ def assemble(low: Lowering, joint: JointGraph, optimizer: Optimizer, name: str) 
     updates.place()
     loss = _reading(low, joint.loss)
     notes = {note: _reading(low, node) for note, node in joint.notes.items()}
-    chosen: Chosen = {}
-    loops = {draft.op.name: loops_of(draft, low.values, low.layouts, chosen) for draft in updates.drafts}
-    for draft in updates.drafts:
-        tiled = tuple(option for _, option in loops[draft.op.name].values())
-        draft.op = msgspec.structs.replace(draft.op, options=(*draft.op.options, *tiled))
+    loops = offer_loops(updates.drafts, low.values, low.layouts)
     graph = _graph(low, updates.drafts, (loss, *notes.values()), name)
     kernels = {draft.op.name: draft.run for draft in updates.drafts}
-    only = {op: {option: loop for option, (loop, _) in found.items()} for op, found in loops.items()}
-    return Assembled(graph, kernels, only, loss, notes, updates.states)
+    return Assembled(graph, kernels, loops, loss, notes, updates.states)
 
 
 def _reading(low: Lowering, node: fx.Node) -> Reading:

@@ -241,19 +241,27 @@ class NudgeKernel(Nudge):
     old: str
     scales: tuple[float, ...]
     drawn: Drawn
+    like: Layout
+    """Layout of the parameter."""
 
     def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
         """Change the parameter; nothing is returned."""
         del option, first, memory
-        parameter = flat(tensors[self.old])
-        for offset, piece in self.pieces(tensors):
-            parameter[offset : offset + piece.numel()] += piece
+        self.move(tensors[self.old], int(tensors[STEP]), 0)
         return ()
+
+    def move(self, w: Tensor, step: int, begin: int) -> None:
+        """Change the part `w` of the parameter that begins at element `begin` of its storage."""
+        for offset, piece in self.run(step, begin, w.numel()):
+            flat(w)[offset : offset + piece.numel()] += piece
+
+    def run(self, step: int, begin: int, count: int) -> Iterator[tuple[int, Tensor]]:
+        """`(offset, flat piece)` that cover what is added to `count` elements from `begin` on."""
+        return self.drawn.pieces(self.scales, [step] * len(self.scales), begin, count)
 
     def pieces(self, tensors: Tensors) -> Iterator[tuple[int, Tensor]]:
         """`(offset, flat piece)` that cover what is added."""
-        count = tensors[self.old].numel()
-        return self.drawn.pieces(self.scales, [int(tensors[STEP])] * len(self.scales), 0, count)
+        return self.run(int(tensors[STEP]), 0, self.like.count)
 
 
 def _step(low: Lowering, node: fx.Node) -> None:
@@ -326,7 +334,8 @@ def _nudged(low: Lowering, node: fx.Node) -> None:
     option = Option("whole", workspace_bytes=drawn.scratch_bytes(fake.numel()))
     op = Op(f"{new}:nudge", (STEP,), (), drawn.flops(fake.numel()), "random", recomputable=False,
             updates=((old, new),), options=(option,), layer=old.rpartition(".")[0])  # fmt: skip
-    low.add(op, NudgeKernel(old, tuple(scales), drawn), backward=False)  # type: ignore[arg-type]
+    kernel = NudgeKernel(old, tuple(scales), drawn, low.layouts[old])  # type: ignore[arg-type]
+    low.add(op, kernel, backward=False)
 
 
 REWRITES: dict[Any, Rewrite] = {

@@ -30,6 +30,7 @@ from edgewise.capture.integers import (
     multiply,
     operand,
     rows_at_once,
+    rows_of_chunk,
 )
 from edgewise.capture.kernels import Program, Slot, Tensors
 from edgewise.capture.lowering import Layout, Lowering, Rewrite
@@ -81,12 +82,25 @@ def apply_linear_relu(
 
     Of int8 `q` [rows, inputs] with these mean `squares`, and float32 w [outputs, inputs].
     """
-    out, total = torch.empty(len(q), len(w), dtype=torch.int8), torch.zeros(len(q))
+    out, total = levels_and_squares(q, squares, w, b, step)
+    return out, mean_of(total, len(w))
+
+
+def levels_and_squares(
+    q: Tensor, squares: Tensor, w: Tensor, b: Tensor | None, step: float
+) -> tuple[Tensor, Tensor]:
+    """As `apply_linear_relu`, with the sums of the squares: whole numbers in float64."""
+    out, total = torch.empty(len(q), len(w), dtype=torch.int8), torch.zeros(len(q), dtype=torch.float64)
     for block in Blocks(len(q), w, b, squares, step):
         for part, z in block.products(q):
             out[part, block.columns] = block.levels(part, z)
             total[part] += z.square_().sum(1)
-    return out, total / len(w)
+    return out, total
+
+
+def mean_of(total: Tensor, count: int) -> Tensor:
+    """A sum of whole numbers, exact in float64, over their count; in float32."""
+    return total.float() / count
 
 
 @dataclass(frozen=True)
@@ -110,8 +124,12 @@ class Block:
 
     def levels(self, part: slice, z: Tensor) -> Tensor:
         """`z`, sums of products of these rows, as whole numbers of steps from 0 to 127, in its place."""
-        z.mul_(self.factor[part])
-        return torch.addcmul(self.offset, z, self.scales, out=z).round_().clamp_(0, LEVELS)
+        return self.scaled(part, z).round_().clamp_(0, LEVELS)
+
+    def scaled(self, part: slice, z: Tensor) -> Tensor:
+        """The same before it is rounded."""
+        # Not `addcmul`: it rounds once in full vectors and twice in what is left over; slices would differ.
+        return z.mul_(self.factor[part]).mul_(self.scales).add_(self.offset)
 
 
 class Blocks:
@@ -122,7 +140,7 @@ class Blocks:
         self._factor = (squares.clamp(min=_LEAST).rsqrt() / step)[:, None]
         self._offset = torch.zeros(len(w)) if b is None else b / step
         self._v = torch.empty(self.size, w.shape[1], dtype=torch.int8)
-        self._scratch = torch.empty(_scratch_of(rows, w))
+        self._scratch = torch.empty(_scratch_of(rows, *w.shape))
 
     def __iter__(self) -> Iterator[Block]:
         for first in range(0, len(self._w), self.size):
@@ -137,20 +155,20 @@ def _even(count: int, most: int) -> int:
     return -(-count // max(1, -(-count // most)))
 
 
-def _scratch_of(rows: int, w: Tensor) -> int:
+def _scratch_of(rows: int, outputs: int, inputs: int) -> int:
     """Numbers in float32 that a block needs: weights that are rounded, and then sums."""
-    weights = rows_at_once(w) * w.shape[1]
-    return max(min(w.numel(), weights), product_bytes(rows, w) // 4)
+    weights = rows_of_chunk(inputs) * inputs
+    return max(min(outputs * inputs, weights), product_bytes(rows, outputs) // 4)
 
 
-def product_bytes(rows: int, w: Tensor) -> int:
+def product_bytes(rows: int, outputs: int) -> int:
     """Sums of products of some rows with a block, in 32 bits."""
-    return 4 * min(_ROWS, rows) * _even(w.shape[0], _OUTPUTS)
+    return 4 * min(_ROWS, rows) * _even(outputs, _OUTPUTS)
 
 
-def block_bytes(rows: int, w: Tensor) -> int:
+def block_bytes(rows: int, outputs: int, inputs: int) -> int:
     """Scratch of `Blocks`."""
-    return _even(w.shape[0], _OUTPUTS) * w.shape[1] + 4 * _scratch_of(rows, w)
+    return _even(outputs, _OUTPUTS) * inputs + 4 * _scratch_of(rows, outputs, inputs)
 
 
 rows = computed_op("int8_rows", round_rows, lambda x: x.new_empty(x.shape, dtype=torch.int8))
@@ -236,6 +254,10 @@ class WeightGradientKernel(Piecewise):
         g, q, scale = (slots[arg.index] for arg in self.args)
         return g, q, scale
 
+    def of(self, g: Tensor, q: Tensor, scale: Tensor) -> Tensor:
+        """The rows of the gradient for the columns of `g`."""
+        return in_floats(multiply(g.t(), q)).mul_(scale)
+
     def pieces(self, tensors: Tensors) -> Iterator[tuple[int, Tensor]]:
         """`(offset, flat piece)` of whole rows."""
         g, q, scale = self._operands(tensors)
@@ -273,7 +295,7 @@ def _squares(low: Lowering, node: fx.Node) -> None:
 
 def _linear_relu(low: Lowering, node: fx.Node) -> None:
     q, w = operand(low, node, 0), operand(low, node, 2)
-    flops, scratch = 2 * q.shape[0] * w.numel(), block_bytes(q.shape[0], w)
+    flops, scratch = 2 * q.shape[0] * w.numel(), block_bytes(q.shape[0], *w.shape)
     add_op(low, node, apply_linear_relu, "matmul", flops=flops, scratch_bytes=scratch)
 
 

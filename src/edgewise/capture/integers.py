@@ -49,7 +49,12 @@ def scale_of(x: Tensor) -> Tensor:
 
 def rows_at_once(x: Tensor) -> int:
     """Rows of a chunk of `x`, [rows, ...]."""
-    return max(1, _CHUNK // max(1, x.numel() // max(1, x.shape[0])))
+    return rows_of_chunk(x.numel() // max(1, x.shape[0]))
+
+
+def rows_of_chunk(length: int) -> int:
+    """Rows of a chunk, of so many elements each."""
+    return max(1, _CHUNK // max(1, length))
 
 
 def round_nearest(x: Tensor, scale: Tensor) -> Tensor:

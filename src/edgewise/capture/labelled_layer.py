@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from edgewise.capture.integer_layers import Blocks, block_bytes, product_bytes
+from edgewise.capture.integer_layers import Blocks, block_bytes, mean_of, product_bytes
 from edgewise.capture.integers import LEVELS, add_op, chunk_bytes, chunks, operand
 from edgewise.capture.lowering import Lowering, Rewrite
 from edgewise.capture.traced import computed_op
@@ -21,7 +21,7 @@ _SAMPLES = 128
 """That are worked on at once: what they make with each of their labels is held."""
 
 
-def _rounded(x: Tensor, classes: int, height: float) -> tuple[Tensor, Tensor, Tensor]:
+def rounded(x: Tensor, classes: int, height: float) -> tuple[Tensor, Tensor, Tensor]:
     """Int8 [B, n] of samples `x`, [B, ...], with no label; what a label stands as; mean squares with one.
 
     Where the label stands makes no difference to the scale of a sample, nor to its mean square.
@@ -43,16 +43,15 @@ def _rounded(x: Tensor, classes: int, height: float) -> tuple[Tensor, Tensor, Te
 
 def label_rows(x: Tensor, labels: Tensor, classes: int, height: float) -> tuple[Tensor, Tensor]:
     """Int8 samples [K B, n] of `x`, [B, ...], with `labels`, [K, B], and their mean squares."""
-    q, level, squares = _rounded(x, classes, height)
+    q, level, squares = rounded(x, classes, height)
     out = torch.empty(*labels.shape, q.shape[1], dtype=torch.int8)
-    _with_labels(q, level, labels, out)
-    return out.flatten(0, 1), squares.repeat(len(labels))
+    return with_labels(q, level, labels, out).flatten(0, 1), squares.repeat(len(labels))
 
 
-def _with_labels(q: Tensor, level: Tensor, labels: Tensor, out: Tensor) -> None:
-    """Write samples `q`, [B, n], with each of their `labels`, [K, B], to `out`, [K, B, n]."""
+def with_labels(q: Tensor, level: Tensor, labels: Tensor, out: Tensor) -> Tensor:
+    """Samples as `rounded` makes them with each of their `labels`, [K, B], in turn: int8 `out`, [K, B, n]."""
     heights = level.to(torch.int8)[:, None].expand(*labels.shape, 1)
-    out.copy_(q).scatter_(2, labels[:, :, None], heights)
+    return out.copy_(q).scatter_(2, labels[:, :, None], heights)
 
 
 def apply_first_layer(
@@ -67,25 +66,26 @@ def apply_first_layer(
     squares, squares_of_y = torch.empty(2, len(x)), torch.empty(2, len(x))
     for begin in range(0, len(x), _SAMPLES):
         some = slice(begin, min(begin + _SAMPLES, len(x)))
-        q, level, squares[:, some] = _rounded(x[some], classes, height)
+        q, level, squares[:, some] = rounded(x[some], classes, height)
         wrong = torch.empty(len(labels) - 1, len(q), len(w), dtype=torch.int8)
         blocks = Blocks(len(q), w, b, squares[0, some], step)
-        goodness = _for_each_label(q, level, labels[:, some], classes, blocks, (y[0, some], *wrong))
+        made = (y[0, some], *wrong)
+        goodness = mean_of(for_each_label(q, level, labels[:, some], classes, blocks, made), len(w))
         best, each = goodness[1:].argmax(0), torch.arange(len(q))
         chosen = torch.stack([torch.zeros_like(best), best + 1])
-        _with_labels(q, level, labels[:, some][chosen, each], samples[:, some])
+        with_labels(q, level, labels[:, some][chosen, each], samples[:, some])
         y[1, some], squares_of_y[:, some] = wrong[best, each], goodness[chosen, each]
     return samples.flatten(0, 1), squares.view(-1), y.flatten(0, 1), squares_of_y.view(-1)
 
 
-def _for_each_label(
+def for_each_label(
     q: Tensor, level: Tensor, labels: Tensor, classes: int, blocks: Blocks, out: Sequence[Tensor]
 ) -> Tensor:
     """Write y to `out`, K of [B, outputs], of samples `q` with each of their `labels`, [K, B].
 
-    Returns its mean squares, [K, B].
+    Returns sums of its squares, [K, B], whole numbers in float64.
     """
-    total, room = torch.zeros(labels.shape), torch.empty(len(q) * blocks.size)
+    total, room = torch.zeros(labels.shape, dtype=torch.float64), torch.empty(len(q) * blocks.size)
     for block in blocks:
         of_labels = block.v[:, :classes].t().float()
         for part, sums in block.products(q):
@@ -95,7 +95,7 @@ def _for_each_label(
                 torch.addcmul(sums, z, level[part, None], out=z)
                 out[k][part, block.columns] = block.levels(part, z)
                 total[k, part] += z.square_().sum(1)
-    return total / out[0].shape[1]
+    return total
 
 
 labelled = computed_op(
@@ -129,7 +129,7 @@ def _first_layer(low: Lowering, node: fx.Node) -> None:
     rows, tried, inputs = min(_SAMPLES, len(x)), labels.shape[0], x[0].numel()
     chosen = rows * len(w) + 64 * rows * tried
     whole = rows * (inputs + (tried - 1) * len(w))
-    scratch = whole + max(chosen, block_bytes(rows, w) + product_bytes(rows, w))
+    scratch = whole + max(chosen, block_bytes(rows, *w.shape) + product_bytes(rows, len(w)))
     flops = 2 * len(x) * w.numel() + 8 * labels.numel() * len(w)
     add_op(low, node, apply_first_layer, "matmul", flops=flops, scratch_bytes=scratch)
 

@@ -23,7 +23,7 @@ from edgewise.emit.calls import Call, Settings, Table, Unsupported, c_number, on
 from edgewise.emit.views import Extent, View, plus, run_of, slots_of, times, whole
 
 Layouts = Mapping[str, Layout]
-Drawing = DirectionKernel | PerturbedKernel | AlongKernel
+Drawing = DirectionKernel | PerturbedKernel | AlongKernel | NudgeKernel
 LAWS = {"rademacher": "EW_RADEMACHER", "normal": "EW_STANDARD_NORMAL"}
 
 
@@ -44,31 +44,32 @@ def numbers(kernel: DrawKernel, out: View) -> Call:
     return Call({philox.uniform: "ew_uniform", philox.normal: "ew_normal"}[kernel.fill], (out, key))
 
 
-def draw(run: Drawing | NudgeKernel, outputs: Sequence[str], layouts: Layouts) -> tuple[Call, ...]:
+def draw(run: Drawing, outputs: Sequence[str], layouts: Layouts) -> tuple[Call, ...]:
     """The call of one whole execution."""
-    if isinstance(run, NudgeKernel):
-        return (nudge(run, layouts),)
     slots = slots_of(run.program, layouts) if isinstance(run, AlongKernel) else ()
     names = run.operands if isinstance(run, PerturbedKernel) else ()
     values = {name: whole(name, layouts) for name in names}
-    return _calls(run, whole(outputs[0], layouts), dict(enumerate(slots)), values, 0)
+    out = run.old if isinstance(run, NudgeKernel) else outputs[0]
+    return draw_tile(run, whole(out, layouts), dict(enumerate(slots)), values, 0)
+
+
+def first_of(strides: Sequence[int], at: Mapping[str, str]) -> Extent:
+    """The first element of a tile that begins at `at`, C variables by axis, of a value with these strides."""
+    first: Extent = 0
+    for dim, stride in enumerate(strides):
+        first = plus(first, times(stride, at.get(f"dim{dim}", 0)))
+    return first
 
 
 def draw_tile(
-    run: Drawing, out: View, slots: Mapping[int, View], values: Mapping[str, View], at: Mapping[str, str]
-) -> tuple[Call, ...]:
-    """The call for a tile that begins at `at`, C variables by axis; from there follows its first element."""
-    first: Extent = 0
-    for dim, stride in enumerate(run.like.stride):
-        first = plus(first, times(stride, at.get(f"dim{dim}", 0)))
-    return _calls(run, out, slots, values, first)
-
-
-def _calls(
     run: Drawing, out: View, slots: Mapping[int, View], values: Mapping[str, View], first: Extent
 ) -> tuple[Call, ...]:
+    """The call for a tile that begins at element `first`."""
     only_floats(out)
     out = run_of(out)
+    if isinstance(run, NudgeKernel):
+        scales = Table("float", tuple(c_number(single(scale)) for scale in run.scales))
+        return (Call("ew_nudge", (out, scales, first, _directions(run.drawn))),)
     if isinstance(run, AlongKernel):
         c, steps, w, threshold = _read(run, slots)
         like = None if w is None else run_of(w)
@@ -91,21 +92,18 @@ def _read(run: AlongKernel, slots: Mapping[int, View]) -> tuple[View, View | Non
     return (c, None, *rest) if run.keeps_top else (c, None, None, None)  # type: ignore[return-value]
 
 
-def nudge(run: NudgeKernel, layouts: Layouts) -> Call:
-    """The sum of directions, added in place."""
-    w = whole(run.old, layouts)
-    only_floats(w)
-    scales = Table("float", tuple(c_number(single(scale)) for scale in run.scales))
-    return Call("ew_nudge", (run_of(w), scales, _directions(run.drawn)))
-
-
 def update(run: AlongKernel, optimizer: Call, layouts: Layouts) -> Call:
     """The call `optimizer`, which updates a parameter by a gradient, by the gradient that `run` makes."""
+    return update_tile(run, optimizer, dict(enumerate(slots_of(run.program, layouts))), 0)
+
+
+def update_tile(run: AlongKernel, optimizer: Call, slots: Mapping[int, View], first: Extent) -> Call:
+    """The same of a tile of parameter and states that begins at element `first`."""
     parameter, _, *states = optimizer.arguments
-    c, steps, _, threshold = _read(run, dict(enumerate(slots_of(run.program, layouts))))
+    c, steps, _, threshold = _read(run, slots)
     rest = (run_of(state) if isinstance(state, View) else state for state in states)
     assert isinstance(parameter, View)  # noqa: S101  # so are all calls of optimizers
-    arguments = (run_of(parameter), c, steps, threshold, _directions(run.drawn), *rest)
+    arguments = (run_of(parameter), c, steps, threshold, first, _directions(run.drawn), *rest)
     return Call(f"{optimizer.function}_along", arguments)
 
 

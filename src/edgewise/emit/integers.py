@@ -1,6 +1,7 @@
 """Ops on int8 operands as calls of C kernels: `capture.integers`, `integer_layers` and `contrast`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from edgewise.capture.integers import IntegerKernel
 from edgewise.capture.kernels import resolve
 from edgewise.capture.lowering import Layout
 from edgewise.emit.calls import Call, Given, Settings, Unsupported, only_floats, single
+from edgewise.emit.copies import fill
 from edgewise.emit.views import Extent, View, run_of, slots_of
 
 Layouts = Mapping[str, Layout]
@@ -37,14 +39,45 @@ def integer_call(run: IntegerKernel, made: list[View], layouts: Layouts, room: s
 
 
 def integer_workspace(run: IntegerKernel, layouts: Layouts) -> int:
-    """Bytes that the call works in: a row of weights as int8, and the goodness of every wrong label."""
+    """Bytes that the calls work in, for all or for a tile."""
     args = resolve(run.args, slots_of(run.program, layouts))
     if run.function is integer_layers.apply_linear_relu:
-        return int(args[2].size[1])
+        return relu_room(args, "").bytes
     if run.function is labelled_layer.apply_first_layer:
-        _, labels, w, *_ = args
-        return int((labels.size[0] - 1) * labels.size[1] * 4 + w.size[1])
+        return labels_room(args, "").bytes
     return 0
+
+
+@dataclass(frozen=True)
+class Room:
+    """What the calls of a layer work in: sums of squares, goodness of wrong labels, a row of weights."""
+
+    sums: View
+    goodness: View
+    row: str
+    bytes: int
+
+    @classmethod
+    def of(cls, place: str, rows: int, goodness: tuple[int, int], inputs: int) -> "Room":
+        """At `place`."""
+        wrong, samples = goodness
+        behind = 4 * (rows + wrong * samples)
+        sums = View("", torch.int32, (rows,), (1,), 0, place)
+        judged = View("", torch.int32, goodness, (samples, 1), 0, f"{place} + {4 * rows}")
+        return cls(sums, judged, f"{place} + {behind}", behind + inputs)
+
+
+def relu_room(args: Sequence[Any], place: str) -> Room:
+    """Of `apply_linear_relu` of these arguments."""
+    q, _, w, *_ = args
+    return Room.of(place, q.size[0], (0, 0), w.size[1])
+
+
+def labels_room(args: Sequence[Any], place: str) -> Room:
+    """Of `apply_first_layer`."""
+    _, labels, w, *_ = args
+    tried, samples = labels.size
+    return Room.of(place, 2 * samples, (tried - 1, samples), w.size[1])
 
 
 def _key(function: partial[Any]) -> Settings:
@@ -151,19 +184,57 @@ def _contrast(made: list[View], args: tuple[Any, ...], _: Settings | None) -> tu
     return (Call("ew_contrast", (*made, goodness, *settings)),)
 
 
-def _linear_relu(made: list[View], args: tuple[Any, ...], room: str) -> tuple[Call, ...]:
+def linear_relu(y: View, args: Sequence[Any], room: Room) -> Call:
+    """`y` of `apply_linear_relu`."""
     *views, step = args
-    return (Call("ew_linear_relu_i8", (*made, *views, float(step), room)),)
+    return Call("ew_linear_relu_i8", (y, *views, float(step), room.row))
 
 
-def _first_layer(made: list[View], args: tuple[Any, ...], room: str) -> tuple[Call, ...]:
-    *views, classes, height, step = args
-    return (Call("ew_first_layer_i8", (*made, *views, classes, float(height), float(step), room)),)
+def _linear_relu(made: list[View], args: tuple[Any, ...], place: str) -> tuple[Call, ...]:
+    y, squares = made
+    return linear_relu(y, args, relu_room(args, place)), Call("ew_mean_squares", (squares, y))
 
 
-def weight_gradient(run: WeightGradientKernel, out: View, layouts: Layouts) -> Call:
-    """The gradient of a weight."""
-    return Call("ew_weight_gradient_i8", (run_of(out), *_factors(run, layouts)))
+class FirstLayer:
+    """The calls of `apply_first_layer(x, labels, w, b, classes, height, step)`, for all or for a tile."""
+
+    def __init__(self, made: Sequence[View], args: Sequence[Any], room: Room) -> None:
+        q, squares, self.y, self.y_squares = made
+        self.q, self.squares, self.room = q, squares, room
+        self.x, self.labels, self.w, self.b, self.classes, self.height, self.step = args
+        samples = self.labels.size[1]
+        self.right = q.narrow(0, 0, samples), squares.narrow(0, 0, samples)
+        self.best = q.narrow(0, samples, samples), squares.narrow(0, samples, samples)
+
+    def begin(self) -> tuple[Call, ...]:
+        """Samples with their right labels, and no goodness yet."""
+        label = (self.labels.narrow(0, 0, 1), self.classes, float(self.height))
+        return fill(self.room.goodness, 0), Call("ew_labelled_rows", (*self.right, self.x, *label))
+
+    def judge(self) -> Call:
+        """The goodness that outputs find for each wrong label."""
+        layer = (self.w, self.b, float(self.step), self.room.row)
+        return Call("ew_judge_labels", (self.room.goodness, *self.right, self.labels, *layer))
+
+    def choose(self) -> Call:
+        """Samples with the best of the wrong labels."""
+        given = (self.x, self.labels, self.room.goodness, self.classes, float(self.height))
+        return Call("ew_best_rows", (*self.best, *given))
+
+    def make(self) -> Call:
+        """What outputs make of both."""
+        return linear_relu(self.y, (self.q, self.squares, self.w, self.b, self.step), self.room)
+
+
+def _first_layer(made: list[View], args: tuple[Any, ...], place: str) -> tuple[Call, ...]:
+    layer = FirstLayer(made, args, labels_room(args, place))
+    squares = Call("ew_mean_squares", (layer.y_squares, layer.y))
+    return (*layer.begin(), layer.judge(), layer.choose(), layer.make(), squares)
+
+
+def weight_gradient(run: WeightGradientKernel, out: View, slots: Sequence[View] | Mapping[int, View]) -> Call:
+    """The gradient of a weight, or of some of its rows."""
+    return Call("ew_weight_gradient_i8", (run_of(out), *_factors(run, slots)))
 
 
 def update(run: WeightGradientKernel, optimizer: Call, layouts: Layouts) -> Call:
@@ -171,11 +242,13 @@ def update(run: WeightGradientKernel, optimizer: Call, layouts: Layouts) -> Call
     parameter, _, *states = optimizer.arguments
     assert isinstance(parameter, View)  # noqa: S101  # so are all calls of optimizers
     rest = (run_of(state) if isinstance(state, View) else state for state in states)
-    return Call(f"{optimizer.function}_i8", (run_of(parameter), *_factors(run, layouts), *rest))
+    factors = _factors(run, slots_of(run.program, layouts))
+    return Call(f"{optimizer.function}_i8", (run_of(parameter), *factors, *rest))
 
 
-def _factors(run: WeightGradientKernel, layouts: Layouts) -> tuple[View, View, View]:
-    slots = slots_of(run.program, layouts)
+def _factors(
+    run: WeightGradientKernel, slots: Sequence[View] | Mapping[int, View]
+) -> tuple[View, View, View]:
     g, q, scale = (slots[slot.index] for slot in run.args)
     return _rows(g), _rows(q), scale
 

@@ -18,11 +18,13 @@ from edgewise.capture.tiling.updating import order_of
 from edgewise.capture.updates import CarryKernel, Change, UpdateKernel
 from edgewise.emit.calls import Call
 from edgewise.emit.copies import copy
+from edgewise.emit.methods import method_workspace
 from edgewise.emit.render import INDENT, render, tensor
 from edgewise.emit.rooms import operand_bytes, result_bytes
 from edgewise.emit.slots import Access
-from edgewise.emit.statements import optimizer_call
-from edgewise.emit.tiles import Piece, Tile, tile_statements
+from edgewise.emit.statements import aligned, optimizer_call
+from edgewise.emit.tile import Piece, Tile
+from edgewise.emit.tiles import tile_statements
 from edgewise.emit.views import Extent, View, plus, slots_of, times
 
 _RESERVED = {"step", "first", "last", "s", "error"}
@@ -81,6 +83,7 @@ class LoopBody:
         self.kernel = run.captured.kernels[run.op]
         self.program = slots_of(self.nest.program, run.captured.layouts)
         self.top = run.room
+        self.workspace = self.room(aligned(method_workspace(self.kernel, run.captured.layouts)))
         self.slots: dict[int, View] = {}
         self.values: dict[str, View] = {}
         self.pieces: dict[int, dict[int, Piece]] = {}
@@ -235,7 +238,9 @@ class LoopBody:
 
     def _tile(self, results: "Sequence[_Made]") -> None:
         targets = [self._target(made) for made in results]
-        tile = Tile(self.slots, self.values, [t.made for t in targets], self.pieces, self.at, self.count)
+        views = [target.made for target in targets]
+        extent = {axis.name: axis.extent for axis in self.nest.axes}
+        tile = Tile(self.slots, self.values, views, self.pieces, self.at, self.count, extent, self.workspace)
         if self._reads_rows():
             self._rows(tile)
         else:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from edgewise.capture.directions import AlongKernel, DirectionKernel, NudgeKernel, PerturbedKernel
 from edgewise.capture.effects import DrawKernel
@@ -16,7 +16,7 @@ from edgewise.capture.updates import Nudge, Piecewise
 from edgewise.emit import directions, integers
 from edgewise.emit.calls import Call, Unsupported
 from edgewise.emit.integers import integer_call, integer_workspace
-from edgewise.emit.views import whole
+from edgewise.emit.views import slots_of, whole
 
 
 class KernelRule(NamedTuple):
@@ -25,7 +25,9 @@ class KernelRule(NamedTuple):
     calls: Callable[..., tuple[Call, ...]]
     """`calls(run, made, layouts, room)`."""
     workspace: Callable[..., int]
-    """`workspace(run, layouts)`: bytes that the calls need at `room`."""
+    """`workspace(run, layouts)`: bytes that the calls need at `room`, for all or for a tile."""
+    tile: Callable[..., tuple[Call, ...]] | None = None
+    """`tile(run, tile)`: the calls for a tile, if there are any."""
 
 
 RULES: dict[type, KernelRule] = {}
@@ -58,11 +60,23 @@ def method_calls(
         case IntegerKernel():
             return integer_call(run, made, layouts, room)
         case WeightGradientKernel():
-            return (integers.weight_gradient(run, made[0], layouts),)
+            return (integers.weight_gradient(run, made[0], slots_of(run.program, layouts)),)
     rule = _rule_of(type(run))
     if rule is not None:
         return rule.calls(run, made, layouts, room)
     raise Unsupported(f"no kernel in C for {type(run).__name__}")
+
+
+def method_tile(run: Run, tile: Any) -> tuple[Call, ...]:
+    """The calls for one `Tile` of what `run` executes.
+
+    Raises:
+        Unsupported: there is no C for it in slices.
+    """
+    rule = _rule_of(type(run))
+    if rule is None or rule.tile is None:
+        raise Unsupported(f"no kernel in C for {type(run).__name__} in slices")
+    return rule.tile(run, tile)
 
 
 def method_workspace(run: Run, layouts: Mapping[str, Layout]) -> int:

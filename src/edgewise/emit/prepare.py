@@ -83,7 +83,8 @@ def _for_c(captured: Captured, op: Op) -> Op:
             if all(_may_overwrite(captured, op, old) for old, _ in option.overwrites):
                 options.append(msgspec.structs.replace(option, workspace_bytes=whole_bytes))
         elif _has_c(captured, op, option):
-            options.append(_tiled(captured.loops[op.name][option.name], option))
+            own = aligned(method_workspace(captured.kernels[op.name], captured.layouts))
+            options.append(_tiled(captured.loops[op.name][option.name], option, own))
     return msgspec.structs.replace(op, options=tuple(options))
 
 
@@ -120,8 +121,8 @@ def _has_c(captured: Captured, op: Op, option: Option) -> bool:
     return True
 
 
-def _tiled(loop: Loop, option: Option) -> Option:
-    """With the tiles and the workspace that a loop in C holds."""
+def _tiled(loop: Loop, option: Option, own_bytes: int) -> Option:
+    """With the tiles and the workspace that a loop in C holds, of it `own_bytes` for the kernels."""
     tile_bytes: dict[str, int] = {}
     for operand in operands(loop):
         tile_bytes[operand.value] = tile_bytes.get(operand.value, 0) + operand_bytes(loop, operand)
@@ -130,5 +131,5 @@ def _tiled(loop: Loop, option: Option) -> Option:
     )
     # A kernel in C makes the same bits of a row, however many it is given: only sums in parts differ.
     exact = not any(loop.is_summed(result) for result in loop.nest.results)
-    room = workspace_bytes(loop)
+    room = workspace_bytes(loop) + own_bytes
     return msgspec.structs.replace(option, workspace_bytes=room, streams=streams, exact=exact)

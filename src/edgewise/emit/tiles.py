@@ -1,68 +1,35 @@
 """The C of one tile of a loop: the kernel calls on slices, with what a slice changes in their settings."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from edgewise.capture import gradients, int8_weights, requantized
-from edgewise.capture.directions import AlongKernel, DirectionKernel, PerturbedKernel
+from edgewise.capture.directions import AlongKernel, DirectionKernel, NudgeKernel, PerturbedKernel
 from edgewise.capture.effects import BatchNormKernel, ProductKernel
+from edgewise.capture.integer_layers import WeightGradientKernel
+from edgewise.capture.integers import IntegerKernel
 from edgewise.capture.kernels import AtenKernel, Run, Slot, resolve
 from edgewise.capture.tiling.convolution import GROUPS, INPUTS, ROWS
 from edgewise.capture.tiling.gathers import TABLE
 from edgewise.capture.tiling.products import INNER
 from edgewise.capture.updates import CarryKernel, UpdateKernel
-from edgewise.emit.calls import Call, Given, Unsupported
+from edgewise.emit.calls import Call, Given
 from edgewise.emit.convolutions import (
     convolution,
     convolution_by_int8,
     convolution_input_gradient,
     convolution_parameter_gradients,
 )
-from edgewise.emit.directions import draw_tile
-from edgewise.emit.integers import convolution_layer
+from edgewise.emit.directions import draw_tile, first_of, update_tile
+from edgewise.emit.integer_tiles import integer_tile
+from edgewise.emit.integers import convolution_layer, weight_gradient
+from edgewise.emit.methods import method_tile
 from edgewise.emit.rules import packet_of
-from edgewise.emit.statements import aten_call, batch_norm
+from edgewise.emit.statements import aten_call, batch_norm, optimizer_call
+from edgewise.emit.tile import Guarded, Tile
 from edgewise.emit.views import Extent, View
-
-
-@dataclass(frozen=True)
-class Piece:
-    """What a tile takes of one dim that follows `axis`: from `start` on, where the window began at `low`."""
-
-    axis: str
-    start: Extent
-    low: Extent
-
-
-@dataclass(frozen=True)
-class Tile:
-    """The operands of one tile.
-
-    `slots` are views by the slot of the op's program, `values` those of stored values by name (inouts and
-    operands without a slot), `made` where result i goes. `pieces` says of the operand behind a slot where its
-    slice begins, by dim; `at` is the C variable of an axis that is cut, `count` how many positions it has.
-    """
-
-    slots: Mapping[int, View]
-    values: Mapping[str, View]
-    made: Sequence[View]
-    pieces: Mapping[int, Mapping[int, Piece]]
-    at: Mapping[str, str]
-    count: Mapping[str, Extent]
-
-
-@dataclass(frozen=True)
-class Guarded:
-    """Calls that are made if `condition`, a C expression, holds; always if it is empty.
-
-    They make the results whose positions are `makes`.
-    """
-
-    condition: str
-    calls: tuple[Call, ...]
-    makes: tuple[int, ...] = (0,)
 
 
 def tile_statements(run: Run, tile: Tile, *, first: bool) -> list[Guarded]:
@@ -72,21 +39,46 @@ def tile_statements(run: Run, tile: Tile, *, first: bool) -> list[Guarded]:
         Unsupported: there is no C for it in slices.
     """
     match run:
-        case UpdateKernel(producer=None) | CarryKernel():
+        case CarryKernel():
             return []
-        case UpdateKernel(producer=producer, nudge=None) if producer is not None:
-            return tile_statements(producer.run, tile, first=first)
-        case ProductKernel():
-            x, mask = tile.slots[run.slot], tile.values[run.mask]
-            return [Guarded("", (Call("ew_masked_scale", (tile.made[0], x, mask, run.scale)),))]
-        case BatchNormKernel():
-            running = [tile.values[name] for name in run.running] if first else [None, None]
-            return [Guarded("", batch_norm(run, tile.slots, tile.made, running), _all(tile))]
+        case UpdateKernel():
+            return _update(run, tile, first=first)
         case AtenKernel():
             return _aten(run, tile)
-        case DirectionKernel() | PerturbedKernel() | AlongKernel():
-            return [Guarded("", draw_tile(run, tile.made[0], tile.slots, tile.values, tile.at))]
-    raise Unsupported(f"no kernel in C for {type(run).__name__} in slices")
+        case IntegerKernel():
+            return integer_tile(run, tile)
+    return [Guarded("", _calls(run, tile, first=first), _all(tile))]
+
+
+def _calls(run: Run, tile: Tile, *, first: bool) -> tuple[Call, ...]:
+    """What all tiles call alike."""
+    match run:
+        case ProductKernel():
+            x, mask = tile.slots[run.slot], tile.values[run.mask]
+            return (Call("ew_masked_scale", (tile.made[0], x, mask, run.scale)),)
+        case BatchNormKernel():
+            running = [tile.values[name] for name in run.running] if first else [None, None]
+            return batch_norm(run, tile.slots, tile.made, running)
+        case DirectionKernel() | PerturbedKernel() | AlongKernel() | NudgeKernel():
+            out = tile.values[run.old] if isinstance(run, NudgeKernel) else tile.made[0]
+            return draw_tile(run, out, tile.slots, tile.values, first_of(run.like.stride, tile.at))
+        case WeightGradientKernel():
+            return (weight_gradient(run, tile.made[0], tile.slots),)
+    return method_tile(run, tile)
+
+
+def _update(run: UpdateKernel, tile: Tile, *, first: bool) -> list[Guarded]:
+    """What makes the gradient that goes to a sink; or all of an update that moves the parameter first."""
+    if run.producer is None:
+        return []
+    along = run.producer.run
+    if run.nudge is None or not isinstance(along, AlongKernel):
+        return tile_statements(along, tile, first=first)
+    (change,) = run.changes
+    parameter, states = tile.values[change.parameter], [tile.values[n] for n in change.states.values()]
+    call = optimizer_call(run.optimizer, parameter, parameter, states)
+    update = update_tile(along, call, tile.slots, first_of(along.like.stride, tile.at))
+    return [*tile_statements(run.nudge.run, tile, first=first), Guarded("", (update,), ())]
 
 
 def _aten(kernel: AtenKernel, tile: Tile) -> list[Guarded]:

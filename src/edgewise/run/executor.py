@@ -342,27 +342,29 @@ class Executor:
 
 
 def _open_pager(captured: Captured, plan: Plan, directory: Path | None) -> Pager | None:
-    """A pager with a slot for each value that is paged or streamed; an update takes the slot of the old."""
+    """A pager with a slot for each value that is paged or streamed; all versions of one share a slot."""
     graph = captured.graph
-    paged = dict.fromkeys(plan.homes)
-    replaced = {graph.carries[home]: home for home in plan.homes if home in graph.carries}
+    replaced = {new: old for op in graph.ops for old, new in op.updates}
+    paged = dict.fromkeys((*plan.homes, *(graph.carries[n] for n in plan.homes if n in graph.carries)))
     for step in plan.steps:
         match step:
             case PageOut(name):
                 paged[name] = None
             case Compute(name, streamed=streamed):
-                op = graph.op[name]
                 paged.update(dict.fromkeys(streamed))
-                replaced.update({new: old for old, new in op.updates if old in streamed})
+                paged.update({new: None for old, new in graph.op[name].updates if old in streamed})
             case _:
                 pass
     if not paged:
         return None
-    pager = Pager({n: graph.value[n].bytes for n in paged if n not in replaced}, directory)
-    for new, old in replaced.items():
-        while old in replaced:
-            old = replaced[old]  # noqa: PLW2901  # updated more than once
-        pager.share_slot(old, new)
+    first = {}
+    for name in paged:
+        first[name] = name
+        while first[name] in replaced:
+            first[name] = replaced[first[name]]
+    pager = Pager({name: graph.value[name].bytes for name in first.values()}, directory)
+    for name, source in first.items():
+        pager.share_slot(source, name)
     return pager
 
 

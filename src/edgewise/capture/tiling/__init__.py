@@ -2,7 +2,6 @@
 
 from edgewise.capture.tiling.loop import Tier, Turn
 from edgewise.capture.tiling.nest import Loop
-from edgewise.capture.tiling.options import Chosen
-from edgewise.capture.tiling.rules import loops_of
+from edgewise.capture.tiling.rules import offer_loops
 
-__all__ = ["Chosen", "Loop", "Tier", "Turn", "loops_of"]
+__all__ = ["Loop", "Tier", "Turn", "offer_loops"]

@@ -108,7 +108,10 @@ class Call:
         """The stored value that `slot` is a view of."""
         return value_behind(self.program, slot)
 
-    def output(self, index: int, along: tuple[Along, ...], *, grow: tuple[int, ...] = ()) -> Result:
+    def output(
+        self, index: int, along: tuple[Along, ...], *, grow: tuple[int, ...] = (), once: bool = False
+    ) -> Result:
         """Output `index`; its dims follow `along`."""
-        layout = self.layouts[self.outputs[index]]
-        return Result(self.outputs[index], layout.size, layout.stride, layout.dtype.itemsize, along, grow)
+        name, layout = self.outputs[index], self.layouts[self.outputs[index]]
+        itemsize = layout.dtype.itemsize
+        return Result(name, layout.size, layout.stride, itemsize, along, grow, once=once)

@@ -3,19 +3,21 @@
 A parameter is cut into runs of its storage, so that neither it nor what is added to it is ever whole.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from edgewise.capture.directions import AlongKernel, DirectionKernel, PerturbedKernel
+from edgewise.capture.directions import AlongKernel, DirectionKernel, NudgeKernel, PerturbedKernel
 from edgewise.capture.kernels import Program
 from edgewise.capture.lowering import STEP, Layout
 from edgewise.capture.tiling.broadcast import along_dims, dim_axes
 from edgewise.capture.tiling.calls import value_behind, views_of
-from edgewise.capture.tiling.nest import Along, At, Body, Nest, Operand, Result
-from edgewise.capture.updates import flat
+from edgewise.capture.tiling.nest import At, Body, Nest, Operand, Result
+from edgewise.capture.tiling.updating import stored
+from edgewise.capture.updates import UpdateKernel, flat
 
 Layouts = Mapping[str, Layout]
 
@@ -34,40 +36,80 @@ def nest_of(kernel: DirectionKernel | PerturbedKernel | AlongKernel, output: str
 def perturbed(kernel: PerturbedKernel, output: str, layouts: Layouts) -> Nest:
     """The sum w + scale z, where w is read and the sum stored slice by slice."""
     layout = layouts[output]
-    w = _whole(kernel.operands[0], layout, along_dims(layout.size))
-    threshold = [_whole(name, layouts[name]) for name in kernel.operands[1:]]
+    w = stored(kernel.operands[0], layout, along_dims(layout.size))
+    threshold = [stored(name, layouts[name]) for name in kernel.operands[1:]]
 
     def body(tiles: Sequence[Any], at: At, cut: frozenset[str]) -> tuple[Tensor, ...]:
         del cut
         part, step, *rest = tiles
-        return (kernel.moved(part, int(step), _begin(layout, at), *rest),)
+        return (kernel.moved(part, int(step), begin_of(layout, at), *rest),)
 
-    return _nest(layout, output, (w, _STEP, *threshold), body, kernel.scratch_bytes, Program((), ()))
+    return run_of_elements(layout, output, (w, STEP_NUMBER, *threshold), body, kernel.scratch_bytes)
 
 
 def along(kernel: AlongKernel, output: str, layouts: Layouts) -> Nest:
     """sum_i c_i z_i; as the gradient within an update, it is never stored."""
-    layout, views = kernel.like, views_of(kernel.program, layouts)
+    layout = kernel.like
+
+    def body(tiles: Sequence[Any], at: At, cut: frozenset[str]) -> tuple[Tensor, ...]:
+        del cut
+        made = _empty(layout, at)
+        for offset, piece in kernel.run(tiles[1:], int(tiles[0]), begin_of(layout, at), made.numel()):
+            flat(made)[offset : offset + piece.numel()] = piece
+        return (made,)
+
+    operands = (STEP_NUMBER, *_read(kernel, layouts))
+    return run_of_elements(layout, output, operands, body, kernel.scratch_bytes_of, program=kernel.program)
+
+
+def _read(kernel: AlongKernel, layouts: Layouts) -> list[Operand]:
+    """What a sum of directions is made of; each tile wants all of it."""
+    views = views_of(kernel.program, layouts)
     read = []
     for slot in kernel.slots:
         view, value = views[slot.index], value_behind(kernel.program, slot)
         dims = (None,) * view.dim()
         read.append(Operand(value, slot.index, tuple(view.shape), view.stride(), view.element_size(), dims))
+    return read
+
+
+def nudge(kernel: NudgeKernel, layouts: Layouts) -> Nest:
+    """W + sum_i scales[i] z_i in the place of w."""
+    layout = layouts[kernel.old]
 
     def body(tiles: Sequence[Any], at: At, cut: frozenset[str]) -> tuple[Tensor, ...]:
         del cut
-        made = _empty(layout, at)
-        for offset, piece in kernel.run(tiles[1:], int(tiles[0]), _begin(layout, at), made.numel()):
-            flat(made)[offset : offset + piece.numel()] = piece
-        return (made,)
+        step, w = tiles
+        kernel.move(w, int(step), begin_of(layout, at))
+        return ()
 
-    return _nest(layout, output, (_STEP, *read), body, kernel.scratch_bytes_of, kernel.program)
+    w = stored(kernel.old, layout, along_dims(layout.size))
+    return run_of_elements(layout, None, (STEP_NUMBER,), body, kernel.drawn.scratch_bytes, inouts=(w,))
 
 
-def _whole(name: str, layout: Layout, along: tuple[Along, ...] | None = None) -> Operand:
-    """The stored value `name`; all of it for each tile unless its dims follow axes."""
-    dims = along or (None,) * len(layout.size)
-    return Operand(name, None, layout.size, layout.stride, layout.dtype.itemsize, dims)
+def nudged_update(kernel: UpdateKernel, along: AlongKernel, nudge: NudgeKernel, layouts: Layouts) -> Nest:
+    """An update by a sum of directions, `along`, after the nudge that stands before it."""
+    (change,) = kernel.changes
+    layout, optimizer = layouts[change.parameter], kernel.optimizer
+
+    def body(tiles: Sequence[Any], at: At, cut: frozenset[str]) -> tuple[Tensor, ...]:
+        del cut
+        begin, step, read = begin_of(layout, at), int(tiles[0]), tiles[1 : 1 + len(along.slots)]
+        w, *states = tiles[1 + len(along.slots) :]
+        nudge.move(w, step, begin)
+        for offset, piece in along.run(read, step, begin, w.numel()):
+            part = slice(offset, offset + piece.numel())
+            own = {name: flat(state)[part] for name, state in zip(change.states, states, strict=True)}
+            optimizer.update(flat(w)[part], piece, own, step)
+        return ()
+
+    def scratch(count: int) -> int:
+        return (1 + optimizer.scratch) * along.scratch_bytes_of(count) + nudge.drawn.scratch_bytes(count)
+
+    dims = along_dims(layout.size)
+    inouts = tuple(stored(name, layout, dims) for name in (change.parameter, *change.states.values()))
+    operands = (STEP_NUMBER, *_read(along, layouts))
+    return run_of_elements(layout, None, operands, body, scratch, program=along.program, inouts=inouts)
 
 
 def direction(kernel: DirectionKernel, output: str) -> Nest:
@@ -77,41 +119,51 @@ def direction(kernel: DirectionKernel, output: str) -> Nest:
     def body(tiles: Sequence[Any], at: At, cut: frozenset[str]) -> tuple[Tensor, ...]:
         del cut
         made = _empty(layout, at)
-        kernel.fill(made, int(tiles[0]), _begin(layout, at))
+        kernel.fill(made, int(tiles[0]), begin_of(layout, at))
         return (made,)
 
-    return _nest(layout, output, (_STEP,), body, kernel.scratch_bytes, Program((), ()))
+    return run_of_elements(layout, output, (STEP_NUMBER,), body, kernel.scratch_bytes)
 
 
-_STEP = Operand(STEP, None, (), (), 8, ())
+STEP_NUMBER = Operand(STEP, None, (), (), 8, ())
+"""The number of the training step, as an operand."""
+
+NO_PROGRAM = Program((), ())
+"""Of a nest whose operands are all stored values."""
 
 
-def _nest(  # what the two have in common
+def run_of_elements(
     layout: Layout,
-    output: str,
+    output: str | None,
     operands: tuple[Operand, ...],
     body: Body,
     scratch: Callable[[int], int],
-    program: Program,
+    *,
+    program: Program = NO_PROGRAM,
+    inouts: tuple[Operand, ...] = (),
 ) -> Nest:
-    """Cut as one run of elements, in the order of the storage."""
+    """Cut as one run of elements, in the order of the storage, which `body` makes or changes.
+
+    `scratch(count)` are the bytes that it works in for so many elements.
+    """
     axes = dim_axes(layout.size)
     order = sorted(range(len(axes)), key=lambda dim: (-layout.stride[dim], dim))
-    itemsize = layout.dtype.itemsize
+    made = Result(output, layout.size, layout.stride, layout.dtype.itemsize, along_dims(layout.size))
     return Nest(
         axes,
         program,
         operands,
-        (Result(output, layout.size, layout.stride, itemsize, along_dims(layout.size)),),
+        (made,) if output is not None else (),
         body,
         (tuple(axes[dim].name for dim in order),),
         linear=True,
         exact=True,
-        scratch=lambda tile_bytes: scratch(tile_bytes // itemsize),
+        inouts=inouts,
+        scratch=lambda block: scratch(math.prod(block.values())),
     )
 
 
-def _begin(layout: Layout, at: At) -> int:
+def begin_of(layout: Layout, at: At) -> int:
     """The first element, in the order of the storage, of the slice at `at`."""
     return sum(at[f"dim{i}"][0] * stride for i, stride in enumerate(layout.stride))
 

@@ -56,6 +56,7 @@ class Turn:
         keys: list[object] = [None] * len(operands)
         sums: list[Tensor | None] = [None] * len(nest.results)
         scratch = self.loop.scratch_bytes
+        held = [torch.zeros(size, dtype=dtype) for size, dtype in nest.held]
         for at in self.loop.walk():
             for index, (operand, source) in enumerate(zip(operands, sources, strict=True)):
                 key = [at[axis] for axis in axes[index]]
@@ -63,7 +64,7 @@ class Turn:
                     tiles[index] = None
                     self._drop(index)
                     tiles[index], keys[index] = self._load(index, operand, source, at), key
-            self._add(nest.body(tiles, at, self._cut), sums)
+            self._add(nest.body([*tiles, *held], at, self._cut), sums)
             self.memory.note(scratch)
             for index in range(len(nest.operands), len(operands)):
                 self._save(operands[index], sources[index], tiles[index], at)
@@ -112,7 +113,8 @@ class Turn:
         for index, old in enumerate(sink.olds):
             olds.append(self._load(~index, old, self.tensors[old.value], at))
         self.memory.note(sink.scratch * olds[0].numel() * olds[0].element_size())
-        sink.apply(tile, olds, int(self.tensors[STEP]))
+        step = int(self.tensors[STEP]) if STEP in self.tensors else 0  # what is carried over asks for none
+        sink.apply(tile, olds, step)
         for index, old in enumerate(sink.olds):
             self._save(old, self.tensors[old.value], olds[index], at)
         olds.clear()

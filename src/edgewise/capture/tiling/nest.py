@@ -12,15 +12,18 @@ planner wants to know follows in closed form, dim by dim, because each dim follo
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from edgewise.capture.kernels import Program
+from edgewise.capture.kernels import Memory, Program, Tensors
+from edgewise.capture.lowering import Layout
 
 Range = tuple[int, int]
 At = Mapping[str, Range]
@@ -75,10 +78,11 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class Axis:
-    """A loop: so many positions."""
+    """A loop: so many positions; or so many `passes` over all tiles, one after another, in any cutting."""
 
     name: str
     extent: int
+    passes: bool = False
 
 
 def piece(along: Along, size: int, at: At, cut: frozenset[str]) -> Piece:
@@ -153,7 +157,8 @@ class Operand:
 class Result:
     """A tensor that tiles make, or parts of a sum; `value` is the output it is stored in, if it is one.
 
-    `grow` elements more of each dim are made than kept. It takes no memory if it is not `fresh`.
+    `grow` elements more of each dim are made than kept. It takes no memory if it is not `fresh`. What is made
+    `once` is no sum: each slice is what one tile makes, and all others that could add nothing.
     """
 
     value: str | None
@@ -163,11 +168,24 @@ class Result:
     along: tuple[Along, ...]
     grow: tuple[int, ...] = ()
     fresh: bool = True
+    once: bool = False
 
     @property
     def axes(self) -> frozenset[str]:
         """The axes that index it."""
         return frozenset(a.axis for a in self.along if a is not None)
+
+
+class Held(NamedTuple):
+    """A tensor of zeros when a loop begins, which tiles change as they go."""
+
+    size: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def bytes(self) -> int:
+        """What it takes."""
+        return math.prod(self.size) * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
@@ -193,7 +211,8 @@ class Nest:
     `orders` are the orders of loops worth trying, the outermost first. If `linear`, the axes are cut as
     one: blocks of 1 of all outer ones. `inouts` are values that the first execution changes as it goes: they
     follow the operands in the body's arguments, as `None` when it is not the first. `sinks[i]` gets result i.
-    `scratch(n)` is what the body works in besides, for n bytes of its first result.
+    `scratch(block)` is what the body works in besides, for a tile of so many positions of each axis. What is
+    `held` from the first tile to the last follows all others in its arguments.
     """
 
     axes: tuple[Axis, ...]
@@ -206,11 +225,24 @@ class Nest:
     exact: bool = False
     inouts: tuple[Operand, ...] = ()
     sinks: Mapping[int, Sink] = ()  # type: ignore[assignment]
-    scratch: Callable[[int], int] | None = None
+    scratch: Callable[[Mapping[str, int]], int] | None = None
+    held: tuple[Held, ...] = ()
 
     def extent(self, name: str) -> int:
         """Positions of an axis."""
         return next(axis.extent for axis in self.axes if axis.name == name)
+
+
+class Sliced(ABC):
+    """A kernel, of a room that this one does not know, that says itself how it can be tiled."""
+
+    @abstractmethod
+    def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
+        """As any kernel: what it makes, whole."""
+
+    @abstractmethod
+    def nest(self, outputs: tuple[str, ...], layouts: Mapping[str, Layout]) -> Nest | None:
+        """The nest of what it executes to make `outputs`; `None` if it can only be executed whole."""
 
 
 class Footprint(NamedTuple):
@@ -256,13 +288,13 @@ class Loop:
 
     def is_summed(self, result: Result) -> bool:
         """Whether several tiles add to one slice of `result`."""
-        return bool(self.cut - result.axes)
+        return not result.once and bool(self.cut - result.axes)
 
     def sums_are_whole(self) -> bool:
         """Whether each sum is done before the next begins: none of its loops is inside one over its parts."""
         for result in self.nest.results:
             follows = [axis in result.axes for axis, _ in self.blocks]
-            if follows != sorted(follows, reverse=True):
+            if not result.once and follows != sorted(follows, reverse=True):
                 return False
         return True
 
@@ -294,7 +326,8 @@ class Loop:
     def stored(self, result: Result) -> Footprint:
         """What writing `result` slice by slice costs; its tiles are part of the workspace."""
         view = Operand("", None, result.size, result.stride, result.itemsize, result.along)
-        return self.footprint(view)._replace(tile_bytes=0)
+        own = tuple(block for block in self.blocks if not result.once or block[0] in result.axes)
+        return Loop(self.nest, own).footprint(view)._replace(tile_bytes=0)
 
     def result_bytes(self, result: Result) -> int:
         """Bytes of the largest tile of `result`."""
@@ -322,8 +355,11 @@ class Loop:
     @property
     def scratch_bytes(self) -> int:
         """What the body works in besides its operands and results."""
-        nest = self.nest
-        return nest.scratch(self.result_bytes(nest.results[0])) if nest.scratch is not None else 0
+        held = sum(held.bytes for held in self.nest.held)
+        if self.nest.scratch is None:
+            return held
+        whole = {axis.name: axis.extent for axis in self.nest.axes}
+        return held + self.nest.scratch({**whole, **dict(self.blocks)})
 
     def _sinks(self) -> list[Sink]:
         return list(dict(self.nest.sinks).values())

@@ -38,7 +38,8 @@ def cuttings(nest: Nest) -> Iterator[Loop]:
 
 
 def _every(nest: Nest, order: Sequence[str]) -> Iterator[Blocks]:
-    choices = [[*_halves(nest.extent(axis)), None] for axis in order]
+    passes = {axis.name for axis in nest.axes if axis.passes}
+    choices = [[1] if axis in passes else [*_halves(nest.extent(axis)), None] for axis in order]
     for sizes in product(*choices):
         yield tuple((axis, size) for axis, size in zip(order, sizes, strict=True) if size is not None)
 
@@ -117,7 +118,15 @@ def _anonymous(nest: Nest, bytes_of: Callable[[str], int]) -> object:
     sinks = [(i, s.scratch, *map(number, s.olds)) for i, s in dict(nest.sinks).items()]
     every: tuple[Operand | Result, ...] = (*nest.operands, *nest.inouts, *nest.results)
     tensors = (*map(number, every), *sinks)
-    return nest.axes, nest.orders, nest.linear, nest.scratch is not None, len(nest.operands), tensors
+    return (
+        nest.axes,
+        nest.orders,
+        nest.linear,
+        nest.scratch is not None,
+        nest.held,
+        len(nest.operands),
+        tensors,
+    )
 
 
 def _choose(nest: Nest, bytes_of: Callable[[str], int], limit_bytes: int) -> tuple[Blocks, ...]:

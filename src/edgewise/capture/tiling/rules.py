@@ -1,15 +1,35 @@
 """Which nest an op has: by the kernel that executes it, and by the ATen op that the kernel calls."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from edgewise.capture import gradients, int8_weights, integers, requantized
-from edgewise.capture.directions import AlongKernel, DirectionKernel, PerturbedKernel
+import msgspec
+
+from edgewise.capture import (
+    gradients,
+    int8_weights,
+    integer_layers,
+    integers,
+    labelled_layer,
+    requantized,
+)
+from edgewise.capture.directions import AlongKernel, DirectionKernel, NudgeKernel, PerturbedKernel
 from edgewise.capture.effects import BatchNormKernel, ProductKernel
+from edgewise.capture.integer_layers import WeightGradientKernel
+from edgewise.capture.integers import IntegerKernel
 from edgewise.capture.kernels import AtenKernel, Instruction, Program, Run, Slot
 from edgewise.capture.lowering import Draft, Layout
-from edgewise.capture.tiling import broadcast, convolution, drawn, gathers, products, rowwise, updating
+from edgewise.capture.tiling import (
+    broadcast,
+    convolution,
+    drawn,
+    gathers,
+    int8_layers,
+    products,
+    rowwise,
+    updating,
+)
 from edgewise.capture.tiling.calls import Call
-from edgewise.capture.tiling.nest import Loop, Nest
+from edgewise.capture.tiling.nest import Loop, Nest, Sliced
 from edgewise.capture.tiling.options import LEAST_BYTES, Chosen, offered
 from edgewise.capture.updates import CarryKernel, UpdateKernel
 from edgewise.graph import Option, Value
@@ -26,6 +46,8 @@ _FUNCTIONS: dict[object, Rule] = {
     requantized.convolution_layer: convolution.requantized,
     int8_weights.convolution_by_int8: convolution.by_int8,
     requantized.linear_layer: products.requantized,
+    integer_layers.apply_linear_relu: int8_layers.linear_relu,
+    labelled_layer.apply_first_layer: int8_layers.first_layer,
 }
 _PACKETS: dict[str, Rule] = {
     "convolution": convolution.forward,
@@ -60,15 +82,14 @@ def nest_of(run: Run, outputs: tuple[str, ...], layouts: Mapping[str, Layout]) -
     """The nest of what `run` executes; `None` if it can only be executed whole."""
     nest: Nest | None = None
     match run:
-        case UpdateKernel(changes, nudge=nudge) if nudge or any(c.rows is not None for c in changes):
-            pass  # some rows of a parameter are no slices of it along one axis; a nudge comes before
-        case UpdateKernel(changes, optimizer, None):
-            nest = updating.plain(changes[0], optimizer, layouts)
-        case UpdateKernel(changes, optimizer, Draft() as producer):
-            made = nest_of(producer.run, producer.op.outputs, layouts)
-            nest = updating.absorbing(made, changes, optimizer, layouts) if made is not None else None
+        case UpdateKernel():
+            nest = _of_update(run, layouts)
+        case Sliced():
+            nest = run.nest(outputs, layouts)
         case CarryKernel():
             nest = updating.carry(run, layouts)
+        case NudgeKernel():
+            nest = drawn.nudge(run, layouts)
         case DirectionKernel() | PerturbedKernel() | AlongKernel(keeps_top=False):
             nest = drawn.nest_of(run, outputs[0], layouts)
         case BatchNormKernel():
@@ -78,10 +99,37 @@ def nest_of(run: Run, outputs: tuple[str, ...], layouts: Mapping[str, Layout]) -
             dims = broadcast.along_dims(layouts[run.mask].size)
             mask = updating.stored(run.mask, layouts[run.mask], dims)
             nest = broadcast.scaled_product(call, mask, run.scale)
-        case AtenKernel():
-            rule = _rule(run)
-            nest = rule(Call.of(run, outputs, layouts)) if rule is not None else None
+        case WeightGradientKernel() | IntegerKernel() | AtenKernel():
+            nest = _of_call(run, outputs, layouts)
     return nest
+
+
+def _of_call(
+    run: AtenKernel | IntegerKernel | WeightGradientKernel,
+    outputs: tuple[str, ...],
+    layouts: Mapping[str, Layout],
+) -> Nest | None:
+    if isinstance(run, WeightGradientKernel):
+        return int8_layers.weight_gradient(run, _call(run.program, run.args, outputs, layouts))
+    if isinstance(run, IntegerKernel):
+        rule = _FUNCTIONS.get(run.function)
+        return rule(_call(run.program, run.args, outputs, layouts)) if rule is not None else None
+    rule = _rule(run)
+    return rule(Call.of(run, outputs, layouts)) if rule is not None else None
+
+
+def _of_update(run: UpdateKernel, layouts: Mapping[str, Layout]) -> Nest | None:
+    match run:
+        case UpdateKernel(changes) if any(change.rows is not None for change in changes):
+            return None  # some rows of a parameter are no slices of it along one axis
+        case UpdateKernel(changes, optimizer, None):
+            return updating.plain(changes[0], optimizer, layouts)
+        case UpdateKernel(changes, optimizer, Draft() as producer, None):
+            made = nest_of(producer.run, producer.op.outputs, layouts)
+            return updating.absorbing(made, changes, optimizer, layouts) if made is not None else None
+        case UpdateKernel(_, _, Draft(run=AlongKernel(keeps_top=False) as a), Draft(run=NudgeKernel() as n)):
+            return drawn.nudged_update(run, a, n, layouts)
+    return None
 
 
 def nests_of(run: Run, outputs: tuple[str, ...], layouts: Mapping[str, Layout]) -> tuple[Nest, ...]:
@@ -136,3 +184,17 @@ def loops_of(
     narrow = any(layouts[n].dtype.is_floating_point and layouts[n].dtype.itemsize < 4 for n in touched)
     # Sums of parts that were rounded to few bits are not close to the whole sum rounded once.
     return {name: found for name, found in loops.items() if found[1].exact or not narrow}
+
+
+def offer_loops(
+    drafts: Sequence[Draft], values: Mapping[str, Value], layouts: Mapping[str, Layout]
+) -> dict[str, dict[str, Loop]]:
+    """Add to the op of each draft its tiled options; the loops behind these, by op and by option."""
+    chosen: Chosen = {}
+    found = {}
+    for draft in drafts:
+        loops = loops_of(draft, values, layouts, chosen)
+        options = (option for _, option in loops.values())
+        draft.op = msgspec.structs.replace(draft.op, options=(*draft.op.options, *options))
+        found[draft.op.name] = {name: loop for name, (loop, _) in loops.items()}
+    return found

@@ -64,9 +64,10 @@ def _olds(change: Change, along: tuple[Along, ...], layouts: Layouts) -> tuple[O
     return tuple(stored(name, layouts[name], along) for name in (change.parameter, *change.states.values()))
 
 
-def stored(name: str, layout: Layout, along: tuple[Along, ...]) -> Operand:
-    """The stored value `name` as an operand."""
-    return Operand(name, None, layout.size, layout.stride, layout.dtype.itemsize, along)
+def stored(name: str, layout: Layout, along: tuple[Along, ...] | None = None) -> Operand:
+    """The stored value `name` as an operand; all of it for each tile unless its dims follow axes."""
+    dims = along or (None,) * len(layout.size)
+    return Operand(name, None, layout.size, layout.stride, layout.dtype.itemsize, dims)
 
 
 def plain(change: Change, optimizer: Optimizer, layouts: Layouts) -> Nest:

@@ -9,6 +9,7 @@ typedef struct {
     const float *scales; /* or, without: */
     const ew_tensor *coefficients, *steps;
     const ew_tensor *threshold; /* or NULL */
+    int32_t first;              /* element of the parameter with which a slice of it begins */
 } combination;
 
 /* Adds c z to `total`, elements of z from `first` on: 32 signs in a word, its lowest bit first. */
@@ -50,10 +51,11 @@ static uint64_t step_of(const combination *c, int32_t i)
     return c->steps == NULL ? c->d->step : (uint64_t)((const int64_t *)c->steps->data)[i * c->steps->stride[0]];
 }
 
-/* `n` elements of the sum from `first` on; `w` are those of the parameter. */
-static void combine(float *total, int32_t n, uint32_t first, const float *w, const void *source)
+/* `n` elements of the sum, of a slice of the parameter those from `begin` on; `w` are these. */
+static void combine(float *total, int32_t n, uint32_t begin, const float *w, const void *source)
 {
     const combination *const c = source;
+    const uint32_t first = (uint32_t)c->first + begin;
     __builtin_memset(total, 0, (size_t)n * sizeof *total);
     for (int32_t i = 0; i < c->d->count; ++i) {
         const float scale = coefficient_of(c, i);
@@ -73,8 +75,8 @@ static void combine(float *total, int32_t n, uint32_t first, const float *w, con
 void ew_along(const ew_tensor *out, const ew_tensor *coefficients, const ew_tensor *steps, const ew_tensor *w,
               const ew_tensor *threshold, int32_t first, const ew_directions *d)
 {
-    const combination c = {d, NULL, coefficients, steps, threshold};
-    combine(ew_floats(out, 0), out->size[0], (uint32_t)first, w == NULL ? NULL : ew_floats(w, 0), &c);
+    const combination c = {d, NULL, coefficients, steps, threshold, first};
+    combine(ew_floats(out, 0), out->size[0], 0, w == NULL ? NULL : ew_floats(w, 0), &c);
 }
 
 void ew_direction(const ew_tensor *out, const ew_tensor *w, const ew_tensor *threshold, int32_t first,
@@ -84,12 +86,12 @@ void ew_direction(const ew_tensor *out, const ew_tensor *w, const ew_tensor *thr
 }
 
 /* out = w + the sum */
-static void move(float *out, const float *w, int32_t n, uint32_t first, const combination *c)
+static void move(float *out, const float *w, int32_t n, const combination *c)
 {
     float total[EW_PIECE];
     for (int32_t begin = 0; begin < n; begin += EW_PIECE) {
         const int32_t length = ew_min(EW_PIECE, n - begin);
-        combine(total, length, first + (uint32_t)begin, w + begin, c);
+        combine(total, length, (uint32_t)begin, w + begin, c);
         for (int32_t i = 0; i < length; ++i)
             out[begin + i] = w[begin + i] + total[i];
     }
@@ -98,30 +100,30 @@ static void move(float *out, const float *w, int32_t n, uint32_t first, const co
 void ew_perturbed(const ew_tensor *out, const ew_tensor *w, const ew_tensor *threshold, float scale, int32_t first,
                   const ew_directions *d)
 {
-    const combination c = {d, &scale, NULL, NULL, threshold};
-    move(ew_floats(out, 0), ew_floats(w, 0), w->size[0], (uint32_t)first, &c);
+    const combination c = {d, &scale, NULL, NULL, threshold, first};
+    move(ew_floats(out, 0), ew_floats(w, 0), w->size[0], &c);
 }
 
-void ew_nudge(const ew_tensor *w, const float scales[], const ew_directions *d)
+void ew_nudge(const ew_tensor *w, const float scales[], int32_t first, const ew_directions *d)
 {
-    const combination c = {d, scales, NULL, NULL, NULL};
-    move(ew_floats(w, 0), ew_floats(w, 0), w->size[0], 0, &c);
+    const combination c = {d, scales, NULL, NULL, NULL, first};
+    move(ew_floats(w, 0), ew_floats(w, 0), w->size[0], &c);
 }
 
 void ew_sgd_along(const ew_tensor *parameter, const ew_tensor *coefficients, const ew_tensor *steps,
-                  const ew_tensor *threshold, const ew_directions *d, const ew_tensor *momentum,
+                  const ew_tensor *threshold, int32_t first, const ew_directions *d, const ew_tensor *momentum,
                   const ew_sgd_settings *s)
 {
-    const combination c = {d, NULL, coefficients, steps, threshold};
+    const combination c = {d, NULL, coefficients, steps, threshold, first};
     const ew_pieces pieces = {combine, &c};
     ew_sgd_pieces(parameter, &pieces, momentum, s);
 }
 
 void ew_adamw_along(const ew_tensor *parameter, const ew_tensor *coefficients, const ew_tensor *steps,
-                    const ew_tensor *threshold, const ew_directions *d, const ew_tensor *first,
-                    const ew_tensor *second, const ew_adamw_settings *s, uint64_t step)
+                    const ew_tensor *threshold, int32_t first, const ew_directions *d, const ew_tensor *mean,
+                    const ew_tensor *square, const ew_adamw_settings *s, uint64_t step)
 {
-    const combination c = {d, NULL, coefficients, steps, threshold};
+    const combination c = {d, NULL, coefficients, steps, threshold, first};
     const ew_pieces pieces = {combine, &c};
-    ew_adamw_pieces(parameter, &pieces, first, second, s, step);
+    ew_adamw_pieces(parameter, &pieces, mean, square, s, step);
 }

@@ -297,17 +297,18 @@ void ew_direction(const ew_tensor *out, const ew_tensor *w, const ew_tensor *thr
                   const ew_directions *d);
 void ew_perturbed(const ew_tensor *out, const ew_tensor *w, const ew_tensor *threshold, float scale, int32_t first,
                   const ew_directions *d); /* w + scale z; in place */
-void ew_nudge(const ew_tensor *w, const float scales[], const ew_directions *d); /* w = w + sum of scales[i] z_i */
+void ew_nudge(const ew_tensor *w, const float scales[], int32_t first,
+              const ew_directions *d); /* w = w + sum of scales[i] z_i */
 /* The sum of coefficients[i] z_i, where z_i is that of step steps[i] (i64) if steps are given. */
 void ew_along(const ew_tensor *out, const ew_tensor *coefficients, const ew_tensor *steps, const ew_tensor *w,
               const ew_tensor *threshold, int32_t first, const ew_directions *d);
-/* Updates of a whole parameter by the gradient that ew_along makes, which is never there as a whole. */
+/* Updates by the gradient that ew_along makes, which is never there as a whole. */
 void ew_sgd_along(const ew_tensor *parameter, const ew_tensor *coefficients, const ew_tensor *steps,
-                  const ew_tensor *threshold, const ew_directions *d, const ew_tensor *momentum,
+                  const ew_tensor *threshold, int32_t first, const ew_directions *d, const ew_tensor *momentum,
                   const ew_sgd_settings *s);
 void ew_adamw_along(const ew_tensor *parameter, const ew_tensor *coefficients, const ew_tensor *steps,
-                    const ew_tensor *threshold, const ew_directions *d, const ew_tensor *first,
-                    const ew_tensor *second, const ew_adamw_settings *s, uint64_t step);
+                    const ew_tensor *threshold, int32_t first, const ew_directions *d, const ew_tensor *mean,
+                    const ew_tensor *square, const ew_adamw_settings *s, uint64_t step);
 
 /* -- states that are made anew in the steps that `every` divides (schedules.c) --------------------------------------- */
 
@@ -351,16 +352,21 @@ void ew_convolution_weight_gradient_i8(const ew_tensor *dw, const ew_tensor *dy,
 /* q [rows, n], y and g [rows, outputs] are i8; squares are mean squares of rows. `room` holds a row of q. */
 void ew_round_rows(const ew_tensor *out, const ew_tensor *x); /* each at the scale of its largest element */
 void ew_mean_squares(const ew_tensor *out, const ew_tensor *q);
-void ew_linear_relu_i8(const ew_tensor *y, const ew_tensor *y_squares, const ew_tensor *q, const ew_tensor *squares,
-                       const ew_tensor *w, const ew_tensor *b /* or NULL */, float step, void *room);
+/* The same of rows in slices: first sums (i32) of each, then what they are in the mean of `count` numbers. */
+void ew_add_squares(const ew_tensor *total, const ew_tensor *q);
+void ew_mean_of_squares(const ew_tensor *out, const ew_tensor *total, int32_t count);
+void ew_linear_relu_i8(const ew_tensor *y, const ew_tensor *q, const ew_tensor *squares, const ew_tensor *w,
+                       const ew_tensor *b /* or NULL */, float step, void *room);
 /* Samples x with each of the labels (i64 [labels, samples]) in turn. */
 void ew_labelled_rows(const ew_tensor *q, const ew_tensor *squares, const ew_tensor *x, const ew_tensor *labels,
                       int32_t classes, float height);
-/* Samples, and what the layer makes of them, with their right labels (labels[0]), and then with that of the wrong
- * ones in which it finds most. `room` holds an int32 for each wrong label of a sample, and a row of q. */
-void ew_first_layer_i8(const ew_tensor *q, const ew_tensor *squares, const ew_tensor *y, const ew_tensor *y_squares,
-                       const ew_tensor *x, const ew_tensor *labels, const ew_tensor *w, const ew_tensor *b,
-                       int32_t classes, float height, float step, void *room);
+/* Adds to the goodness (i32 [labels - 1, samples], dense) the squares of what the layer makes of samples q, which
+ * have their right labels (labels[0]), with each of the wrong ones. `room` holds a row of q. */
+void ew_judge_labels(const ew_tensor *goodness, const ew_tensor *q, const ew_tensor *squares, const ew_tensor *labels,
+                     const ew_tensor *w, const ew_tensor *b /* or NULL */, float step, void *room);
+/* Samples x with that of the wrong labels in which most goodness was found. */
+void ew_best_rows(const ew_tensor *q, const ew_tensor *squares, const ew_tensor *x, const ew_tensor *labels,
+                  const ew_tensor *goodness, int32_t classes, float height);
 /* Of a loss with this slope in the squares of y, and in the first half of the rows with the slope p in y; rounded
  * at random if there is a key. `total` is the sum over rows. */
 void ew_relu_gradient_i8(const ew_tensor *g, const ew_tensor *scale, const ew_tensor *total, const ew_tensor *y,
@@ -397,7 +403,7 @@ void ew_floats_of_i8(const ew_tensor *out, const ew_tensor *q, float scale);
 
 /* -- fixed point (fixed_point_*.c): as edgewise.methods.fixed_point, to the bit --------------------------------------- */
 
-/* Tensors are dense. Weights are i16 or i8 (`type`), activations i8, accumulators and logits i32. */
+/* Tensors are dense, but slices of y. Weights are i16 or i8 (`type`), activations i8, accumulators and logits i32. */
 
 /* The integers z from -127 to 127 of a parameter, in the order of its elements. */
 typedef struct {
@@ -419,9 +425,10 @@ typedef struct {
 } ew_factor;
 
 /* w = w + times round(rate z): along the one direction of d, `sign` times if there is one (i8). `kept` are bits
- * (u8) of elements that are moved, `last` (i8) the direction that was followed last; both may be NULL. */
+ * (u8) of elements that are moved, `last` (i8) the direction that was followed last; both may be NULL. w may be a
+ * slice that begins with element `first`, and `last` is the same one; `kept` is whole. */
 void ew_shift(const ew_tensor *w, ew_type type, const ew_tensor *kept, const ew_tensor *last, const ew_tensor *sign,
-              int32_t times, const ew_factor *rate, const ew_integer_directions *d);
+              int32_t times, const ew_factor *rate, int32_t first, const ew_integer_directions *d);
 
 typedef struct {
     int64_t units;        /* of 2^-16, that a z moves a weight by; or the share of the norms, if normalized */
@@ -430,9 +437,10 @@ typedef struct {
     int32_t most;   /* of a weight */
     uint32_t noise; /* the stream of what rounds at random */
 } ew_rate;
-/* The update by the sum of all directions of d, each times its sign (i8 [directions]). */
+/* The update by the sum of all directions of d, each times its sign (i8 [directions]); in slices, if not normalized. */
 void ew_follow(const ew_tensor *w, ew_type type, const ew_tensor *kept, const ew_tensor *last, const ew_tensor *signs,
-               const ew_rate *rate, const ew_integer_directions *d, void *room); /* int64_t for each direction */
+               const ew_rate *rate, int32_t first, const ew_integer_directions *d,
+               void *room); /* int64_t for each direction */
 
 /* What accumulators become: i8 from `low` to `high` at another scale, or i32 as they are if factor.k is 0. The bias
  * comes at a scale of its own. */

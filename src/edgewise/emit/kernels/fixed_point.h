@@ -10,11 +10,12 @@
 typedef struct {
     const ew_integer_directions *d;
     const uint8_t *kept; /* or NULL */
-    const int8_t *last;  /* or NULL */
+    const int8_t *last;  /* or NULL: of the slice */
+    uint32_t first;      /* element of the parameter with which the slice begins */
 } ew_drawn;
-ew_drawn ew_drawn_of(const ew_integer_directions *d, const ew_tensor *kept, const ew_tensor *last);
-/* z of elements from `first` on, which is a multiple of EW_DRAWN; n is at most EW_DRAWN. */
-void ew_draw(int8_t *z, int32_t n, uint32_t first, int32_t direction, const ew_drawn *d);
+ew_drawn ew_drawn_of(const ew_integer_directions *d, const ew_tensor *kept, const ew_tensor *last, int32_t first);
+/* z of elements of the slice from `begin` on; n is at most EW_DRAWN. */
+void ew_draw(int8_t *z, int32_t n, uint32_t begin, int32_t direction, const ew_drawn *d);
 
 /* x m / 2^k, rounded to the nearest. */
 static inline int64_t ew_times_factor(int64_t x, const ew_factor *f)

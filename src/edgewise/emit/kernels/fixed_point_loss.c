@@ -139,7 +139,7 @@ void ew_probe(const ew_tensor *signs, const ew_tensor *losses, const ew_tensor *
 {
     const int32_t directions = signs->size[0], cells = x->size[0] * w->size[0];
     int32_t *const at_w = room;
-    probe p = {x, w, b, targets, type, ew_drawn_of(d_w, kept_w, last_w), ew_drawn_of(d_b, kept_b, last_b),
+    probe p = {x, w, b, targets, type, ew_drawn_of(d_w, kept_w, last_w, 0), ew_drawn_of(d_b, kept_b, last_b, 0),
                s, x->size[0], w->size[0], w->size[1], at_w, at_w + cells, at_w + 2 * cells};
     int64_t total = 0;
     multiply(&p);

@@ -14,16 +14,17 @@ int32_t ew_elements_of(const ew_tensor *t)
     return count;
 }
 
-/* Bytes from number `first` on, a multiple of 16. */
+/* Bytes from number `first` on. */
 static void draw_bytes(uint8_t *bytes, int32_t n, uint32_t first, uint32_t stream, const ew_integer_directions *d,
                        uint64_t step)
 {
     const ew_key key = {d->seed, step, stream};
     uint32_t words[4] = {0, 0, 0, 0};
     for (int32_t i = 0; i < n; ++i) {
-        if (i % 16 == 0)
-            ew_philox(words, (first + (uint32_t)i) / 16, &key);
-        bytes[i] = (uint8_t)(words[i / 4 % 4] >> 8 * (i % 4));
+        const uint32_t at = first + (uint32_t)i;
+        if (i == 0 || at % 16 == 0)
+            ew_philox(words, at / 16, &key);
+        bytes[i] = (uint8_t)(words[at / 4 % 4] >> 8 * (at % 4));
     }
 }
 
@@ -40,23 +41,24 @@ static int8_t guided(int8_t z, int8_t last, const ew_integer_directions *d)
     return (int8_t)ew_max(-EW_LEVELS, ew_min(EW_LEVELS, sum));
 }
 
-ew_drawn ew_drawn_of(const ew_integer_directions *d, const ew_tensor *kept, const ew_tensor *last)
+ew_drawn ew_drawn_of(const ew_integer_directions *d, const ew_tensor *kept, const ew_tensor *last, int32_t first)
 {
     const int guides = last != NULL && d->step >= d->after;
-    const ew_drawn drawn = {d, kept == NULL ? NULL : kept->data, guides ? last->data : NULL};
+    const ew_drawn drawn = {d, kept == NULL ? NULL : kept->data, guides ? last->data : NULL, (uint32_t)first};
     return drawn;
 }
 
-void ew_draw(int8_t *z, int32_t n, uint32_t first, int32_t direction, const ew_drawn *drawn)
+void ew_draw(int8_t *z, int32_t n, uint32_t begin, int32_t direction, const ew_drawn *drawn)
 {
     const ew_integer_directions *const d = drawn->d;
+    const uint32_t first = drawn->first + begin;
     uint8_t bytes[EW_DRAWN];
     draw_bytes(bytes, n, first, d->streams[direction], d, d->step);
     for (int32_t i = 0; i < n; ++i) {
         z[i] = level_of(bytes[i], d->law);
         if (drawn->last != NULL)
-            z[i] = guided(z[i], drawn->last[first + (uint32_t)i], d);
-        if (drawn->kept != NULL && (drawn->kept[(first + (uint32_t)i) / 8] >> i % 8 & 1) == 0)
+            z[i] = guided(z[i], drawn->last[begin + (uint32_t)i], d);
+        if (drawn->kept != NULL && (drawn->kept[(first + (uint32_t)i) / 8] >> (first + (uint32_t)i) % 8 & 1) == 0)
             z[i] = 0;
     }
     if (d->below == 0)
@@ -67,9 +69,9 @@ void ew_draw(int8_t *z, int32_t n, uint32_t first, int32_t direction, const ew_d
 }
 
 void ew_shift(const ew_tensor *w, ew_type type, const ew_tensor *kept, const ew_tensor *last, const ew_tensor *sign,
-              int32_t times, const ew_factor *rate, const ew_integer_directions *d)
+              int32_t times, const ew_factor *rate, int32_t first, const ew_integer_directions *d)
 {
-    const ew_drawn drawn = ew_drawn_of(d, kept, last);
+    const ew_drawn drawn = ew_drawn_of(d, kept, last, first);
     const int32_t count = ew_elements_of(w), all = sign == NULL ? times : times * *ew_bytes(sign, 0);
     int8_t z[EW_DRAWN];
     for (int32_t begin = 0; begin < count; begin += EW_DRAWN) {
@@ -160,21 +162,22 @@ static void add_direction(sums *s, int32_t n, uint32_t first, int32_t direction,
 }
 
 /* The change of the weight, rounded at random. */
-static void add_noise(sums *s, int32_t n, uint32_t first, const ew_rate *rate, const ew_integer_directions *d)
+static void add_noise(sums *s, int32_t n, uint32_t begin, const ew_rate *rate, const ew_drawn *drawn)
 {
-    const ew_key key = {d->seed, d->step, rate->noise};
+    const ew_key key = {drawn->d->seed, drawn->d->step, rate->noise};
     uint32_t words[4] = {0, 0, 0, 0};
     for (int32_t i = 0; i < n; ++i) {
-        if (i % 8 == 0)
-            ew_philox(words, (first + (uint32_t)i) / 8, &key);
-        s->change[i] = (s->change[i] + (words[i / 2 % 4] >> 16 * (i % 2) & 0xffffu)) >> NOISE_BITS;
+        const uint32_t at = drawn->first + begin + (uint32_t)i;
+        if (i == 0 || at % 8 == 0)
+            ew_philox(words, at / 8, &key);
+        s->change[i] = (s->change[i] + (words[at / 2 % 4] >> 16 * (at % 2) & 0xffffu)) >> NOISE_BITS;
     }
 }
 
 void ew_follow(const ew_tensor *w, ew_type type, const ew_tensor *kept, const ew_tensor *last, const ew_tensor *signs,
-               const ew_rate *rate, const ew_integer_directions *d, void *room)
+               const ew_rate *rate, int32_t first, const ew_integer_directions *d, void *room)
 {
-    const ew_drawn drawn = ew_drawn_of(d, kept, last);
+    const ew_drawn drawn = ew_drawn_of(d, kept, last, first);
     const int32_t count = ew_elements_of(w);
     const int64_t most = rate->most;
     int64_t *const factors = room;
@@ -187,7 +190,7 @@ void ew_follow(const ew_tensor *w, ew_type type, const ew_tensor *kept, const ew
         sums s = {{0}, {0}};
         for (int32_t i = 0; i < d->count; ++i)
             add_direction(&s, n, (uint32_t)begin, i, *ew_bytes(signs, i), factors[i], &drawn);
-        add_noise(&s, n, (uint32_t)begin, rate, d);
+        add_noise(&s, n, (uint32_t)begin, rate, &drawn);
         for (int32_t i = 0; i < n; ++i) {
             const int64_t moved = ew_weight(w, type, begin + i) - s.change[i];
             ew_set_weight(w, type, begin + i, (int32_t)(moved > most ? most : moved < -most ? -most : moved));

@@ -31,12 +31,12 @@ void ew_quantize(const ew_tensor *out, const ew_tensor *x, float scale)
 void ew_integer_linear(const ew_tensor *y, const ew_tensor *x, const ew_tensor *w, ew_type type, const ew_tensor *b,
                        const ew_requantize *s)
 {
-    const int32_t outputs = w->size[0], inputs = w->size[1];
-    for (int32_t output = 0; output < outputs; ++output) {
+    for (int32_t output = 0; output < w->size[0]; ++output) {
         const int64_t offset = offset_of(b, type, output, s);
         for (int32_t row = 0; row < x->size[0]; ++row) {
             const int8_t *const from = ew_bytes(x, row * x->stride[0]);
-            finish(y, row * outputs + output, offset + ew_weighted(from, 1, w, type, output * inputs, inputs), s);
+            finish(y, row * y->stride[0] + output * y->stride[1],
+                   offset + ew_weighted(from, 1, w, type, output * w->stride[0], w->size[1]), s);
         }
     }
 }
@@ -94,8 +94,7 @@ void ew_integer_convolution(const ew_tensor *y, const ew_tensor *x, const ew_ten
         for (int32_t output = 0; output < outputs; ++output) {
             const int32_t first = n * x->stride[0] + output / per_group * w->size[1] * x->stride[1];
             const int64_t offset = offset_of(b, type, output, s);
-            convolve_plane(y, (n * outputs + output) * y->size[2] * y->size[3], x, first, w, type, output, offset, s,
-                           c);
+            convolve_plane(y, n * y->stride[0] + output * y->stride[1], x, first, w, type, output, offset, s, c);
         }
 }
 
@@ -117,9 +116,10 @@ static int32_t pooled(const int8_t *x, const ew_tensor *like, const reach *rows,
 /* All windows of all planes; with `s` their means, without it the largest of each. */
 static void pool(const ew_tensor *y, const ew_tensor *x, const ew_requantize *s, const ew_pool_settings *p)
 {
-    int32_t at = 0;
     for (int32_t plane = 0; plane < y->size[0] * y->size[1]; ++plane) {
-        const int8_t *const from = ew_bytes(x, plane / y->size[1] * x->stride[0] + plane % y->size[1] * x->stride[1]);
+        const int32_t n = plane / y->size[1], channel = plane % y->size[1];
+        const int8_t *const from = ew_bytes(x, n * x->stride[0] + channel * x->stride[1]);
+        int32_t at = n * y->stride[0] + channel * y->stride[1];
         for (int32_t i = 0; i < y->size[2]; ++i)
             for (int32_t j = 0; j < y->size[3]; ++j, ++at) {
                 const reach rows = reach_of(i, p->stride[0], p->padding[0], p->dilation[0], p->kernel[0], x->size[2]);

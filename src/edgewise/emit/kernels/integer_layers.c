@@ -55,6 +55,20 @@ void ew_mean_squares(const ew_tensor *out, const ew_tensor *q)
     }
 }
 
+void ew_add_squares(const ew_tensor *total, const ew_tensor *q)
+{
+    for (int32_t row = 0; row < q->size[0]; ++row) {
+        const int8_t *const from = ew_bytes(q, row * q->stride[0]);
+        *ew_words(total, row * total->stride[0]) += ew_dot(from, q->stride[1], from, q->stride[1], q->size[1]);
+    }
+}
+
+void ew_mean_of_squares(const ew_tensor *out, const ew_tensor *total, int32_t count)
+{
+    for (int32_t row = 0; row < out->size[0]; ++row)
+        *ew_floats(out, row * out->stride[0]) = (float)*ew_words(total, row * total->stride[0]) / (float)count;
+}
+
 /* A layer, and one of its outputs: its weights in int8, and their scale. */
 typedef struct {
     const ew_tensor *q, *squares, *w, *b; /* b may be NULL */
@@ -85,8 +99,8 @@ static int8_t level_of(const layer *l, int32_t row, int32_t sum)
     return z > 0.0f ? ew_level_of(z) : 0;
 }
 
-void ew_linear_relu_i8(const ew_tensor *y, const ew_tensor *y_squares, const ew_tensor *q, const ew_tensor *squares,
-                       const ew_tensor *w, const ew_tensor *b, float step, void *room)
+void ew_linear_relu_i8(const ew_tensor *y, const ew_tensor *q, const ew_tensor *squares, const ew_tensor *w,
+                       const ew_tensor *b, float step, void *room)
 {
     layer l = {q, squares, w, b, step, 0.0f, 0.0f, room};
     int32_t sums[EW_WIDE], n;
@@ -98,7 +112,6 @@ void ew_linear_relu_i8(const ew_tensor *y, const ew_tensor *y_squares, const ew_
                 *ew_bytes(y, (row + i) * y->stride[0] + output * y->stride[1]) = level_of(&l, row + i, sums[i]);
         }
     }
-    ew_mean_squares(y_squares, y);
 }
 
 /* Sample `row` without a label, as int8 at `out`; the mean square that it has with one. What a label stands as. */
@@ -162,13 +175,11 @@ static void judge_sample(const layer *l, const ew_tensor *labels, int32_t sample
     }
 }
 
-/* Sums of squares of what the layer makes of each sample with each wrong label, [labels - 1, samples]. */
+/* Adds squares of what the layer makes of each sample with each wrong label, [labels - 1, samples]. */
 static void judge(layer *l, const ew_tensor *labels, int32_t *goodness)
 {
-    const int32_t samples = labels->size[1], wrong = labels->size[0] - 1;
+    const int32_t samples = labels->size[1];
     int32_t sums[EW_WIDE], n;
-    for (int32_t i = 0; i < wrong * samples; ++i)
-        goodness[i] = 0;
     for (int32_t output = 0; output < l->w->size[0]; ++output) {
         begin_output(l, output);
         for (int32_t sample = 0; sample < samples; sample += n) {
@@ -177,6 +188,13 @@ static void judge(layer *l, const ew_tensor *labels, int32_t *goodness)
                 judge_sample(l, labels, sample + i, sums[i], goodness);
         }
     }
+}
+
+void ew_judge_labels(const ew_tensor *goodness, const ew_tensor *q, const ew_tensor *squares, const ew_tensor *labels,
+                     const ew_tensor *w, const ew_tensor *b, float step, void *room)
+{
+    layer l = {q, squares, w, b, step, 0.0f, 0.0f, room};
+    judge(&l, labels, ew_words(goodness, 0));
 }
 
 static int32_t best_of(const int32_t *goodness, int32_t wrong, int32_t samples, int32_t sample)
@@ -188,21 +206,14 @@ static int32_t best_of(const int32_t *goodness, int32_t wrong, int32_t samples, 
     return best;
 }
 
-void ew_first_layer_i8(const ew_tensor *q, const ew_tensor *squares, const ew_tensor *y, const ew_tensor *y_squares,
-                       const ew_tensor *x, const ew_tensor *labels, const ew_tensor *w, const ew_tensor *b,
-                       int32_t classes, float height, float step, void *room)
+void ew_best_rows(const ew_tensor *q, const ew_tensor *squares, const ew_tensor *x, const ew_tensor *labels,
+                  const ew_tensor *goodness, int32_t classes, float height)
 {
     const int32_t samples = x->size[0], wrong = labels->size[0] - 1;
-    int32_t *const goodness = room;
-    layer l = {q, squares, w, b, step, 0.0f, 0.0f, (int8_t *)(goodness + wrong * samples)};
-    for (int32_t i = 0; i < samples; ++i)
-        put_sample(q, squares, i, x, i, label_of(labels, 0, i), classes, height);
-    judge(&l, labels, goodness);
     for (int32_t i = 0; i < samples; ++i) {
-        const int32_t best = best_of(goodness, wrong, samples, i);
-        put_sample(q, squares, samples + i, x, i, label_of(labels, 1 + best, i), classes, height);
+        const int32_t best = best_of(ew_words(goodness, 0), wrong, samples, i);
+        put_sample(q, squares, i, x, i, label_of(labels, 1 + best, i), classes, height);
     }
-    ew_linear_relu_i8(y, y_squares, q, squares, w, b, step, l.v);
 }
 
 /* -- backward --------------------------------------------------------------------------------------------------- */

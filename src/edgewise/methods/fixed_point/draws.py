@@ -13,7 +13,7 @@ drawn again.
 import functools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -23,6 +23,7 @@ from torch import Tensor
 from edgewise.capture import philox
 from edgewise.capture.kernels import Tensors
 from edgewise.capture.lowering import STEP
+from edgewise.capture.updates import flat
 from edgewise.methods.settings import Law
 
 Z_MAX = 3.5
@@ -50,28 +51,28 @@ def _lookup(law: Law) -> np.ndarray:
     return np.array(table(law))
 
 
-def numbers(
-    count: int, bits: int, step: int, stream: int | Tensor, seed: int
+def numbers(  # what to draw, and the key
+    count: int, bits: int, step: int, stream: int | Tensor, seed: int, first: int = 0
 ) -> Iterator[tuple[int, Tensor]]:
-    """`(offset, piece)`: `count` uniform integers of 8 bits, uint8, or of 16, int32; `PIECE` at a time.
+    """`(offset, piece)`: `count` uniform integers of 8 bits, uint8, or of 16, int32, from number `first` on.
 
-    Of several streams, `[k, 1]`, a piece is `[k, PIECE]`.
+    `PIECE` at a time; of several streams, `[k, 1]`, a piece is `[k, PIECE]`.
     """
-    counters_of_piece = PIECE * bits // 128
+    per_counter = 128 // bits
     kinds = ("<u1", np.uint8) if bits == 8 else ("<u2", np.int32)
     for offset in range(0, count, PIECE):
-        first = offset * bits // 128
-        size = min(PIECE, count - offset)
-        last = first + min(counters_of_piece, -(-size * bits // 128))
-        words = philox.philox(torch.arange(first, last), step, stream, seed).flatten(-2)
-        drawn = words.numpy().astype("<u4").view(kinds[0])[..., :size]
+        begin, skipped = divmod(first + offset, per_counter)
+        end = skipped + min(PIECE, count - offset)
+        counters = torch.arange(begin, begin - (-end // per_counter))
+        words = philox.philox(counters, step, stream, seed).flatten(-2)
+        drawn = words.numpy().astype("<u4").view(kinds[0])[..., skipped:end]
         yield offset, torch.from_numpy(drawn.astype(kinds[1], copy=False))
 
 
 def scratch_bytes(count: int, bits: int) -> int:
     """Bytes of scratch while `numbers` draws, and the piece."""
     size = min(count, PIECE)
-    counters = -(-size * bits // 128)
+    counters = -(-size * bits // 128) + 1
     return counters * 8 * 12 + (1 if bits == 8 else 4) * size
 
 
@@ -108,16 +109,18 @@ class Mask:
     below: int = 0
     stream: int = 0
 
-    def pieces(self, count: int, tensors: Tensors, seed: int) -> Iterator[Tensor]:
-        """Int64 zeros and ones, piece by piece."""
+    def pieces(self, count: int, tensors: Tensors, seed: int, first: int = 0) -> Iterator[Tensor]:
+        """Int64 zeros and ones of `count` elements from the `first` on, piece by piece."""
         if not self.bits:
-            for _, drawn in numbers(count, 8, 0, self.stream, seed):
+            for _, drawn in numbers(count, 8, 0, self.stream, seed, first):
                 yield (drawn.to(torch.int64) < self.below).to(torch.int64)
             return
         packed, shifts = tensors[self.bits], torch.arange(8)
-        for first in range(0, count, PIECE):
-            part = packed[first // 8 : (first + PIECE) // 8].to(torch.int64).unsqueeze(1)
-            yield ((part >> shifts) & 1).view(-1)[: count - first]
+        for offset in range(0, count, PIECE):
+            begin, skipped = divmod(first + offset, 8)
+            end = skipped + min(PIECE, count - offset)
+            part = packed[begin : begin - (-end // 8)].to(torch.int64).unsqueeze(1)
+            yield ((part >> shifts) & 1).view(-1)[skipped:end]
 
 
 def packed(mask: Tensor) -> Tensor:
@@ -146,6 +149,12 @@ class Directions:
     streams: tuple[int, ...]
     mask: Mask | None = None
     guidance: Guidance | None = None
+    first: int = 0
+    """The element of the parameter with which they begin, where they are those of a slice of it."""
+
+    def of_slice(self, first: int, count: int) -> "Directions":
+        """Those of `count` elements from the `first` on; the state of a guidance is that of the slice too."""
+        return replace(self, first=self.first + first, count=count)
 
     def pieces(self, index: int, tensors: Tensors) -> Iterator[tuple[int, Tensor]]:
         """`(offset, z_q)` of direction `index`, int64."""
@@ -155,11 +164,11 @@ class Directions:
         """`(offset, z_q)` of several directions, int64 `[k, piece]`."""
         step, lookup = int(tensors[STEP]), _lookup(self.law)
         streams = torch.tensor([[self.streams[index]] for index in indices])
-        masks = self.mask.pieces(self.count, tensors, self.seed) if self.mask else None
-        for offset, drawn in numbers(self.count, 8, step, streams, self.seed):
+        masks = self.mask.pieces(self.count, tensors, self.seed, self.first) if self.mask else None
+        for offset, drawn in numbers(self.count, 8, step, streams, self.seed, self.first):
             z = torch.from_numpy(lookup[drawn.numpy()])
             if self.guidance and step >= self.guidance.after:
-                last = tensors[self.guidance.state].view(-1)[offset : offset + z.shape[1]]
+                last = flat(tensors[self.guidance.state])[offset : offset + z.shape[1]]
                 z = self.guidance.apply(z, last)
             yield offset, z if masks is None else z.mul_(next(masks))
 

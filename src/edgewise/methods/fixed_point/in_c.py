@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -10,9 +11,10 @@ import torch
 from edgewise.capture.lowering import Layout
 from edgewise.emit.calls import Call, Settings, Table, Unsupported, c_number
 from edgewise.emit.copies import copy
-from edgewise.emit.directions import LAWS
+from edgewise.emit.directions import LAWS, first_of
 from edgewise.emit.methods import RULES, KernelRule
-from edgewise.emit.views import View, whole
+from edgewise.emit.tile import Tile
+from edgewise.emit.views import Extent, View, product, run_of, whole
 from edgewise.methods.fixed_point import operators as ops
 from edgewise.methods.fixed_point.arithmetic import Factor
 from edgewise.methods.fixed_point.inference import ScoresKernel
@@ -44,8 +46,12 @@ def _workspace(run: Integer, layouts: Layouts) -> int:
 
 
 def _dense(value: str, dtype: torch.dtype, shape: tuple[int, ...]) -> View:
-    strides = tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
-    return View(value, dtype, shape, strides)
+    return View(value, dtype, shape, dense_strides(shape))
+
+
+def dense_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Of a tensor without gaps."""
+    return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
 
 
 def _flat(name: str, layouts: Layouts) -> View:
@@ -85,41 +91,53 @@ def _settings(mover: Mover, streams: tuple[int, ...]) -> Settings:
     )
 
 
-def _given(mover: Mover, layouts: Layouts) -> tuple[View | None, View | None]:
+Elements = Callable[[str], View]
+"""A value, or the slice of it that belongs to a slice of the weights, as one run of elements."""
+
+
+def _given(mover: Mover, elements: Elements) -> tuple[View | None, View | None]:
     """The bits of the mask, and the last direction that was followed."""
     mask, guidance = mover.directions.mask, mover.directions.guidance
-    bits = _flat(mask.bits, layouts) if mask is not None and mask.bits else None
-    return bits, _flat(guidance.state, layouts) if guidance is not None else None
+    bits = elements(mask.bits) if mask is not None and mask.bits else None
+    return bits, elements(guidance.state) if guidance is not None else None
 
 
-def _moved(mover: Mover, old: str, change: Mapping[Perturbation, int], layouts: Layouts) -> tuple[Call, ...]:
-    w, parameter = _flat(old, layouts), mover.parameter
+def _moved(
+    run: Shift | Update, change: Mapping[Perturbation, int], elements: Elements, first: Extent
+) -> tuple[Call, ...]:
+    w, mover = elements(run.old), run.mover
     calls = []
     for key, times in change.items():
-        rate = rate_of(parameter.rho if key.sign else parameter.epsilon)
-        sign = whole(key.sign, layouts) if key.sign else None
+        rate = rate_of(mover.parameter.rho if key.sign else mover.parameter.epsilon)
+        sign = elements(key.sign) if key.sign else None
         drawn = _settings(mover, (mover.directions.streams[key.direction],))
-        given = (*_given(mover, layouts), sign, times, Settings("ew_factor", tuple(rate)), drawn)
+        given = (*_given(mover, elements), sign, times, Settings("ew_factor", tuple(rate)), first, drawn)
         calls.append(Call("ew_shift", (w, w.c_type, *given)))
     return tuple(calls)
 
 
-def _shift(run: Shift, made: list[View], layouts: Layouts, room: str) -> tuple[Call, ...]:
-    del made, room
-    return _moved(run.mover, run.old, run.change, layouts)
-
-
-def _update(run: Update, made: list[View], layouts: Layouts, room: str) -> tuple[Call, ...]:
+def _in_place(run: Shift | Update, made: list[View], layouts: Layouts, room: str) -> tuple[Call, ...]:
     del made
-    w, signs = _flat(run.old, layouts), _flat(run.signs, layouts)
+    return _changed(run, lambda name: _flat(name, layouts), 0, room)
+
+
+def _in_place_tile(run: Shift | Update, tile: Tile) -> tuple[Call, ...]:
+    first = first_of(dense_strides(tuple(run.mover.parameter.values.shape)), tile.at)
+    return _changed(run, lambda name: run_of(tile.values[name]), first, tile.room)
+
+
+def _changed(run: Shift | Update, elements: Elements, first: Extent, room: str) -> tuple[Call, ...]:
+    if isinstance(run, Shift):
+        return _moved(run, run.change, elements, first)
+    w, signs = elements(run.old), elements(run.signs)
     count = signs.size[0]
     assert isinstance(count, int)  # noqa: S101  # as all sizes of whole values
     rate = run.rate
     units = round(rate.units / count * (1 << 16))
     fields = (units, rate.decay_steps, int(rate.normalized), run.mover.parameter.most, f"{run.stream}u")
     drawn = _settings(run.mover, run.mover.directions.streams[:count])
-    given = (*_given(run.mover, layouts), signs, Settings("ew_rate", fields), drawn, room)
-    back = _moved(run.mover, run.old, run.back, layouts)
+    given = (*_given(run.mover, elements), signs, Settings("ew_rate", fields), first, drawn, room)
+    back = _moved(run, run.back, elements, first)
     return (*back, Call("ew_follow", (w, w.c_type, *given)))
 
 
@@ -178,7 +196,7 @@ def _probe(run: Probe, made: list[View], layouts: Layouts, room: str) -> tuple[C
             drawn += [None, None, None]
         else:
             drawn += [
-                *_given(mover, layouts),
+                *_given(mover, lambda name: _flat(name, layouts)),
                 _settings(mover, mover.directions.streams[: run.directions]),
             ]
     rates = tuple(tuple(rate_of(m.parameter.epsilon) if m is not None else _NONE) for m in movers)
@@ -202,6 +220,16 @@ def _node(run: NodeKernel, made: list[View], layouts: Layouts, room: str) -> tup
     return _OPERATORS[type(node.operator)](node.operator, made[0], inputs, weights)
 
 
+def _node_tile(run: NodeKernel, tile: Tile) -> tuple[Call, ...]:
+    """Some samples and outputs of an operator that has weights, or some planes or elements of any other."""
+    weights = [tile.values[name] for name in run.weights]
+    inputs = [tile.values[name] for name in run.inputs]
+    if weights:
+        (x,), shape = inputs, run.node.inputs[0].shape
+        inputs = [replace(x, size=(x.size[0], *shape[1:]), stride=dense_strides(shape))]
+    return _OPERATORS[type(run.node.operator)](run.node.operator, tile.made[0], inputs, weights)
+
+
 def _requantize(output: ops.Output, bias: Factor | None = None, factor: Factor | None = None) -> Settings:
     own = factor or output.factor or _NONE
     return Settings("ew_requantize", (tuple(own), output.low, output.high, tuple(bias or _NONE)))
@@ -215,10 +243,16 @@ def _linear(op: ops.Linear, y: View, inputs: list[View], weights: list[View]) ->
     w, b = (*weights, None)[:2]
     assert w is not None  # noqa: S101  # it is the first of the weights
     (x,) = inputs
-    *rows, features = x.size
-    flat = _dense(x.value, x.dtype, (math.prod(n for n in rows if isinstance(n, int)), int(features)))
     bias = b if op.bias is not None else None
-    return (Call("ew_integer_linear", (y, flat, w, w.c_type, bias, _requantize(op.output, op.bias))),)
+    return (
+        Call("ew_integer_linear", (_rows(y), _rows(x), w, w.c_type, bias, _requantize(op.output, op.bias))),
+    )
+
+
+def _rows(view: View) -> View:
+    """Of all dims but the last one dim of rows, which lie evenly."""
+    rows = product(view.size[:-1])
+    return replace(view, size=(rows, view.size[-1]), stride=view.stride[-2:])
 
 
 def _plane(view: View) -> View:
@@ -291,8 +325,8 @@ _OPERATORS: Mapping[type, Callable[..., tuple[Call, ...]]] = {
 
 _RULES: Mapping[type, Callable[..., tuple[Call, ...]]] = {
     NodeKernel: _node,
-    Shift: _shift,
-    Update: _update,
+    Shift: _in_place,
+    Update: _in_place,
     Probe: _probe,
     LossKernel: _loss,
     SignKernel: _sign,
@@ -301,5 +335,11 @@ _RULES: Mapping[type, Callable[..., tuple[Call, ...]]] = {
     ScoresKernel: _scores,
 }
 
+_TILES: Mapping[type, Callable[..., tuple[Call, ...]]] = {
+    NodeKernel: _node_tile,
+    Shift: _in_place_tile,
+    Update: _in_place_tile,
+}
+
 for _kernel, _rule in _RULES.items():
-    RULES[_kernel] = KernelRule(_rule, _workspace)
+    RULES[_kernel] = KernelRule(_rule, _workspace, _TILES.get(_kernel))

@@ -46,11 +46,12 @@ def capture_inference(model: IntegerModel, batch: tuple[Any, Any], *, name: str)
     passes.declare(SCORES, network.logits.shape, torch.float32)
     kernel = ScoresKernel(logits, network.logits.shape, network.logit_scale)
     passes.add(SCORES, kernel, (logits,), (SCORES,))
+    loops = passes.offer_loops()
     graph = passes.graph(name, (SCORES,))
     return Captured(
         graph=graph,
         kernels=passes.kernels,
-        loops={op.name: {} for op in graph.ops},
+        loops=loops,
         layouts=passes.layouts,
         constants={},
         states={},

@@ -7,15 +7,20 @@ taking 2 d_1, then w - d_1 + d_1 + d_2, and so on, and at last w again, updated.
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from edgewise.capture.kernels import Memory, Tensors
-from edgewise.capture.lowering import STEP
+from edgewise.capture.lowering import STEP, Layout
+from edgewise.capture.tiling.broadcast import along_dims
+from edgewise.capture.tiling.drawn import begin_of, run_of_elements
+from edgewise.capture.tiling.nest import At, Nest, Sliced
+from edgewise.capture.tiling.updating import stored
 from edgewise.capture.updates import flat
 from edgewise.methods.fixed_point.draws import Directions, numbers
 from edgewise.methods.fixed_point.network import Parameter, moves
@@ -70,24 +75,98 @@ class Mover:
             times *= int(tensors[key.sign])
         return _steps(own.rho if key.sign else own.epsilon, times, own.values.dtype)
 
+    def reads(self, change: Displacement) -> tuple[str, ...]:
+        """Values that moves by `change` are made of, but for the weights and the state of a guidance."""
+        return (*self.directions.reads, *(key.sign for key in change if key.sign))
+
+    def of_slice(self, first: int, count: int) -> "Mover":
+        """The mover of so many elements of the parameter, from the `first` on."""
+        return replace(self, directions=self.directions.of_slice(first, count))
+
     def scratch_bytes(self, change: Displacement) -> int:
         """Bytes of scratch while weights are moved."""
         return self.directions.scratch_bytes(max(len(change), 1)) + 2 * self.directions.held_bytes
 
 
 @dataclass(frozen=True)
-class Shift:
-    """Kernel: the weights from one displacement to another."""
+class InPlace(Sliced):
+    """Kernel that changes the integers `old`, whole or a slice of them."""
 
     mover: Mover
-    change: dict[Perturbation, int]
     old: str
 
     def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
         """Change the weights; nothing is returned."""
         del option, first, memory
-        self.mover.shift(tensors[self.old], self.change, tensors)
+        self.apply(tensors)
         return ()
+
+    @abstractmethod
+    def apply(self, tensors: Tensors) -> None:
+        """Change the weights, and what moves on with them."""
+
+    @property
+    @abstractmethod
+    def scratch_bytes(self) -> int:
+        """RAM that it works in."""
+
+    @property
+    @abstractmethod
+    def reads(self) -> tuple[str, ...]:
+        """Values that each slice wants whole."""
+
+    @property
+    def changes_state(self) -> bool:
+        """Whether the direction that was followed changes too."""
+        return False
+
+    def of_slice(self, first: int, count: int) -> Self:
+        """The kernel of so many elements of the weights, from the `first` on."""
+        return replace(self, mover=self.mover.of_slice(first, count))
+
+    def nest(self, outputs: tuple[str, ...], layouts: Mapping[str, Layout]) -> Nest | None:
+        """Runs of weights: each draws what the whole would draw for it."""
+        del outputs
+        layout, guidance = layouts[self.old], self.mover.directions.guidance
+        dims = along_dims(layout.size)
+        states = (stored(guidance.state, layouts[guidance.state], dims),) if guidance else ()
+        read = tuple(stored(name, layouts[name]) for name in self.reads)
+        old = stored(self.old, layout, dims)
+        operands = read if self.changes_state else (*read, *states)
+        inouts = (old, *states) if self.changes_state else (old,)
+        names = [operand.value for operand in (*operands, *inouts)]
+
+        def body(tiles: Sequence[Any], at: At, cut: frozenset[str]) -> tuple[Tensor, ...]:
+            del cut
+            tensors = dict(zip(names, tiles, strict=True))
+            self.of_slice(begin_of(layout, at), tensors[self.old].numel()).apply(tensors)
+            return ()
+
+        def scratch(count: int) -> int:
+            return self.of_slice(0, count).scratch_bytes
+
+        return run_of_elements(layout, None, operands, body, scratch, inouts=inouts)
+
+
+@dataclass(frozen=True)
+class Shift(InPlace):
+    """Kernel: the weights from one displacement to another."""
+
+    change: dict[Perturbation, int]
+
+    def apply(self, tensors: Tensors) -> None:
+        """Move the weights."""
+        self.mover.shift(tensors[self.old], self.change, tensors)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """That of the mover."""
+        return self.mover.scratch_bytes(self.change)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What directions are drawn from, and signs."""
+        return self.mover.reads(self.change)
 
 
 @dataclass(frozen=True)
@@ -107,7 +186,7 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Update:
+class Update(InPlace):
     """Kernel: w <- w - (F sum_i s_i z_i + r) >> 16, once the weights are taken `back`.
 
     F is (lr Dz / Dw / m) 2^16 and r is uniform in [0, 2^16): rounding is stochastic, and unbiased to the bit.
@@ -115,9 +194,7 @@ class Update:
     the place of Dz / Dw, the norms in integers. With a guiding state, that becomes the mean of s_i z_i.
     """
 
-    mover: Mover
     back: dict[Perturbation, int]
-    old: str
     signs: str
     """Value that holds the s_i, `[m]`."""
     rate: Rate
@@ -125,9 +202,8 @@ class Update:
     groups: list[range]
     """Directions that are drawn together."""
 
-    def __call__(self, tensors: Tensors, option: str, first: bool, memory: Memory) -> tuple[Tensor, ...]:
-        """Change weights and state; nothing is returned."""
-        del option, first, memory
+    def apply(self, tensors: Tensors) -> None:
+        """Change weights and state."""
         mover, most = self.mover, self.mover.parameter.most
         mover.shift(tensors[self.old], self.back, tensors)
         w, signs = flat(tensors[self.old]), tensors[self.signs].to(torch.int64)
@@ -139,8 +215,7 @@ class Update:
             w[part] = w[part].to(torch.int64).sub_(change).clamp_(-most, most).to(w.dtype)
             if state:
                 mean = followed.div_(len(signs), rounding_mode="trunc")
-                tensors[state].view(-1)[part] = mean.to(torch.int8)
-        return ()
+                flat(tensors[state])[part] = mean.to(torch.int8)
 
     def _sums(
         self, signs: Tensor, factors: Tensor, tensors: Tensors
@@ -148,7 +223,8 @@ class Update:
         """`(offset, r, sum_i s_i z_i, sum_i F_i s_i z_i)`, a piece at a time."""
         directions = self.mover.directions
         every = [directions.together(group, tensors) for group in self.groups]
-        drawn = numbers(directions.count, NOISE_BITS, int(tensors[STEP]), self.stream, directions.seed)
+        count, begin, step = directions.count, directions.first, int(tensors[STEP])
+        drawn = numbers(count, NOISE_BITS, step, self.stream, directions.seed, begin)
         for offset, bits in drawn:
             noise = bits.to(torch.int64)
             followed, change = torch.zeros_like(noise), torch.zeros_like(noise)
@@ -170,6 +246,20 @@ class Update:
             ratio = math.isqrt((weight << 2 * NOISE_BITS) // max(length, 1))
             found.append(factor * ratio >> NOISE_BITS)
         return torch.tensor(found)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What directions are drawn from, and signs."""
+        return tuple(dict.fromkeys((*self.mover.reads(self.back), self.signs)))
+
+    @property
+    def changes_state(self) -> bool:
+        """With a guidance."""
+        return self.mover.directions.guidance is not None
+
+    def nest(self, outputs: tuple[str, ...], layouts: Mapping[str, Layout]) -> Nest | None:
+        """As of all; a norm is that of all weights, which no slice knows."""
+        return None if self.rate.normalized else super().nest(outputs, layouts)
 
     @property
     def scratch_bytes(self) -> int:

@@ -55,6 +55,12 @@ class Node:
         ]
         return self.operator(seen, weights).reshape(-1, *self.shape[1:])
 
+    def for_samples(self, samples: int) -> "Node":
+        """The same with the shapes and costs of another batch."""
+        inputs = tuple(operand.for_samples(samples) for operand in self.inputs)
+        flops = self.flops * samples // self.shape[0]
+        return replace(self, inputs=inputs, shape=(samples, *self.shape[1:]), flops=flops)
+
     def scratch_bytes(self, shapes: Mapping[str, Shape]) -> int:
         """RAM that it works in; `shapes` are those of the weights."""
         weights = [shapes[name] for name in self.weights]
@@ -93,15 +99,7 @@ class Network:
 
     def for_samples(self, samples: int) -> "Network":
         """The same network with the shapes and costs of another batch."""
-        nodes = tuple(
-            replace(
-                node,
-                inputs=tuple(operand.for_samples(samples) for operand in node.inputs),
-                shape=(samples, *node.shape[1:]),
-                flops=node.flops * samples // self.samples,
-            )
-            for node in self.nodes
-        )
+        nodes = tuple(node.for_samples(samples) for node in self.nodes)
         return replace(self, nodes=nodes, logits=self.logits.for_samples(samples))
 
 

@@ -182,11 +182,12 @@ class _Step:
             for parameter in self.movers:
                 if parameter in part.names:
                     self._update(parameter, self.movers[parameter], value, part)
+        loops = self.passes.offer_loops()
         graph = self.passes.graph(name, ("loss", "signs"))
         return Captured(
             graph=graph,
             kernels=self.passes.kernels,
-            loops={op.name: {} for op in graph.ops},
+            loops=loops,
             layouts=self.passes.layouts,
             constants=self.constants,
             states=self.states,
@@ -228,8 +229,7 @@ class _Step:
 
     def _reads(self, mover: Mover, change: Displacement) -> list[str]:
         guidance = mover.directions.guidance
-        states = [guidance.state] if guidance else []
-        return [*mover.directions.reads, *states, *(key.sign for key in change if key.sign)]
+        return [*mover.reads(change), *([guidance.state] if guidance else [])]
 
     # -- passes --------------------------------------------------------------------------------------------
 
@@ -317,13 +317,14 @@ class _Step:
     def _shift(self, name: str, change: dict[Perturbation, int]) -> None:
         mover = self.movers[name]
         old, new = self.passes.next_version(name)
+        kernel = Shift(mover, old, change)
         flops = 2 * len(change) * mover.directions.count
         self.passes.add(
             f"{new}:shift",
-            Shift(mover, change, old),
+            kernel,
             self._reads(mover, change),
             updates=((old, new),),
-            cost=Cost(flops, "random", mover.scratch_bytes(change), name.rpartition(".")[0]),
+            cost=Cost(flops, "random", kernel.scratch_bytes, name.rpartition(".")[0]),
         )
 
     # -- results -------------------------------------------------------------------------------------------
@@ -346,7 +347,7 @@ class _Step:
         stream = self._spare + list(self.movers).index(name)
         rate = rate_of(mover.parameter, self.settings, self.rate * part.rate)
         together = groups(part.directions, min(mover.directions.count, PIECE), self.network.samples)
-        kernel = Update(mover, back, old, signs, rate, stream, together)
+        kernel = Update(mover, old, back, signs, rate, stream, together)
         flops = 4 * (len(back) + part.directions) * mover.directions.count
         reads = [n for n in self._reads(mover, back) if guidance is None or n != guidance.state]
         self.passes.add(
