@@ -50,6 +50,7 @@ from edgewise.emit.pooling import (
     average_pool_backward,
     max_pool,
     max_pool_backward,
+    max_pool_of,
 )
 from edgewise.emit.views import View
 
@@ -439,6 +440,7 @@ _FUNCTIONS: dict[object, Rule] = {
     requantized.floats_of: floats_of,
     requantized.sum_of: sum_of,
     requantized.map_of: map_of,
+    requantized.max_pool_of: max_pool_of,
     requantized.convolution_layer: convolution_layer,
     int8_weights.convolution_by_int8: convolution_by_int8,
     requantized.linear_layer: linear_layer,
