@@ -230,8 +230,8 @@ def test_convolution(case: Any, output: ops.Output, dtype: torch.dtype, biased: 
     assert torch.equal(y, expected)
 
 
-@given(convolutions(), eights, seeds)
-def test_pools(case: Any, output: ops.Output, seed: int) -> None:
+@given(convolutions(), eights, seeds, layouts)
+def test_pools(case: Any, output: ops.Output, seed: int, layout: int) -> None:
     x_shape, (_, _, *kernel), _, (stride, padding, dilation, _) = case
     padding = [min(p, k // 2) for p, k in zip(padding, kernel, strict=True)]
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
@@ -240,7 +240,7 @@ def test_pools(case: Any, output: ops.Output, seed: int) -> None:
     window = ops.Window(tuple(kernel), tuple(stride), tuple(padding), tuple(dilation))  # type: ignore[arg-type]
     whole = ops.Window(tuple(kernel), tuple(stride), (0, 0), tuple(dilation))  # type: ignore[arg-type]
     most, mean = ops.MaxPool(window)([x], []), ops.MeanPool(whole, output)([x], [])
-    largest, means = empty(most.shape, 0, torch.int8), empty(mean.shape, 0, torch.int8)
+    largest, means = empty(most.shape, layout, torch.int8), empty(mean.shape, layout // 3, torch.int8)
 
     kernels().ew_integer_max_pool(largest, x, Pool.of(kernel, stride, padding, dilation))
     settings = Pool.of(kernel, stride, (0, 0), dilation)

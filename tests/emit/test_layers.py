@@ -134,6 +134,8 @@ def of_functions() -> dict[str, nn.Module]:
         "least": lambda x: x.min(1, keepdim=True).values + x.amin(2, keepdim=True) + x - x.min(),
         "logsumexp": lambda x: x - x.logsumexp(1, keepdim=True),
         "moments": lambda x: x.var(1, keepdim=True) + x.std((1, 2), keepdim=True, unbiased=False) + x,
+        "moments at once": lambda x: sum(torch.var_mean(x, 1, correction=0, keepdim=True), x),
+        "one in place": lambda x: (x * 2).select_scatter(x[:, 1], 1, -1),
         "norms": lambda x: F.normalize(x, dim=1) + x.norm(dim=2, keepdim=True),
         "cosines": lambda x: F.cosine_similarity(x[:, :2], x[:, 2:], dim=2),
         "index_select": lambda x: x.index_select(1, PLACES),

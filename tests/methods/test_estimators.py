@@ -223,6 +223,17 @@ def test_dropout_that_cannot_be_left_out_is_refused() -> None:
         captured_by(Spsa(), network(nn.Linear(3, 4), Always(), nn.Linear(4, 3)), batch())
 
 
+def test_noise_that_is_always_drawn_is_refused() -> None:
+    class Noisy(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + torch.randn_like(x)
+
+    with pytest.raises(
+        ModelUnsupported, match="1: randn_like: it draws other numbers in each pass of a step"
+    ):
+        captured_by(Spsa(), network(nn.Linear(3, 4), Noisy(), nn.Linear(4, 3)), batch())
+
+
 @pytest.mark.parametrize(
     ("make", "text"),
     [

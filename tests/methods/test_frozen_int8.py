@@ -53,9 +53,9 @@ def residual() -> nn.Sequential:
 
 
 def between() -> nn.Sequential:
-    """What is no clamp lies between layers: a pooling, and functions of every element."""
+    """What is no clamp lies between layers: an average, and functions of every element."""
     return network(
-        nn.Conv2d(1, 4, 3), nn.MaxPool2d(2), nn.Conv2d(4, 4, 2), nn.GELU(), nn.Conv2d(4, 4, 1),
+        nn.Conv2d(1, 4, 3), nn.AvgPool2d(2), nn.Conv2d(4, 4, 2), nn.GELU(), nn.Conv2d(4, 4, 1),
         nn.LeakyReLU(0.3), nn.Flatten(), nn.Linear(16, 8), nn.Hardswish(), nn.Linear(8, 3),
     )  # fmt: skip
 
@@ -97,7 +97,17 @@ class Camera(nn.Module):
         return scores
 
 
-NETWORKS = {"chain": chain, "residual": residual, "between": between}
+def pooled() -> nn.Sequential:
+    """The largest of windows, behind a clamp or none, and before the head; convolutions padded by a word."""
+    return network(
+        nn.Conv2d(1, 4, 3, padding="same"), nn.ReLU(), nn.MaxPool2d(3, 2, 1), Residual(4, nn.ReLU()),
+        nn.Conv2d(4, 6, (1, 3), padding="same", dilation=2, groups=2), nn.BatchNorm2d(6),
+        nn.MaxPool2d(2, ceil_mode=True), nn.Conv2d(6, 4, 2, padding="valid"), nn.ReLU6(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(4, 3),
+    )  # fmt: skip
+
+
+NETWORKS = {"chain": chain, "residual": residual, "between": between, "pooled": pooled}
 
 
 def batch(seed: int = 1) -> tuple[Tensor, Tensor]:
@@ -157,7 +167,7 @@ def test_bytes_of_a_camera_are_never_floats() -> None:
     assert all(torch.equal(states[0][name], tensor) for state in states for name, tensor in state.items())
 
 
-@pytest.mark.parametrize("make", [chain, residual], ids=["chain", "residual"])
+@pytest.mark.parametrize("make", [chain, residual, pooled], ids=["chain", "residual", "pooled"])
 def test_between_layers_all_is_int8(make) -> None:  # type: ignore[no-untyped-def]
     captured = captured_by(head(make()), make(), batch())
     dtypes = [captured.graph.value[op.outputs[0]].dtype for op in captured.graph.ops if op.outputs]

@@ -327,3 +327,33 @@ def test_states_that_do_not_fit(captured: Captured) -> None:
             assert text in str(caught.value)
             assert str(caught.value).endswith("Load the state of a run with the same model and optimizer.")
         assert all(torch.equal(tensor, state[n]) for n, tensor in executor.state().items())
+
+
+# -- layouts -------------------------------------------------------------------------------------------------
+
+
+class InParts(nn.Module):
+    """Fills every other column: `copy` onto a part lies in memory otherwise than the trace has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = nn.Linear(6, 6), nn.Linear(6, 40)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.layer(x)
+        parts = torch.zeros_like(h)
+        parts[:, ::2] = h[:, ::2].relu()
+        parts[:, 1::2] += h[:, 1::2].tanh()
+        found: Tensor = self.head(parts)
+        return found
+
+
+def test_what_a_kernel_lays_out_otherwise_comes_back_the_same() -> None:
+    torch.manual_seed(0)
+    batch = torch.randn(3, 6), torch.tensor([0, 1, 0])
+    captured = capture(InParts(), "cross_entropy", SGD(0.1), batch)
+    start = start_of(captured)
+    expected = train(captured, plain(captured), [batch] * 2, start=start)
+    for seed in range(6):
+        found = train(captured, paging(captured, seed), [batch] * 2, start=start)
+        assert_same_bits(found, expected)

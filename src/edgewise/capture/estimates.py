@@ -116,15 +116,15 @@ def trace_estimate(
     So modules are traced as in evaluation, all but batch norms.
 
     Raises:
-        ModelUnsupported: the model draws dropout masks all the same.
+        ModelUnsupported: the model draws dropout masks, or other random numbers, all the same.
         Exception: whatever tracing raises; `capture` turns it into `ModelUnsupported`.
     """
     module = _StepModule(model, loss, batch, estimator, states or {})
     with _without_dropout(model):
         joint, nodes = export(model, module)
-    drawn = sorted({_layer(n) for n in joint.module.graph.nodes if "dropout" in str(n.target)})
+    drawn = sorted({f"{_layer(n)}: {_drawing(n)}" for n in joint.module.graph.nodes if _drawing(n)})
     if drawn:
-        parts = tuple(f"{layer}: dropout: it draws other masks in each pass of a step" for layer in drawn)
+        parts = tuple(f"{part} in each pass of a step" for part in drawn)
         listed = "\n".join(f"  {part}" for part in parts)
         raise ModelUnsupported(
             f"{type(model).__name__} cannot be trained this way because of {len(parts)} part(s):\n{listed}\n"
@@ -135,6 +135,14 @@ def trace_estimate(
     for (kind, name), node in zip(module.results[1:], nodes[1:], strict=True):
         found[kind][name] = node
     return replace(joint, gradients=found["gradient"], notes=found["note"])
+
+
+def _drawing(node: fx.Node) -> str:
+    """What a node draws, if that is of the model: directions are drawn by ops of our own."""
+    if torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
+        return ""
+    name = str(node.target.overloadpacket.__name__)  # type: ignore[union-attr]
+    return "dropout: it draws other masks" if "dropout" in name else f"{name}: it draws other numbers"
 
 
 def _layer(node: fx.Node) -> str:

@@ -2,6 +2,7 @@
 
 - A layer reads the int8 of the layer before it, if all numbers that this one can make come to it as they are:
   clamps may stand between, if the first layer's own limits are as tight.
+- The largest of a window of int8, clamped or not, is found in int8: neither changes the order of numbers.
 - What is rounded of a sum of int8 is made from its terms at once.
 - What is rounded of a function of each element of int8, or of bytes as a camera gives them, is read from a
   table of the function's 256 values.
@@ -10,6 +11,7 @@ All bits are those of the way through floats, as long as a function has one valu
 PyTorch's have two that differ in the last bit, which shows only half way between two whole numbers.)
 """
 
+import operator
 from typing import Any
 
 import torch
@@ -18,7 +20,16 @@ from torch import Tensor, fx
 from edgewise.capture import integers
 from edgewise.capture.channels import call_like, fake_of
 from edgewise.capture.joint import JointGraph
-from edgewise.capture.requantized import CONVOLUTION, FLOATS, LINEAR, MAP, MOST_TERMS, SUM, floats_of
+from edgewise.capture.requantized import (
+    CONVOLUTION,
+    FLOATS,
+    LINEAR,
+    MAP,
+    MAX_POOL,
+    MOST_TERMS,
+    SUM,
+    floats_of,
+)
 
 aten = torch.ops.aten
 _NEAREST = torch.ops.edgewise.int8_nearest.default
@@ -27,6 +38,9 @@ _VIEWS = {
     aten.unsqueeze.default, aten.squeeze.dim, aten.detach.default, aten.alias.default,
 }  # fmt: skip
 _CLAMPS = {aten.relu.default, aten.hardtanh.default, aten.clamp.default, aten.clamp_min.default}
+_POOL = ((), (), (0, 0), (1, 1), False)
+"""What `max_pool2d_with_indices` takes for arguments that are not there."""
+
 _LARGEST = torch.finfo(torch.float32).max
 
 
@@ -34,6 +48,8 @@ def stay_in_int8(joint: JointGraph) -> None:
     """Rewrite the graph of `joint`, in place, as the module says."""
     scales = {source.node: source.tensor for source in joint.sources}
     graph = joint.module.graph
+    for node in graph.find_nodes(op="call_function", target=aten.max_pool2d_with_indices.default):
+        _pool_int8(node)
     rounded: dict[tuple[fx.Node, float], fx.Node] = {}
     for node in graph.find_nodes(op="call_function", target=_NEAREST):
         x, scale = node.args
@@ -47,6 +63,27 @@ def stay_in_int8(joint: JointGraph) -> None:
                 node.replace_all_uses_with(q)
                 rounded[x, float(scales[scale])] = q
     graph.eliminate_dead_code()
+
+
+def _pool_int8(node: fx.Node) -> None:
+    """Put the pooling `node` before what makes floats of int8, if only the largest numbers are read."""
+    clamps: list[fx.Node] = []
+    x: Any = node.args[0]
+    while isinstance(x, fx.Node) and x.target in _CLAMPS:
+        clamps.insert(0, x)
+        x = x.args[0]
+    read = all(user.target is operator.getitem and user.args[1] == 0 for user in node.users)
+    if not isinstance(x, fx.Node) or x.target is not FLOATS or fake_of(x).dim() != 4 or not read:
+        return
+    settings: list[Any] = [*node.args[1:], *_POOL[len(node.args) - 1 :]]
+    settings[1] = settings[1] or settings[0]  # a stride that is not given is the size of the window
+    with node.graph.inserting_before(node):
+        q = call_like(node, MAX_POOL, x.args[0], *settings)
+        made = call_like(node, FLOATS, q, x.args[1])
+        for clamp in clamps:
+            made = call_like(clamp, clamp.target, made, *clamp.args[1:], **clamp.kwargs)
+    for user in list(node.users):
+        user.replace_all_uses_with(made)
 
 
 def _function(joint: JointGraph, node: fx.Node, scale: Tensor) -> fx.Node | None:
@@ -91,6 +128,8 @@ def _levels(x: Any) -> tuple[Tensor, Tensor] | None:
 
 def _numbers(q: fx.Node) -> Tensor:
     """All numbers that `q` can hold."""
+    if q.target is MAX_POOL:
+        return _numbers(q.args[0])  # type: ignore[arg-type]
     layer = q.target in (CONVOLUTION, LINEAR)
     limits: Any = q.args[-1] if layer else (-integers.LEVELS, integers.LEVELS)
     return torch.arange(limits[0], limits[1] + 1).to(torch.int8)

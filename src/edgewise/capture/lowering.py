@@ -38,6 +38,12 @@ class Layout:
         """The layout of `tensor`."""
         return cls(tensor.dtype, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()))
 
+    def is_of(self, tensor: Tensor) -> bool:
+        """Whether the elements of `tensor` lie in its storage as this layout says."""
+        sizes = zip(self.size, self.stride, tensor.stride(), strict=True)
+        same = all(size <= 1 or here == there for size, here, there in sizes)
+        return same and self.offset == tensor.storage_offset()
+
     @property
     def count(self) -> int:
         """Number of elements."""

@@ -12,8 +12,9 @@ In a trace, a layer is three ops: its input is rounded to int8, the layer itself
 `int8_chains` takes out what only goes from int8 to floats and back, and puts sums and maps of int8 in.
 """
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
@@ -72,6 +73,19 @@ def map_of(x: Tensor, table: Tensor) -> Tensor:
     return out
 
 
+def max_pool_of(
+    x: Tensor,
+    kernel: list[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    ceil: bool,
+) -> Tensor:
+    """The largest of each window of int8 [B, C, H, W]."""
+    settings = (kernel, stride, padding, dilation, ceil)
+    return torch.cat([torch.max_pool2d(sample[None], *settings) for sample in x])
+
+
 @torch.library.custom_op("edgewise::int8_convolution_layer", mutates_args=())
 def convolution(
     x: Tensor, w: Tensor, b: Tensor, factor: Tensor, pairs: list[int], groups: int, limits: list[int]
@@ -106,6 +120,14 @@ def mapped(x: Tensor, table: Tensor) -> Tensor:
     return map_of(x, table)
 
 
+@torch.library.custom_op("edgewise::int8_max_pool", mutates_args=())
+def max_pool(
+    x: Tensor, kernel: list[int], stride: list[int], padding: list[int], dilation: list[int], ceil: bool
+) -> Tensor:
+    """`max_pool_of`, as one op of a trace."""
+    return max_pool_of(x, kernel, stride, padding, dilation, ceil)
+
+
 @convolution.register_fake
 def _(x: Tensor, w: Tensor, b: Tensor, factor: Tensor, pairs: Any, groups: int, limits: Any) -> Tensor:
     del b, factor, groups, limits
@@ -118,12 +140,15 @@ floats.register_fake(lambda q, _: q.new_empty(q.shape, dtype=torch.float32))
 
 summed.register_fake(lambda terms, *_: torch.empty_like(terms[0]))
 
+max_pool.register_fake(torch.max_pool2d)
+
 mapped.register_fake(lambda x, table: torch.empty_like(x, dtype=table.dtype))
 
 CONVOLUTION = torch.ops.edgewise.int8_convolution_layer.default
 LINEAR = torch.ops.edgewise.int8_linear_layer.default
 FLOATS = torch.ops.edgewise.int8_floats.default
 SUM = torch.ops.edgewise.int8_sum.default
+MAX_POOL = torch.ops.edgewise.int8_max_pool.default
 MAP = torch.ops.edgewise.int8_map.default
 
 MOST_TERMS = 4
@@ -175,6 +200,14 @@ def _map_of(low: Lowering, node: fx.Node) -> None:
     )
 
 
+def _max_pool_of(low: Lowering, node: fx.Node) -> None:
+    """Its scratch: what PyTorch makes of one sample, with the place of each."""
+    y, kernel = low.fake[node], cast("list[int]", node.args[1])
+    flops = y.numel() * math.prod(kernel)
+    scratch = y.numel() + 8 * y[0].numel()
+    add_op(low, node, max_pool_of, "pooling", flops=flops, scratch_bytes=scratch, in_slices=True)
+
+
 def _floats(low: Lowering, node: fx.Node) -> None:
     add_op(low, node, floats_of, "elementwise", flops=2 * low.fake[node].numel(), in_slices=True)
 
@@ -185,5 +218,6 @@ REWRITES: dict[Any, Rewrite] = {
     FLOATS: _floats,
     SUM: _sum_of,
     MAP: _map_of,
+    MAX_POOL: _max_pool_of,
 }
 """How each op of this file is lowered."""

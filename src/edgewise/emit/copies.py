@@ -135,9 +135,22 @@ def _slice(x: View, dim: int, start: int, step: int, part: View) -> View:
 def select_backward(given: Given) -> tuple[Call, ...]:
     """`select_backward(dy, size, dim, index)`."""
     dy, _, dim, index = given.args
-    dim %= given.out.dims
-    at = index % given.out.size[dim]
-    return fill(given.out, 0), copy(given.out.narrow(dim, at, 1).squeeze(dim), dy)
+    return fill(given.out, 0), copy(_select(given.out, dim, index), dy)
+
+
+def select_scatter(given: Given) -> tuple[Call, ...]:
+    """`select_scatter(x, part, dim, index)`."""
+    x, part, dim, index = given.args
+    return copy(given.out, x), copy(_select(given.out, dim, index), part)
+
+
+def _select(x: View, dim: int, index: int) -> View:
+    """The elements of `x` at `index` along `dim`."""
+    dim %= x.dims
+    size = x.size[dim]
+    if isinstance(size, str):
+        raise Unsupported("what it cuts is cut")
+    return x.narrow(dim, index % size, 1).squeeze(dim)
 
 
 def diagonal_backward(given: Given) -> tuple[Call, ...]:

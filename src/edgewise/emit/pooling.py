@@ -42,6 +42,12 @@ def max_pool_backward(given: Given) -> tuple[Call, ...]:
     return (Call("ew_max_pool_backward", (dx, dy, index)),)
 
 
+def max_pool_of(given: Given) -> tuple[Call, ...]:
+    """`max_pool_of(x, kernel, stride, padding, dilation, ceil)`, of int8."""
+    x, kernel, stride, padding, dilation, _ = given.args
+    return (Call("ew_integer_max_pool", (given.out, x, _settings(kernel, stride, padding, dilation))),)
+
+
 def adaptive_max_pool(given: Given) -> tuple[Call, ...]:
     """`adaptive_max_pool2d(x, size)`."""
     return (Call("ew_adaptive_max_pool", _images(given.made[0], given.made[1], given.args[0])),)

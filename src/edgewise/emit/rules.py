@@ -50,6 +50,7 @@ from edgewise.emit.pooling import (
     average_pool_backward,
     max_pool,
     max_pool_backward,
+    max_pool_of,
 )
 from edgewise.emit.views import View
 
@@ -383,6 +384,13 @@ def _variance(given: Given) -> tuple[Call, ...]:
     return (Call("ew_variance", (out, x, float(1 if correction is None else correction))),)
 
 
+def _variance_and_mean(given: Given) -> tuple[Call, ...]:
+    """`var_mean(x, dim, correction=..., keepdim=...)`."""
+    x, means = given.args[0], given.made[1]
+    out = _with_dims(means, x, given.arg(1, "dim"), given.kwargs.get("keepdim", False))
+    return (*_variance(given), Call("ew_mean", (out, x)))
+
+
 def _deviation(given: Given) -> tuple[Call, ...]:
     return (*_variance(given), Call("ew_sqrt", (given.out, given.out)))
 
@@ -439,6 +447,7 @@ _FUNCTIONS: dict[object, Rule] = {
     requantized.floats_of: floats_of,
     requantized.sum_of: sum_of,
     requantized.map_of: map_of,
+    requantized.max_pool_of: max_pool_of,
     requantized.convolution_layer: convolution_layer,
     int8_weights.convolution_by_int8: convolution_by_int8,
     requantized.linear_layer: linear_layer,
@@ -554,6 +563,7 @@ RULES: Mapping[str, Rule] = {
     "fill": copies.constant(1),
     "slice_backward": copies.slice_backward,
     "slice_scatter": copies.slice_scatter,
+    "select_scatter": copies.select_scatter,
     "diagonal_backward": copies.diagonal_backward,
     "flip": rearranged.flip,
     "roll": rearranged.roll,
@@ -621,6 +631,7 @@ RULES: Mapping[str, Rule] = {
     "logsumexp": _reduction("ew_log_sum_exp"),
     "var": _variance,
     "std": _deviation,
+    "var_mean": _variance_and_mean,
     "linalg_vector_norm": _norm,
     "norm": _norm,
     "amin": _reduction("ew_amin"),

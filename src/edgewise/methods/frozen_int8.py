@@ -59,7 +59,7 @@ class Int8Layer(nn.Module):
         self.output_scale, self.least, self.most = output_scale, least, most
         self._settings: tuple[list[int], int] | None = None
         if isinstance(layer, nn.Conv2d):
-            self._settings = [*layer.stride, *layer.padding, *layer.dilation], layer.groups
+            self._settings = _settings_of(layer)
 
     def extra_repr(self) -> str:
         """Sizes and scales, for people."""
@@ -91,7 +91,7 @@ class Int8Weights(nn.Module):
         self.register_buffer("weight", weight)
         self.register_buffer("factor", factor)
         self.bias = layer.bias
-        self._settings = [*layer.stride, *layer.padding, *layer.dilation], layer.groups
+        self._settings = _settings_of(layer)
 
     def forward(self, x: Tensor) -> Tensor:
         """The convolution."""
@@ -153,11 +153,22 @@ def with_int8_layers(
 
 
 def _is_plain_convolution(module: nn.Module) -> bool:
-    return (
-        isinstance(module, nn.Conv2d)
-        and module.padding_mode == "zeros"
-        and not isinstance(module.padding, str)
-    )
+    return isinstance(module, nn.Conv2d) and module.padding_mode == "zeros" and _padding(module) is not None
+
+
+def _padding(layer: nn.Conv2d) -> tuple[int, ...] | None:
+    """Zeros before and behind each axis, or `None` where these are not as many."""
+    if not isinstance(layer.padding, str):
+        return layer.padding
+    if layer.padding == "valid":
+        return 0, 0
+    reach = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+    return None if any(n % 2 for n in reach) else tuple(n // 2 for n in reach)
+
+
+def _settings_of(layer: nn.Conv2d) -> tuple[list[int], int]:
+    """Stride, padding and dilation, each along H and W, and the groups."""
+    return [*layer.stride, *(_padding(layer) or (0, 0)), *layer.dilation], layer.groups
 
 
 def _put(model: nn.Module, path: str, module: nn.Module) -> None:

@@ -290,9 +290,15 @@ class Executor:
             self._counter.add(result)
 
     def _own(self, name: str, result: Tensor) -> Tensor:
-        """`result` in a storage of just its size: a kernel may return a view, or room it worked in."""
+        """`result` in a storage of its own, of just its size and laid out as the trace has it.
+
+        A kernel may return a view, or room it worked in. And some lay out what they make otherwise than the
+        fake one does (`copy` onto a part of a tensor): paged out and in again, it would be another tensor.
+        """
         larger = result.untyped_storage().nbytes() > self.captured.graph.value[name].bytes
-        return result.clone() if larger or self._counter.holds(result) else result
+        if not larger and not self._counter.holds(result) and self.captured.layouts[name].is_of(result):
+            return result
+        return self.captured.empty(name)[0].copy_(result)
 
     def _rescue(self, step: int) -> None:
         """After a step that did not finish: back to its beginning if nothing was changed, else torn."""

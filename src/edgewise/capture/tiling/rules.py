@@ -43,6 +43,7 @@ _FUNCTIONS: dict[object, Rule] = {
     requantized.floats_of: broadcast.elementwise,
     requantized.sum_of: broadcast.elementwise,
     requantized.map_of: broadcast.by_table,
+    requantized.max_pool_of: rowwise.planewise,
     requantized.convolution_layer: convolution.requantized,
     int8_weights.convolution_by_int8: convolution.by_int8,
     requantized.linear_layer: products.requantized,

@@ -117,11 +117,12 @@ static int32_t pooled(const int8_t *x, const ew_tensor *like, const reach *rows,
 static void pool(const ew_tensor *y, const ew_tensor *x, const ew_requantize *s, const ew_pool_settings *p)
 {
     for (int32_t plane = 0; plane < y->size[0] * y->size[1]; ++plane) {
-        const int32_t n = plane / y->size[1], channel = plane % y->size[1];
-        const int8_t *const from = ew_bytes(x, n * x->stride[0] + channel * x->stride[1]);
-        int32_t at = n * y->stride[0] + channel * y->stride[1];
+        const int32_t sample = plane / y->size[1], channel = plane % y->size[1];
+        const int8_t *const from = ew_bytes(x, sample * x->stride[0] + channel * x->stride[1]);
+        const int32_t to = sample * y->stride[0] + channel * y->stride[1];
         for (int32_t i = 0; i < y->size[2]; ++i)
-            for (int32_t j = 0; j < y->size[3]; ++j, ++at) {
+            for (int32_t j = 0; j < y->size[3]; ++j) {
+                const int32_t at = to + i * y->stride[2] + j * y->stride[3];
                 const reach rows = reach_of(i, p->stride[0], p->padding[0], p->dilation[0], p->kernel[0], x->size[2]);
                 const reach columns =
                     reach_of(j, p->stride[1], p->padding[1], p->dilation[1], p->kernel[1], x->size[3]);
