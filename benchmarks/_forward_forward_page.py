@@ -73,7 +73,7 @@ FF-INT8 reads each weight once to round it and once to change it, and makes two 
 several times faster than float32's, but they are the smaller part of the step. On the convolutional network
 forward-forward holds more, not less: the first layer's activations, of right and wrong labels at once, are
 larger than all that backpropagation keeps. And where memory is what matters, planned backpropagation needs
-far less than either (*least*): the int8 ops can not be run as loops.
+less than either (*least*): forward-forward holds samples with right and with wrong labels.
 
 Measured with `{command}` on {machine}, a core shared with other work.
 Memory and accuracy do not depend on the machine but for rounding; times do.
