@@ -33,7 +33,7 @@ METHODS: dict[str, Optimizer] = {
 
 
 def small_step(method: str) -> tuple[Captured, tuple[Tensor, Tensor]]:
-    model = network(nn.Linear(12, 20), nn.ReLU(), nn.Linear(20, 17), nn.ReLU(), nn.Linear(17, 4))
+    model = network(nn.Linear(12, 10), nn.ReLU(), nn.Linear(10, 9), nn.ReLU(), nn.Linear(9, 4))
     batch = torch.randn(6, 12, generator=torch.Generator().manual_seed(1)), torch.arange(6) % 4
     return capture_with(parse_method(method), model, "cross_entropy", METHODS[method], batch), batch
 
@@ -56,14 +56,14 @@ class Branches(nn.Module):
 @pytest.mark.parametrize("method", METHODS)
 def test_each_op_in_slices_is_the_whole_op(method: str) -> None:
     captured, batch = small_step(method)
-    assert_tiles_as_whole(captured, batch, random.Random(0), most=8)
+    assert_tiles_as_whole(captured, batch, random.Random(0), most=3)
 
 
 def test_all_operators_of_integers_in_slices_are_the_whole_ones() -> None:
     torch.manual_seed(0)
     batch = torch.randn(2, 2, 6, 5), torch.arange(2)
     captured = capture_with(parse_method("fixed-point"), Branches(), "cross_entropy", SGD(0.05), batch)
-    assert_tiles_as_whole(captured, batch, random.Random(0), most=3)
+    assert_tiles_as_whole(captured, batch, random.Random(0), most=2)
     runs = [captured.kernels[op.name] for op in captured.graph.ops if loops_of(captured, op)]
     tiled = {type(run.node.operator) for run in runs if isinstance(run, NodeKernel)}
     assert tiled >= {ops.Quantize, ops.Convolution, ops.Linear, ops.Sum, ops.Times, ops.MaxPool, ops.MeanPool}
