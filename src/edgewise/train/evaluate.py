@@ -147,5 +147,6 @@ def _sums(output: Any, targets: Tensor) -> dict[str, float]:
     guesses = found.argmax(dim=axis)
     if guesses.shape != targets.shape:
         return {}
-    counted = targets < found.shape[axis]  # a loss with `ignore_index` leaves out what is no class
+    # A loss with `ignore_index` leaves out what is no class.
+    counted = (targets >= 0) & (targets < found.shape[axis])
     return {"count": int(counted.sum()), "accuracy": float((guesses == targets).sum())}
