@@ -123,7 +123,8 @@ def make_plan(  # noqa: PLR0913  # the one door to every solver
     candidate, bound = work.solve(solver)
     if candidate is None:
         raise _infeasible(problem, work.least)
-    loosen = work.solver not in PROGRAMS and cost_model == "full"  # POET's model knows no addresses
+    # POET's model knows no addresses; and what the exact search found is no longer the optimum elsewhere.
+    loosen = work.solver not in (*PROGRAMS, "search") and cost_model == "full"
     return planned(
         problem,
         candidate,

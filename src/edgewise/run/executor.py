@@ -298,7 +298,10 @@ class Executor:
         larger = result.untyped_storage().nbytes() > self.captured.graph.value[name].bytes
         if not larger and not self._counter.holds(result) and self.captured.layouts[name].is_of(result):
             return result
-        return self.captured.empty(name)[0].copy_(result)
+        own, layout = self.captured.empty(name)[0], self.captured.layouts[name]
+        once = tuple(slice(None if stride else 1) for stride in layout.stride)  # elements that share a place
+        own[once].copy_(result[once])
+        return own
 
     def _rescue(self, step: int) -> None:
         """After a step that did not finish: back to its beginning if nothing was changed, else torn."""
