@@ -75,7 +75,7 @@ SOON_PAGED = 0.2
 CUTS, NOISE, LESS, NEARBY = 0.3, 0.1, 0.25, 0.8
 """Shares of the time for priced cuts, noise, leaving actions out, and up to the end of neighbourhoods."""
 
-NOISE_PAGED = 0.2
+NOISE_PAGED = 0.1
 """Share of the time left for noise where the best of the first plans pages."""
 
 PAGED = 0.4
@@ -163,9 +163,9 @@ def _at_once(
     """
     yield from every_block(problem)
     now = time.monotonic()
-    soon = now + (SOON_PAGED if problem.can_page else SOON) * (deadline - now)
     slopes = SLOPES if len(problem.ops) > WINDOWED_OPS else FLAT
-    yield from priced_cuts(problem, FEW_PRICES, slopes, deadline=soon)
+    yield from priced_cuts(problem, FEW_PRICES, slopes, deadline=now + SOON * (deadline - now))
+    soon = now + (SOON_PAGED if problem.can_page else SOON) * (deadline - now)
     for way, candidate in ways(problem, RULES, deadline=soon):
         passes.append((way, candidate))
         yield candidate

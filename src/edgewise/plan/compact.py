@@ -24,6 +24,9 @@ HELD = (0.97, 0.95, 0.9, 0.8, 0.7)
 LITTLE_DEARER = 1.1
 """Most that such a plan's overhead may be, as a multiple of that of the plan that fills RAM."""
 
+HARDLY_DEARER = 1.02
+"""Up to this multiple, nothing cheaper is looked for."""
+
 LITTLE = 0.005
 """Dearer by this share of the plain plan's cost is little dearer too."""
 
@@ -64,8 +67,9 @@ def compact(
     little = _little_dearer(problem, candidate)
     trials = [*_retimed(problem, candidate, spare), *([spare] if spare is not None else [])]
     fitting = _cheapest(trials, ram_bytes)
-    if loosen and (fitting is None or fitting[0].overhead > little):
-        trials += _loosened(problem, INFINITY if is_far else little, deadline)
+    if loosen and (fitting is None or fitting[0].overhead > HARDLY_DEARER * candidate.overhead):
+        most = min(INFINITY if is_far else little, fitting[0].overhead if fitting else INFINITY)
+        trials += _loosened(problem, most, deadline)
         fitting = _cheapest(trials, ram_bytes)
     if fitting is not None and fitting[0].overhead <= little:
         return fitting
